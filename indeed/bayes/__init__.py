@@ -1,0 +1,1 @@
+"""Layer 0: the paper's mathematics as pure functions of tensors."""

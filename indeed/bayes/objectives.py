@@ -1,0 +1,146 @@
+r"""What a task minimises: supervision, orthogonality and the training loss (Eq. 12, 14-15, 35 and 42-45).
+
+These functions take posterior parameters and draws, never a network.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from indeed.bayes.conjugate_updates import solve_leaf_level
+from indeed.bayes.elbo import ElboTerms, negative_elbo, per_sample_sum, sub_problem_2_terms
+from indeed.bayes.generative_model import Hyperpriors, Image, PerSample
+from indeed.bayes.posterior_summaries import expected_squared_residual, sampled_squared_residual
+from indeed.bayes.variational_family import Draw, MiddleLevel
+
+Scalar = Float[Tensor, ""]
+
+
+class LossTerms(NamedTuple):
+    """Per-sample terms of the training loss (Eq. 35 and 42), each of shape (batch,), in the paper's order."""
+
+    fidelity: PerSample
+    supervision: PerSample
+    rank: PerSample
+    sparsity: PerSample
+    orthogonality: PerSample
+
+
+def expected_negative_elbo(terms: ElboTerms) -> Scalar:
+    r"""Empirical mean over a batch of :math:`-\mathrm{ELBO}`: the loss :math:`\mathcal L_{dnn}` of a network (Eq. 12)."""
+    return negative_elbo(terms).mean()
+
+
+def denoising_supervision(draw: Draw, clean: Image, target_precision: float) -> PerSample:
+    r"""Denoising supervision :math:`\tfrac{\sigma_0}{2}(\|\hat L + \hat S - U\|_F^2 + \|\hat L - U\|_F^2)` (Eq. 44).
+
+    ``target_precision`` is the paper's :math:`\sigma_0`, which despite its name is a precision (1 / intensity²). Only the first
+    term is the negative log-likelihood of U (up to a constant); the second keeps the solution L = 0, S = U away.
+    """
+    _check_positive("target_precision", target_precision)
+    low_rank = draw.low_rank
+    error = (low_rank + draw.S - clean).square() + (low_rank - clean).square()
+    return 0.5 * target_precision * per_sample_sum(error)
+
+
+def anomaly_supervision(draw: Draw, normal: Image, anomaly: Image, target_precision: float) -> PerSample:
+    r"""Anomaly supervision :math:`\tfrac{\sigma_0}{2}(\|\hat L - U_N\|_F^2 + \|\hat S - U_A\|_F^2)` (Eq. 45).
+
+    ``normal`` is :math:`U_N`, ``anomaly`` is :math:`U_A = Y - U_N`.
+    """
+    _check_positive("target_precision", target_precision)
+    error = (draw.low_rank - normal).square() + (draw.S - anomaly).square()
+    return 0.5 * target_precision * per_sample_sum(error)
+
+
+def orthogonality(draw: Draw, form: Literal["literal", "cosine"] = "literal") -> PerSample:
+    r"""Orthogonality of the columns of the factors (Eq. 42).
+
+    ``literal``: :math:`\|\hat A^\top\hat A - I\|_F^2 + \|\hat B^\top\hat B - I\|_F^2` as printed. Satisfied exactly, it sets
+    every singular value of L to one, and so works against the rank term and against any natural image.
+    ``cosine``: the same with columns scaled to unit length and the diagonal left out; asks for different directions only.
+    """
+    if form == "literal":
+        return per_sample_sum(_gram_error(draw.A)) + per_sample_sum(_gram_error(draw.B))
+    if form == "cosine":
+        # A column of exactly zero has no direction; the small floor leaves it without a penalty.
+        unit_A = draw.A / draw.A.norm(dim=-2, keepdim=True).clamp_min(1e-12)
+        unit_B = draw.B / draw.B.norm(dim=-2, keepdim=True).clamp_min(1e-12)
+        return per_sample_sum(_off_diagonal(unit_A)) + per_sample_sum(_off_diagonal(unit_B))
+    raise ValueError(f"form must be 'literal' or 'cosine', got {form!r}")
+
+
+def amortised_terms(
+    y: Image,
+    middle: MiddleLevel,
+    draw: Draw,
+    supervision: PerSample,
+    hyperpriors: Hyperpriors,
+    *,
+    residual: Literal["sampled", "expected"] = "sampled",
+    orthogonality_form: Literal["literal", "cosine"] = "literal",
+) -> LossTerms:
+    r"""Per-sample loss of one step of the alternation (Eq. 14, 15).
+
+    Sub-problem 1 is solved at the current output :math:`f_{\theta^{[k]}}(Y)` and **detached**; the terms of sub-problem 2 are then
+    functions of the network alone: the leaf level :math:`\phi_{\mathcal Z_l}^{[k+1]}` carries no gradient.
+
+    Parameters
+    ----------
+    residual
+        Whether Eq. 30 and 32 use the residual of the draw, as in the paper, or its expectation.
+    orthogonality_form
+        See :func:`orthogonality`.
+    """
+    if residual not in ("sampled", "expected"):
+        raise ValueError(f"residual must be 'sampled' or 'expected', got {residual!r}")
+    sampled = residual == "sampled"
+    with torch.no_grad():
+        leaf = solve_leaf_level(y, middle, hyperpriors, draw=draw if sampled else None)
+    squared = sampled_squared_residual(y, draw) if sampled else expected_squared_residual(y, middle)
+    terms = sub_problem_2_terms(middle, leaf, squared, supervision)
+    return LossTerms(*terms, orthogonality(draw, orthogonality_form))
+
+
+def training_loss(terms: LossTerms, *, orthogonality_weight: float, elements: int) -> Scalar:
+    r"""Training loss :math:`\hat{\mathcal L}_{dnn} + \tau\,\ell_{orth}` averaged over the batch (Eq. 35 and 43).
+
+    The one place where terms are reduced. All of them are divided by ``elements``, the pixels times channels of one sample:
+    one constant for the whole loss, so the ratios are those of the ELBO and the learning rate does not depend on the image
+    size. Eq. 43 prints a *sum* over the data for the orthogonality beside a *mean* for the rest; the mean is used for both.
+
+    Parameters
+    ----------
+    orthogonality_weight
+        The paper's :math:`\tau`.
+    elements
+        channel * height * width of one sample.
+
+    Raises
+    ------
+    ValueError
+        If ``orthogonality_weight`` is negative or ``elements`` smaller than one.
+    """
+    if not orthogonality_weight >= 0:
+        raise ValueError(f"orthogonality_weight must not be negative, got {orthogonality_weight!r}")
+    if elements < 1:
+        raise ValueError(f"elements must be at least 1, got {elements!r}")
+    per_sample = terms.fidelity + terms.supervision + terms.rank + terms.sparsity
+    return (per_sample + orthogonality_weight * terms.orthogonality).mean() / elements
+
+
+def _gram_error(factor: Tensor) -> Tensor:
+    gram = factor.mT @ factor
+    return (gram - torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)).square()
+
+
+def _off_diagonal(unit_columns: Tensor) -> Tensor:
+    gram = unit_columns.mT @ unit_columns
+    return (gram - torch.diag_embed(gram.diagonal(dim1=-2, dim2=-1))).square()
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{name} must be positive, got {value!r}")

@@ -1,0 +1,77 @@
+"""The paper's data sets on disk: where they are, how they are split, and what to do when they are missing.
+
+The folder named by the environment variable ``INDEED_DATA`` (default ``data``) holds ``denoise/test/<set>``,
+``denoise/train/<set>``, ``denoise/real/<set>`` and ``uad/<set>``; ``data_scripts/`` puts them there.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from indeed.data.files import FORMATS
+
+SETS = {
+    "cbsd68": "denoise/test/cbsd68",
+    "bsd68": "denoise/test/bsd68",
+    "set12": "denoise/test/set12",
+    "kodak24": "denoise/test/kodak24",
+    "bsd400_gray": "denoise/train/bsd400_gray",
+    "cbsd432": "denoise/train/cbsd432",
+}
+VALIDATION_SIZE = {"bsd400_gray": 40, "cbsd432": 32}
+
+
+class DataMissing(FileNotFoundError):
+    """A data set that is not on disk; the message says where it was looked for and how to get it."""
+
+
+def data_root() -> Path:
+    """Folder of the data sets: ``INDEED_DATA``, or ``data`` under the working folder."""
+    return Path(os.environ.get("INDEED_DATA") or "data")
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Image files directly in a folder, sorted by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in FORMATS and path.is_file())
+
+
+def benchmark(name: str) -> list[Path]:
+    """Sorted image files of a data set.
+
+    Raises
+    ------
+    ValueError
+        If no data set has that name.
+    DataMissing
+        If it is not on disk.
+    """
+    if name not in SETS:
+        raise ValueError(f"name must be one of {', '.join(SETS)}, got {name!r}")
+    folder = data_root() / SETS[name]
+    files = image_files(folder) if folder.is_dir() else []
+    if not files:
+        raise DataMissing(f"{name}: no images in {folder}; set INDEED_DATA or see data_scripts/README.md")
+    return files
+
+
+def split(files: Sequence[Path], validation: int) -> tuple[list[Path], list[Path]]:
+    """Training and validation files; the latter are spread evenly over the sorted names, so the split needs no seed.
+
+    >>> train, held_out = split([Path(str(i)) for i in range(10)], 2)
+    >>> len(train), [path.name for path in held_out]
+    (8, ['0', '5'])
+    """
+    if not 0 < validation < len(files):
+        raise ValueError(f"validation must be between 1 and {len(files) - 1}, got {validation}")
+    held_out = {index * len(files) // validation for index in range(validation)}
+    return (
+        [path for index, path in enumerate(files) if index not in held_out],
+        [path for index, path in enumerate(files) if index in held_out],
+    )
+
+
+def training_split(name: str) -> tuple[list[Path], list[Path]]:
+    """Training and validation files of ``bsd400_gray`` (360 + 40) or ``cbsd432`` (400 + 32)."""
+    if name not in VALIDATION_SIZE:
+        raise ValueError(f"name must be one of {', '.join(VALIDATION_SIZE)}, got {name!r}")
+    return split(benchmark(name), VALIDATION_SIZE[name])

@@ -1,0 +1,394 @@
+"""Image files: PNG, JPEG and TIFF, 8 and 16 bit (TIFF also float), grey and colour, alpha kept aside and put back.
+
+A picture is upright: the orientation that a camera notes is applied on reading and not written again. Palettes become colour,
+one bit becomes eight, a transparent palette entry or colour key becomes an alpha channel. A faulty file raises `ImageFileError`
+with one line that names the file and the fault.
+"""
+
+import io
+import struct
+import sys
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8, UInt16
+from torch import Tensor
+
+from indeed.files import atomic_write
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+Pixels = (
+    UInt8[np.ndarray, "height width channel"]
+    | UInt16[np.ndarray, "height width channel"]
+    | Float32[np.ndarray, "height width channel"]
+)
+Alpha = UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"] | Float32[np.ndarray, "height width"]
+Format = Literal["PNG", "JPEG", "TIFF"]
+
+FORMATS: dict[str, Format] = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
+"""File name endings and the formats they stand for."""
+
+_MAGIC: dict[bytes, Format] = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+}
+
+_TIFFFILE_DECODES = (1, 8, 32946)  # none and deflate; the rest would need one more package, and Pillow decodes it
+
+
+class ImageFileError(ValueError):
+    """A file that cannot be read or written as an image; the message is one line naming the file and the fault."""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Pixels of an image file, and what is put back when a processed copy is written.
+
+    Raises
+    ------
+    ValueError
+        If there is no pixel, or not 1 or 3 channels, or `alpha` differs from `pixels` in size or depth.
+    """
+
+    pixels: Pixels
+    """(height, width, channel) with 1 or 3 channels: uint8, uint16, or float32 in units where white is 1."""
+    alpha: Alpha | None = None
+    """(height, width) of the same type; None for an opaque image."""
+    icc_profile: bytes | None = None
+    """Description of the colours, as found in the file."""
+
+    def __post_init__(self) -> None:
+        if self.pixels.size == 0 or self.pixels.shape[2] not in (1, 3):
+            raise ValueError(f"pixels: got shape {self.pixels.shape}, expected (height, width, 1 or 3)")
+        if self.alpha is not None and (self.alpha.shape, self.alpha.dtype) != (self.pixels.shape[:2], self.pixels.dtype):
+            raise ValueError("alpha: got another size or type than that of pixels")
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return int(self.pixels.shape[2])
+
+    def tensor(self) -> Float[Tensor, "channel height width"]:
+        """Pixels as a float32 image in [0, 1] (a float file may leave that range)."""
+        return to_tensor(self.pixels)
+
+
+def white(dtype: np.dtype[Any]) -> int:
+    """Value of white: 255, 65535, or 1 for float pixels."""
+    return int(np.iinfo(dtype).max) if dtype.kind == "u" else 1
+
+
+def to_tensor(pixels: Pixels) -> Float[Tensor, "channel height width"]:
+    """Float32 image in [0, 1] from pixels.
+
+    Examples
+    --------
+    >>> to_tensor(np.array([[[0], [51], [255]]], dtype=np.uint8))
+    tensor([[[0.0000, 0.2000, 1.0000]]])
+    """
+    scaled = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+    return torch.from_numpy(scaled / np.float32(white(pixels.dtype)))
+
+
+def to_pixels(image: Float[Tensor, "channel height width"], dtype: np.dtype[Any]) -> Pixels:
+    """Pixels of the given type from an image: integers are clipped to [0, white] and rounded, float pixels kept as they are.
+
+    Examples
+    --------
+    >>> to_pixels(torch.tensor([[[-0.1, 0.2, 1.7]]]), np.dtype(np.uint8)).ravel().tolist()
+    [0, 51, 255]
+    """
+    array = image.detach().cpu().numpy().transpose(1, 2, 0)
+    if dtype.kind == "u":
+        array = np.rint(array.clip(0, 1) * np.float32(white(dtype)))
+    return np.ascontiguousarray(array, dtype=dtype)
+
+
+def read_image(path: str | Path) -> Picture:
+    """Picture in a PNG, JPEG or TIFF file, recognised by its content, not its name.
+
+    Raises
+    ------
+    ImageFileError
+        If the file is missing, a folder, empty, unreadable, of another kind, truncated or damaged, holds several pictures, more
+        than 89 million pixels or values other than 8 bit, 16 bit or finite floats of unit scale.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise ImageFileError(f"{path}: is a folder, expected an image file")
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise ImageFileError(f"{path}: {_reason(error)}") from error
+    if not head:
+        raise ImageFileError(f"{path}: is empty")
+    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    if kind is None:
+        raise ImageFileError(f"{path}: is not a PNG, JPEG or TIFF image")
+    try:
+        with _quiet():
+            return _read_tiff(path) if kind == "TIFF" else _read_pillow(path, kind)
+    except MemoryError:
+        raise
+    except Exception as error:  # what a decoder raises on a damaged file is no part of its contract
+        raise ImageFileError(f"{path}: {_reason(error)}") from error
+
+
+def write_image(path: str | Path, picture: Picture) -> None:
+    """Write a picture in the format that the file name ends in; the file is whole or not there.
+
+    Raises
+    ------
+    ImageFileError
+        If the name ends in no known format, the format cannot hold the picture (JPEG: 16 bit, alpha; JPEG and PNG: float), or
+        the file cannot be written.
+    """
+    path = Path(path)
+    data = _encode(picture, format_of(path), path)
+    try:
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        raise ImageFileError(f"{path}: cannot be written: {_reason(error)}") from error
+
+
+def format_of(path: Path) -> Format:
+    """Format that a file name stands for.
+
+    Raises
+    ------
+    ImageFileError
+        If it ends in none of `FORMATS`.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise ImageFileError(f"{path}: ends in {path.suffix!r}, expected one of {', '.join(FORMATS)}")
+    return FORMATS[path.suffix.lower()]
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[0].lower() + error.strerror[1:]
+    if isinstance(error, _UnsupportedError):
+        return str(error)
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"is damaged or of an unsupported kind ({text[:160]})"
+
+
+class _UnsupportedError(Exception):
+    """A sound file with content that has no place here."""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Decoders warn about oddities that do not matter; too many pixels do, and are an error."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            yield
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise _UnsupportedError(f"has more than {Image.MAX_IMAGE_PIXELS} pixels") from error
+
+
+def _read_pillow(path: Path, kind: Format) -> Picture:
+    from PIL import Image, ImageOps
+
+    with Image.open(path, formats=(kind, "MPO") if kind == "JPEG" else (kind,)) as image:
+        if kind == "TIFF" and getattr(image, "n_frames", 1) > 1:
+            raise _UnsupportedError("holds several pictures, expected one")
+        icc_profile = image.info.get("icc_profile") if image.mode != "CMYK" else None
+        if any(_rawmode(tile).partition(";")[2].startswith("16") for tile in image.tile):
+            return _upright(_sixteen_bits(image, path), image.getexif().get(0x0112, 1), icc_profile)
+        if image.mode in ("I", "F") or image.mode.startswith("I;"):
+            raise _UnsupportedError(f"holds {image.mode} samples, expected 8 or 16 bit")
+        ImageOps.exif_transpose(image, in_place=True)
+        transparent = image.mode.endswith(("A", "a")) or "transparency" in image.info
+        grey = image.mode in ("1", "L", "LA", "La")
+        samples = np.asarray(image.convert(("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB")))
+    return _upright(samples if samples.ndim == 3 else samples[..., None], 1, icc_profile)
+
+
+def _rawmode(tile: Any) -> str:
+    return str(tile.args if isinstance(tile.args, str) else tile.args[0])
+
+
+def _set_rawmode(image: "ImageFile", rawmode: str) -> None:
+    image.tile = [t._replace(args=rawmode if isinstance(t.args, str) else (rawmode, *t.args[1:])) for t in image.tile]
+
+
+def _sixteen_bits(image: "ImageFile", path: Path) -> UInt16[np.ndarray, "height width samples"]:
+    """All bits of 16-bit samples, of which Pillow keeps the high byte when there are several in a pixel.
+
+    Which of the two bytes it keeps is said by the raw mode, whose last letter is the order of bytes: a second pass with the
+    other order gives the low bytes.
+    """
+    from PIL import Image
+
+    rawmode = _rawmode(image.tile[0])
+    if image.mode.startswith("I"):
+        samples = np.asarray(image).astype(np.uint16)[..., None]
+    elif rawmode == "LA;16B":  # four bytes a pixel, read as if they were four channels
+        _set_rawmode(image, "RGBA")
+        samples = np.asarray(image).view(">u2").astype(np.uint16)
+    else:
+        big_endian = rawmode.endswith("B") or (rawmode.endswith("N") and sys.byteorder == "big")
+        with Image.open(path, formats=(image.format,)) as again:
+            _set_rawmode(again, rawmode[:-1] + ("L" if big_endian else "B"))
+            low = np.asarray(again)
+        samples = np.asarray(image).astype(np.uint16) << 8 | low
+    key = image.info.get("transparency")
+    if key is not None:
+        opaque = (samples != np.atleast_1d(np.asarray(key, dtype=np.uint16))).any(axis=2, keepdims=True)
+        samples = np.concatenate([samples, opaque * np.uint16(65535)], axis=2)
+    return samples
+
+
+def _read_tiff(path: Path) -> Picture:
+    import logging
+
+    import tifffile
+
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else what it logs goes to the screen
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        if sum(not other.is_reduced for other in tiff.pages) > 1:
+            raise _UnsupportedError("holds several pictures, expected one")
+        if page.dtype is None or page.dtype.name not in ("bool", "uint8", "uint16", "float16", "float32", "float64"):
+            raise _UnsupportedError(f"holds {page.dtype} samples, expected 8 bit, 16 bit or float")
+        if page.dtype.itemsize == 1 or (page.dtype.kind == "u" and page.compression not in _TIFFFILE_DECODES):
+            return _read_pillow(path, "TIFF")
+        samples = page.asarray()
+        if page.axes == "SYX":
+            samples = samples.transpose(1, 2, 0)
+        elif page.axes == "YX":
+            samples = samples[..., None]
+        elif page.axes != "YXS":
+            raise _UnsupportedError(f"has axes {page.axes}, expected a flat image")
+        if page.photometric not in (0, 1, 2):
+            raise _UnsupportedError(f"has {page.photometric.name} colours, expected grey or RGB")
+        if 1 in page.extrasamples:
+            raise _UnsupportedError("has colours multiplied by alpha, expected unassociated alpha")
+        orientation = int(page.tags.valueof("Orientation", 1))
+        icc_profile = page.iccprofile
+        if page.dtype.kind == "f":
+            samples = _checked_floats(samples)
+        if page.photometric == 0:
+            samples[..., 0] = white(samples.dtype) - samples[..., 0]
+    return _upright(samples, orientation, icc_profile)
+
+
+def _checked_floats(samples: Float[np.ndarray, "height width samples"]) -> Float32[np.ndarray, "height width samples"]:
+    if not np.isfinite(samples).all():
+        raise _UnsupportedError("holds NaN or infinite values")
+    low, high = samples.min(), samples.max()
+    if low < -1 or high > 2:
+        raise _UnsupportedError(f"holds floats from {low:.4g} to {high:.4g}, expected units where white is 1")
+    return samples.astype(np.float32)
+
+
+def _upright(
+    samples: UInt8[np.ndarray, "rows columns samples"]
+    | UInt16[np.ndarray, "rows columns samples"]
+    | Float32[np.ndarray, "rows columns samples"],
+    orientation: int,
+    icc_profile: bytes | None,
+) -> Picture:
+    """Picture from samples of which the EXIF orientation says where the first row and column lie."""
+    if orientation >= 5:
+        samples = samples.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        samples = samples[::-1]
+    if orientation in (2, 3, 6, 7):
+        samples = samples[:, ::-1]
+    count = samples.shape[2]
+    if count > 4:
+        raise _UnsupportedError(f"has {count} channels, expected 1 to 4")
+    colours = 3 if count >= 3 else 1
+    alpha = np.ascontiguousarray(samples[..., colours]) if count > colours else None
+    return Picture(np.ascontiguousarray(samples[..., :colours]), alpha, icc_profile)
+
+
+def _encode(picture: Picture, kind: Format, path: Path) -> bytes:
+    pixels, alpha = picture.pixels, picture.alpha
+    if kind != "TIFF" and pixels.dtype.kind == "f":
+        raise ImageFileError(f"{path}: {kind} holds no float values, expected a name ending in .tif")
+    if kind == "JPEG" and (alpha is not None or pixels.dtype != np.uint8):
+        what = "alpha channel" if alpha is not None else "16-bit values"
+        raise ImageFileError(f"{path}: JPEG holds no {what}, expected a name ending in .png or .tif")
+    samples = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], axis=2)
+    if kind == "TIFF":
+        return _encode_tiff(samples, alpha is not None, picture.icc_profile)
+    if samples.dtype == np.uint16:
+        return _encode_png16(samples, picture.icc_profile)
+    from PIL import Image
+
+    image = Image.fromarray(samples.squeeze(2) if samples.shape[2] == 1 else samples)
+    buffer = io.BytesIO()
+    if kind == "JPEG":
+        image.save(buffer, "JPEG", quality=95, subsampling=0, icc_profile=picture.icc_profile)
+    else:
+        image.save(buffer, "PNG", icc_profile=picture.icc_profile)
+    return buffer.getvalue()
+
+
+def _encode_tiff(
+    samples: UInt8[np.ndarray, "height width samples"]
+    | UInt16[np.ndarray, "height width samples"]
+    | Float32[np.ndarray, "height width samples"],
+    transparent: bool,
+    icc_profile: bytes | None,
+) -> bytes:
+    import tifffile
+
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer,
+        samples if samples.shape[2] > 1 else samples[..., 0],
+        photometric="rgb" if samples.shape[2] >= 3 else "minisblack",
+        planarconfig="contig" if samples.shape[2] > 1 else None,
+        extrasamples=["unassalpha"] if transparent else None,
+        compression="zlib",
+        iccprofile=icc_profile,
+        metadata=None,
+    )
+    return buffer.getvalue()
+
+
+def _encode_png16(samples: UInt16[np.ndarray, "height width samples"], icc_profile: bytes | None) -> bytes:
+    """16-bit PNG, which Pillow writes for grey only (PNG specification, third edition, sections 5, 9 and 11)."""
+    height, width, count = samples.shape
+    rows = samples.astype(">u2").reshape(height, -1).view(np.uint8)
+    scanlines = np.empty((height, 1 + rows.shape[1]), dtype=np.uint8)
+    scanlines[:, 0] = 2  # filter "up": difference to the row above, modulo 256
+    scanlines[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=scanlines[1:, 1:])
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[count]
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)),
+            chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile)) if icc_profile else b"",
+            chunk(b"IDAT", zlib.compress(scanlines, 6)),
+            chunk(b"IEND", b""),
+        ]
+    )

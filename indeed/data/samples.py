@@ -1,0 +1,97 @@
+"""Real photographs that ship inside installed packages: the embedded default of the book, the tests and the command.
+
+They are read from the packages' folders, never through their download helpers: no call in this module reaches a network.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from indeed.data.files import read_image
+
+
+class Sample(NamedTuple):
+    """One photograph: where it is installed, what it shows, and the licence as its package states it."""
+
+    package: str
+    file: str
+    channels: Literal[1, 3]
+    title: str
+    licence: str
+
+
+SAMPLES: dict[str, Sample] = {
+    "astronaut": Sample("skimage", "data/astronaut.png", 3, "Eileen Collins (NASA Great Images)", "public domain"),
+    "brick": Sample("skimage", "data/brick.png", 1, "brick wall (CC0Textures)", "CC0"),
+    "camera": Sample("skimage", "data/camera.png", 1, "cameraman (Lav Varshney)", "CC0"),
+    "chelsea": Sample("skimage", "data/chelsea.png", 3, "Chelsea the cat (Stefan van der Walt)", "CC0"),
+    "china": Sample(
+        "sklearn", "datasets/images/china.jpg", 3, "temple in China (danielbuechele, flickr.com, 2011)", "CC BY 2.0"
+    ),
+    "coffee": Sample("skimage", "data/coffee.png", 3, "cup of coffee (Rachel Michetti)", "CC0"),
+    "coins": Sample(
+        "skimage", "data/coins.png", 1, "Greek coins from Pompeii (Brooklyn Museum)", "no known copyright restrictions"
+    ),
+    "flower": Sample("sklearn", "datasets/images/flower.jpg", 3, "flower (vultilion, flickr.com, 2011)", "CC BY 2.0"),
+    "grass": Sample("skimage", "data/grass.png", 1, "grass (linolafett, DeviantArt)", "CC0"),
+    "gravel": Sample("skimage", "data/gravel.png", 1, "gravel (CC0Textures)", "CC0"),
+    "hubble": Sample(
+        "skimage", "data/hubble_deep_field.jpg", 3, "Hubble eXtreme Deep Field (NASA)", "may be freely used"
+    ),
+    "moon": Sample("skimage", "data/moon.png", 1, "surface of the moon", "not stated by scikit-image"),
+    "retina": Sample("skimage", "data/retina.jpg", 3, "human retina (Wikimedia Commons)", "CC0"),
+    "rocket": Sample("skimage", "data/rocket.jpg", 3, "launch of DSCOVR on a Falcon 9 (SpaceX)", "public domain"),
+}
+"""Photographs by name; the notes are those of scikit-image's docstrings and of scikit-learn's ``images/README.txt``."""
+
+
+def sample_names(channels: Literal[1, 3] | None = None) -> tuple[str, ...]:
+    """Names of the photographs, of one kind if `channels` is given (1 grey, 3 colour).
+
+    Examples
+    --------
+    >>> sample_names(1)
+    ('brick', 'camera', 'coins', 'grass', 'gravel', 'moon')
+    """
+    return tuple(name for name, sample in SAMPLES.items() if channels in (None, sample.channels))
+
+
+def sample_path(name: str) -> Path:
+    """File of a photograph inside the installed package.
+
+    Raises
+    ------
+    ValueError
+        If no photograph has that name.
+    FileNotFoundError
+        If the package is not installed or no longer ships the file.
+    """
+    if name not in SAMPLES:
+        raise ValueError(f"name: got {name!r}, expected one of {', '.join(SAMPLES)}")
+    sample = SAMPLES[name]
+    spec = find_spec(sample.package)  # does not import the package
+    folders = (spec.submodule_search_locations if spec else None) or []
+    for folder in folders:
+        path = Path(folder) / sample.file
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"{sample.file}: not in the installed package {sample.package!r}")
+
+
+def sample_image(name: str) -> Float[Tensor, "channel height width"]:
+    """Photograph as a float32 image in [0, 1].
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        As `sample_path`.
+
+    Examples
+    --------
+    >>> sample_image("astronaut").shape
+    torch.Size([3, 512, 512])
+    """
+    return read_image(sample_path(name)).tensor()

@@ -1,0 +1,163 @@
+"""Training of the denoisers that ship: a preset in, a checkpoint with its record out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from indeed.data.benchmarks import DataMissing, image_files, split, training_split
+from indeed.data.files import read_image
+from indeed.data.patches import PatchSampler
+from indeed.data.samples import sample_image, sample_names
+from indeed.images.metrics import psnr
+from indeed.images.noise import GREY_LEVEL, gaussian
+from indeed.learning.training import Trainer, denoising_batches, training_preset
+from indeed.networks.backbones import parameter_count
+from indeed.networks.checkpoint import save_checkpoint
+from indeed.networks.inference_network import InDeed, network_preset
+from indeed.record import provenance
+
+Preset = Literal["tiny", "cpu", "paper"]
+VALIDATION_SIGMA = 25 * GREY_LEVEL
+VALIDATION_SEED = 25
+
+
+def train_denoiser(
+    out: Path,
+    *,
+    preset: Preset = "cpu",
+    channels: Literal[1, 3] = 1,
+    data: str = "auto",
+    steps: int | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    folder: Path | None = None,
+    progress: bool = True,
+) -> Trainer:
+    """Train a blind Gaussian denoiser and save it as a checkpoint.
+
+    Parameters
+    ----------
+    out
+        Checkpoint to write, ``*.safetensors``.
+    preset
+        Sizes of the network and of the run.
+    channels
+        1 (grey) or 3 (colour).
+    data
+        ``bsd``: the Berkeley training images under ``INDEED_DATA``; ``embedded``: the photographs inside installed packages;
+        ``auto``: the former where present, else the latter; anything else: a folder of images.
+    steps
+        Length of the run if it should differ from the preset's.
+    seed
+        Seed of the initial weights and of every batch.
+    resume
+        Continue the run in ``folder`` if there is one.
+    folder
+        Where the run keeps its state and log; default: ``out`` without suffix.
+
+    Raises
+    ------
+    DataMissing
+        If the data are not on disk.
+    FileExistsError
+        If ``folder`` holds a run and ``resume`` is false.
+    """
+    if out.suffix != ".safetensors":
+        raise ValueError(f"out must end in .safetensors, got {out}")
+    network, training = network_preset(preset, channels), training_preset(preset)
+    training = replace(training, seed=seed, steps=steps or training.steps)
+    source, training_images, validation_images = _images(data, channels, network.patch_size)
+    validate = _validation(validation_images, network.patch_size)
+    trainer = Trainer(
+        network,
+        training,
+        denoising_batches(PatchSampler(training_images, network.patch_size, training.batch_size), training),
+        folder or out.with_suffix(""),
+        validate=validate,
+        resume=resume,
+        description={"preset": preset, "data": source},
+    )
+    trainer.run(progress=progress)
+    record = {
+        "task": "denoise",
+        "provenance": asdict(provenance(preset, seed, source)),
+        "training": asdict(training),
+        "training_images": len(training_images),
+        "validation_images": len(validation_images),
+        "validation": {"sigma": VALIDATION_SIGMA, "noise_seed": VALIDATION_SEED} | validate(trainer.average),
+        "parameters": parameter_count(trainer.average),
+        "steps": trainer.step,
+        "skipped_steps": trainer.skipped,
+        "seconds": round(trainer.seconds),
+    }
+    save_checkpoint(out, trainer.average, record)
+    return trainer
+
+
+def _images(data: str, channels: int, patch_size: int) -> tuple[str, list[Tensor], list[Tensor]]:
+    """Name of the data, training images and validation images, 8-bit (channel, height, width)."""
+    name = "bsd400_gray" if channels == 1 else "cbsd432"
+    if data in ("auto", "bsd"):
+        try:
+            train, validation = training_split(name)
+            return name, _read(train, channels), _read(validation, channels)
+        except DataMissing:
+            if data == "bsd":
+                raise
+    if data in ("auto", "embedded"):
+        # No photograph is left over for validation: the lower right quarter of each is held out of training.
+        images = [_eight_bit(sample_image(sample), channels) for sample in sample_names()]
+        large = [image for image in images if min(image.shape[1:]) >= 2 * patch_size]
+        upper = [image[:, : image.shape[1] // 2] for image in large]
+        lower_right = [image[:, image.shape[1] // 2 :, image.shape[2] // 2 :] for image in large]
+        return "embedded", upper, lower_right
+    folder = Path(data)
+    if not folder.is_dir():
+        raise DataMissing(f"data must be 'auto', 'bsd', 'embedded' or a folder of images, got {data!r}")
+    files = image_files(folder)
+    if len(files) < 2:
+        raise DataMissing(f"{folder}: expected at least two images, found {len(files)}")
+    train, validation = split(files, max(1, len(files) // 10))
+    return str(folder), _read(train, channels), _read(validation, channels)
+
+
+def _read(files: Sequence[Path], channels: int) -> list[Tensor]:
+    return [_eight_bit(read_image(path).tensor(), channels) for path in files]
+
+
+def _eight_bit(image: Tensor, channels: int) -> Tensor:
+    """Image in [0, 1] as 8 bits with the wanted channels; grey is the mean of the colours, colour repeats the grey."""
+    if image.shape[0] != channels:
+        image = image.mean(0, keepdim=True) if channels == 1 else image.expand(3, -1, -1)
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _validation(images: Sequence[Tensor], patch_size: int) -> Callable[[InDeed], dict[str, float]]:
+    """PSNR of L and of L + S on the centre tiles of the validation images, at one noise level and one noise."""
+    generator = torch.Generator().manual_seed(VALIDATION_SEED)
+    clean = torch.cat([_centre_tiles(image, patch_size) for image in images]).float() / 255
+    noisy = gaussian(clean, VALIDATION_SIGMA, generator)
+
+    def validate(model: InDeed) -> dict[str, float]:
+        low_rank, total = [], []
+        with torch.inference_mode():
+            for target, observed in zip(clean.split(64), noisy.split(64), strict=True):
+                _, draw = model(observed)
+                low_rank.append(psnr(draw.low_rank, target))
+                total.append(psnr(draw.low_rank + draw.S, target))
+        return {"psnr_low_rank": torch.cat(low_rank).mean().item(), "psnr": torch.cat(total).mean().item()}
+
+    return validate
+
+
+def _centre_tiles(image: Tensor, patch_size: int, side: int = 2) -> Tensor:
+    """Up to side x side adjacent tiles around the centre of an image, (tile, channel, patch, patch)."""
+    rows, columns = (min(side, size // patch_size) for size in image.shape[1:])
+    top, left = ((size - count * patch_size) // 2 for size, count in zip(image.shape[1:], (rows, columns), strict=True))
+    centre = image[:, top : top + rows * patch_size, left : left + columns * patch_size]
+    tiles = centre.unfold(1, patch_size, patch_size).unfold(2, patch_size, patch_size)
+    return tiles.permute(1, 2, 0, 3, 4).reshape(-1, image.shape[0], patch_size, patch_size)

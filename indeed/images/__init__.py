@@ -1,0 +1,1 @@
+"""Pure operations on image tensors: noise, overlapped tiles, metrics."""

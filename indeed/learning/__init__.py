@@ -1,0 +1,1 @@
+"""Layer 2: loops over batches; they never import data."""

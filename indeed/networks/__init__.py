@@ -1,0 +1,1 @@
+"""Layer 1: modules that infer the middle level, and what is done to one."""

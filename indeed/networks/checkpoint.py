@@ -1,0 +1,110 @@
+"""Checkpoints: safetensors with the configuration and the record of how it was made; never a pickle."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from indeed.files import atomic_write
+from indeed.networks.inference_network import InDeed, NetworkConfig
+
+FORMAT = "indeed-checkpoint-1"
+Shipped = Literal["denoise_grey", "denoise_color"]
+
+
+class CheckpointError(ValueError):
+    """A file that is no usable checkpoint; the message is one line naming the file and what is wrong with it."""
+
+
+def save_checkpoint(path: Path, model: InDeed, record: dict[str, Any]) -> None:
+    """Write weights, network configuration and training record as one safetensors file.
+
+    Parameters
+    ----------
+    path
+        Target; written to a temporary name and renamed.
+    model
+        Network whose parameters and buffers are stored, on any device.
+    record
+        How it was made (preset, seed, data, commit, steps, ...): anything JSON can hold.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    metadata = {"format": FORMAT, "network": json.dumps(asdict(model.config)), "record": json.dumps(record)}
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> tuple[InDeed, dict[str, Any]]:
+    """Network in evaluation mode and its record.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, truncated, not safetensors, not of this format, or its tensors do not fit its configuration.
+    """
+    metadata, tensors = _read(Path(path), device)
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: a safetensors file, but no InDeed checkpoint (format {metadata.get('format')!r})")
+    try:
+        config = NetworkConfig(**json.loads(metadata["network"]))
+        record = json.loads(metadata["record"])
+        with torch.device("meta"):
+            model = InDeed(config)
+        model.load_state_dict(tensors, assign=True)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: does not fit its own configuration ({_one_line(error)})") from error
+    # Parameters assigned from a file have the dtype and layout of the file; convolutions want channels last.
+    model = model.requires_grad_(True).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval(), record
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Metadata of a checkpoint without its network: format, network configuration, record, number of parameters."""
+    metadata, tensors = _read(Path(path), "cpu")
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: a safetensors file, but no InDeed checkpoint (format {metadata.get('format')!r})")
+    return {
+        "format": FORMAT,
+        "network": json.loads(metadata["network"]),
+        "record": json.loads(metadata["record"]),
+        "parameters": sum(value.numel() for value in tensors.values()),
+    }
+
+
+def shipped_checkpoint(name: Shipped) -> Path:
+    """Path of a model that ships with the project.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not there, as in an incomplete copy of the repository.
+    """
+    package = Path(__file__).resolve().parents[1]
+    file = f"{name}_cpu.safetensors"
+    # In a checkout the models lie in results/; an installed wheel carries them inside the package.
+    for folder in (package.parent / "results" / "checkpoints", package / "_checkpoints"):
+        if (folder / file).is_file():
+            return folder / file
+    raise CheckpointError(f"{file}: the shipped checkpoint is missing from {package.parent / 'results' / 'checkpoints'}")
+
+
+def _read(path: Path, device: str | torch.device) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder, expected a .safetensors file")
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file ({_one_line(error)})") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
