@@ -9,10 +9,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` that takes its place when the block ends well and vanishes when it does not.
+    """Give a temporary path beside ``path``: it takes its place when the block ends well, and vanishes otherwise.
 
-    The temporary file is on the same file system, is flushed to disk before the rename, and keeps the suffix of ``path``
-    (libraries choose a format by it).
+    The temporary file is on the same file system, is flushed to disk before the rename, and keeps the suffix of
+    ``path`` (libraries choose a format by it).
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

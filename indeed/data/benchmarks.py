@@ -21,7 +21,7 @@ SETS = {
 VALIDATION_SIZE = {"bsd400_gray": 40, "cbsd432": 32}
 
 
-class DataMissing(FileNotFoundError):
+class DataMissingError(FileNotFoundError):
     """A data set that is not on disk; the message says where it was looked for and how to get it."""
 
 
@@ -42,7 +42,7 @@ def benchmark(name: str) -> list[Path]:
     ------
     ValueError
         If no data set has that name.
-    DataMissing
+    DataMissingError
         If it is not on disk.
     """
     if name not in SETS:
@@ -50,7 +50,7 @@ def benchmark(name: str) -> list[Path]:
     folder = data_root() / SETS[name]
     files = image_files(folder) if folder.is_dir() else []
     if not files:
-        raise DataMissing(f"{name}: no images in {folder}; set INDEED_DATA or see data_scripts/README.md")
+        raise DataMissingError(f"{name}: no images in {folder}; set INDEED_DATA or see data_scripts/README.md")
     return files
 
 

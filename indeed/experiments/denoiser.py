@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from indeed.data.benchmarks import DataMissing, image_files, split, training_split
+from indeed.data.benchmarks import DataMissingError, image_files, split, training_split
 from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_image, sample_names
@@ -48,8 +48,8 @@ def train_denoiser(
     channels
         1 (grey) or 3 (colour).
     data
-        ``bsd``: the Berkeley training images under ``INDEED_DATA``; ``embedded``: the photographs inside installed packages;
-        ``auto``: the former where present, else the latter; anything else: a folder of images.
+        ``bsd``: the Berkeley training images under ``INDEED_DATA``; ``embedded``: the photographs inside installed
+        packages; ``auto``: the former where present, else the latter; anything else: a folder of images.
     steps
         Length of the run if it should differ from the preset's.
     seed
@@ -61,7 +61,7 @@ def train_denoiser(
 
     Raises
     ------
-    DataMissing
+    DataMissingError
         If the data are not on disk.
     FileExistsError
         If ``folder`` holds a run and ``resume`` is false.
@@ -105,7 +105,7 @@ def _images(data: str, channels: int, patch_size: int) -> tuple[str, list[Tensor
         try:
             train, validation = training_split(name)
             return name, _read(train, channels), _read(validation, channels)
-        except DataMissing:
+        except DataMissingError:
             if data == "bsd":
                 raise
     if data in ("auto", "embedded"):
@@ -117,10 +117,10 @@ def _images(data: str, channels: int, patch_size: int) -> tuple[str, list[Tensor
         return "embedded", upper, lower_right
     folder = Path(data)
     if not folder.is_dir():
-        raise DataMissing(f"data must be 'auto', 'bsd', 'embedded' or a folder of images, got {data!r}")
+        raise DataMissingError(f"data must be 'auto', 'bsd', 'embedded' or a folder of images, got {data!r}")
     files = image_files(folder)
     if len(files) < 2:
-        raise DataMissing(f"{folder}: expected at least two images, found {len(files)}")
+        raise DataMissingError(f"{folder}: expected at least two images, found {len(files)}")
     train, validation = split(files, max(1, len(files) // 10))
     return str(folder), _read(train, channels), _read(validation, channels)
 
@@ -145,7 +145,7 @@ def _validation(images: Sequence[Tensor], patch_size: int) -> Callable[[InDeed],
     def validate(model: InDeed) -> dict[str, float]:
         low_rank, total = [], []
         with torch.inference_mode():
-            for target, observed in zip(clean.split(64), noisy.split(64), strict=True):
+            for target, observed in zip(torch.split(clean, 64), torch.split(noisy, 64), strict=True):
                 _, draw = model(observed)
                 low_rank.append(psnr(draw.low_rank, target))
                 total.append(psnr(draw.low_rank + draw.S, target))

@@ -1,7 +1,7 @@
 r"""Training of the inference network: the alternation of Eq. 13 with detached leaves, resumable to the bit.
 
-Each step solves sub-problem 1 at the network's current output, detaches it, and takes one optimiser step on sub-problem 2.
-All randomness of step k comes from a generator seeded by (seed, k), so a resumed run needs no generator state.
+Each step solves sub-problem 1 at the network's current output, detaches it, and takes one optimiser step on sub-problem
+2. All randomness of step k comes from a generator seeded by (seed, k), so a resumed run needs no generator state.
 """
 
 import csv
@@ -54,7 +54,7 @@ class TrainingConfig:
     log_every: int = 100
     save_every_seconds: float = 120.0
 
-    def __post_init__(self) -> None:
+    def __post_init__(self) -> None:  # noqa: D105
         for name in ("steps", "batch_size", "validate_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -72,8 +72,8 @@ class TrainingConfig:
 def training_preset(name: Literal["tiny", "cpu", "paper"]) -> TrainingConfig:
     """Named training runs, to go with the network preset of the same name.
 
-    ``tiny``: seconds, for tests. ``cpu``: at most two hours on one core. ``paper``: 2000 passes over the 800 images of DIV2K
-    at batch 4, Adam 1e-4 halved every tenth (section 4.1; batch size and clipping are not stated there).
+    ``tiny``: seconds, for tests. ``cpu``: at most two hours on one core. ``paper``: 2000 passes over the 800 images of
+    DIV2K at batch 4, Adam 1e-4 halved every tenth (section 4.1; batch size and clipping are not stated there).
     """
     if name == "tiny":
         return TrainingConfig(steps=20, batch_size=4, warmup_steps=5, validate_every=10, log_every=5)
@@ -106,7 +106,7 @@ BatchSource = Callable[[torch.Generator], Batch]
 def denoising_batches(
     clean_patches: Callable[[torch.Generator], Float[Tensor, "batch channel height width"]], config: TrainingConfig
 ) -> BatchSource:
-    """Batches of the denoising task: clean patches, unclipped Gaussian noise of a random level, supervision by Eq. 44."""
+    """Batches of the denoising task: clean patches, unclipped Gaussian noise of a random level, Eq. 44."""
 
     def draw(generator: torch.Generator) -> Batch:
         clean = clean_patches(generator)
@@ -150,9 +150,7 @@ def train_step(
         residual=config.residual,
         orthogonality_form=config.orthogonality_form,
     )
-    loss = training_loss(
-        terms, orthogonality_weight=config.orthogonality_weight, elements=batch.observed[0].numel()
-    )
+    loss = training_loss(terms, orthogonality_weight=config.orthogonality_weight, elements=batch.observed[0].numel())
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
@@ -163,7 +161,7 @@ def train_step(
 
 
 class Trainer:
-    """A training run in a folder: ``state.pt`` to resume from, ``log.csv``, and ``config.json`` that a resume must match.
+    """A training run in a folder: ``state.pt`` to resume from, ``log.csv``, and ``config.json`` to compare with.
 
     Parameters
     ----------
@@ -174,7 +172,8 @@ class Trainer:
     folder
         Where the state and the log are kept.
     validate
-        Given the averaged network, named figures of merit for the log; called every ``validate_every`` steps and at the end.
+        Given the averaged network, named figures of merit for the log; called every ``validate_every`` steps and at the
+        end.
     resume
         Continue from ``state.pt`` in ``folder`` if there is one.
     description
@@ -210,8 +209,6 @@ class Trainer:
             torch.manual_seed(training.seed)
             self.model = InDeed(network)
             self.average = InDeed(network)
-        self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = self.average.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average.load_state_dict(self.model.state_dict())
         self.average.requires_grad_(False).eval()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=training.learning_rate, fused=True)
@@ -226,7 +223,9 @@ class Trainer:
             started_with = json.loads(config_path.read_text())
             different = sorted(key for key in identity if _plain(identity[key]) != started_with.get(key))
             if different:
-                raise ValueError(f"{config_path}: the run was started with another configuration ({', '.join(different)})")
+                raise ValueError(
+                    f"{config_path}: the run was started with another configuration ({', '.join(different)})"
+                )
         else:
             with atomic_write(config_path) as temporary:
                 temporary.write_text(json.dumps(identity, indent=2))
@@ -254,14 +253,18 @@ class Trainer:
                 self.step += 1
                 bar.update()
                 if applied:
-                    self._average()
+                    self.update_average()
                     sums += torch.stack([term.double().mean() for term in terms]) / batch.observed[0].numel()
                     counted += 1
                 else:
                     self.skipped += 1
-                # Rows lie on fixed steps, so the log of a resumed run has the same rows as that of an uninterrupted one.
+                # Rows lie on fixed steps, so the log of a resumed run has the same rows as that of an uninterrupted
+                # one.
                 if self.step % config.log_every == 0 or self.step == config.steps:
-                    row = {name: value / max(counted, 1) for name, value in zip(LossTerms._fields, sums.tolist(), strict=True)}
+                    row = {
+                        name: value / max(counted, 1)
+                        for name, value in zip(LossTerms._fields, sums.tolist(), strict=True)
+                    }
                     sums.zero_()
                     counted = 0
                     bar.set_postfix({name: f"{value:.3g}" for name, value in row.items()} | {"skipped": self.skipped})
@@ -299,7 +302,7 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
 
-    def _average(self) -> None:
+    def update_average(self) -> None:
         """Move the averaged weights; early on the decay is smaller, so that the start is forgotten."""
         decay = self.config.ema_decay
         if decay is None:
@@ -344,7 +347,7 @@ VALIDATION_COLUMNS = ("psnr_low_rank", "psnr")
 
 
 def _identity(training: TrainingConfig) -> dict[str, Any]:
-    """Configuration without what may change between the parts of one run."""
+    """Return the configuration without what may change between the parts of one run."""
     return asdict(replace(training, save_every_seconds=0.0))
 
 

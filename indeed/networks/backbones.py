@@ -48,8 +48,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Features) -> Features:
         """Features in, features of the same shape out."""
-        hidden = functional.relu(self.norm1(self.conv1(x)), inplace=True)
-        return x + self.norm2(self.conv2(hidden))
+        hidden: Tensor = functional.relu(self.norm1(self.conv1(x)), inplace=True)
+        update: Tensor = self.norm2(self.conv2(hidden))
+        return x + update
 
 
 class ResNet(nn.Module):
@@ -62,8 +63,9 @@ class ResNet(nn.Module):
     in_channels, width, blocks, kernel_size, norm
         Sizes; ``kernel_size`` must be odd.
     halve
-        Axis (``"height"`` or ``"width"``) that average pooling halves in front of every block until one pixel is left. For a
-        network whose output is averaged over that axis anyway, the output has the same shape at a fraction of the cost.
+        Axis (``"height"`` or ``"width"``) that average pooling halves in front of every block until one pixel is left.
+        For a network whose output is averaged over that axis anyway, the output has the same shape at a fraction of the
+        cost.
 
     Raises
     ------
@@ -90,7 +92,7 @@ class ResNet(nn.Module):
         self.stem = nn.Conv2d(in_channels, width, kernel_size, padding="same")
         self.blocks = nn.ModuleList(ResidualBlock(width, kernel_size, norm) for _ in range(blocks))
 
-    def forward(self, x: Features) -> Features:
+    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch feature rows columns"]:
         """Image-like input to feature maps; the halved axis shrinks, everything else keeps its size."""
         x = self.stem(x)
         for block in self.blocks:
@@ -106,7 +108,7 @@ class ResNet(nn.Module):
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Number of trainable and frozen parameters.
+    """Count the trainable and frozen parameters.
 
     >>> parameter_count(nn.Linear(3, 2))
     8

@@ -44,29 +44,32 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> tuple[InD
     Raises
     ------
     CheckpointError
-        If the file is missing, truncated, not safetensors, not of this format, or its tensors do not fit its configuration.
+        If the file is missing, truncated, not safetensors, not of this format, or its tensors do not fit its
+        configuration.
     """
-    metadata, tensors = _read(Path(path), device)
+    metadata, tensors = _read(Path(path))
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: a safetensors file, but no InDeed checkpoint (format {metadata.get('format')!r})")
+        raise CheckpointError(
+            f"{path}: a safetensors file, but no InDeed checkpoint (format {metadata.get('format')!r})"
+        )
     try:
         config = NetworkConfig(**json.loads(metadata["network"]))
         record = json.loads(metadata["record"])
-        with torch.device("meta"):
+        with torch.random.fork_rng(devices=[]):
             model = InDeed(config)
-        model.load_state_dict(tensors, assign=True)
+        model.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not fit its own configuration ({_one_line(error)})") from error
-    # Parameters assigned from a file have the dtype and layout of the file; convolutions want channels last.
-    model = model.requires_grad_(True).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.eval(), record
+    return model.to(device).eval(), record
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """Metadata of a checkpoint without its network: format, network configuration, record, number of parameters."""
-    metadata, tensors = _read(Path(path), "cpu")
+    metadata, tensors = _read(Path(path))
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: a safetensors file, but no InDeed checkpoint (format {metadata.get('format')!r})")
+        raise CheckpointError(
+            f"{path}: a safetensors file, but no InDeed checkpoint (format {metadata.get('format')!r})"
+        )
     return {
         "format": FORMAT,
         "network": json.loads(metadata["network"]),
@@ -89,16 +92,18 @@ def shipped_checkpoint(name: Shipped) -> Path:
     for folder in (package.parent / "results" / "checkpoints", package / "_checkpoints"):
         if (folder / file).is_file():
             return folder / file
-    raise CheckpointError(f"{file}: the shipped checkpoint is missing from {package.parent / 'results' / 'checkpoints'}")
+    raise CheckpointError(
+        f"{file}: the shipped checkpoint is missing from {package.parent / 'results' / 'checkpoints'}"
+    )
 
 
-def _read(path: Path, device: str | torch.device) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     if path.is_dir():
         raise CheckpointError(f"{path}: is a folder, expected a .safetensors file")
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
