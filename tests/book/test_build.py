@@ -1,0 +1,140 @@
+"""What the build of the book takes care of, and what `make lab` does to a reader's notebooks."""
+
+import importlib.util
+import json
+import subprocess
+
+import chapters
+import pytest
+
+CHAPTER = """---
+jupytext:
+  text_representation: {extension: .md, format_name: myst}
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+
+# A question
+
+```{code-cell} ipython3
+:tags: [parameters]
+profile = "cpu"
+```
+"""
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch):
+    """Return book/build.py, looking at a small repository."""
+    spec = importlib.util.spec_from_file_location("book_build", chapters.BOOK / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name in ("indeed/bayes/elbo.py", "results/measured/cpu/x.csv", "constraints.txt", "_config.yml", "book/a.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    return module
+
+
+@pytest.mark.parametrize("name", ["indeed/bayes/elbo.py", "results/measured/cpu/x.csv", "constraints.txt"])
+def test_the_fingerprint_changes_with_what_a_chapter_reads(build, name):
+    before = build.fingerprint(build.inputs())
+    (build.ROOT / name).write_text("2")
+    assert build.fingerprint(build.inputs()) != before
+
+
+def test_the_fingerprint_changes_with_a_new_file_and_with_the_data_folder(build, monkeypatch):
+    monkeypatch.delenv("INDEED_DATA", raising=False)
+    seen = {build.fingerprint(build.inputs())}
+    (build.ROOT / "indeed" / "cli.py").write_text("1")
+    seen.add(build.fingerprint(build.inputs()))
+    monkeypatch.setenv("INDEED_DATA", "elsewhere")
+    seen.add(build.fingerprint(build.inputs()))
+    assert len(seen) == 3
+
+
+def test_the_fingerprint_does_not_change_with_an_executed_notebook(build):
+    before = build.fingerprint(build.inputs())
+    (build.ROOT / "results" / "notebooks").mkdir()
+    (build.ROOT / "results" / "notebooks" / "x.ipynb").write_text("1")
+    assert build.fingerprint(build.inputs()) == before
+
+
+@pytest.fixture
+def built(build, monkeypatch):
+    """Return book/build.py after one build; its builder writes one page and counts its calls."""
+    build.BUILD = build.ROOT / "_build"
+    build.CACHE, build.RECORDS = build.BUILD / ".jupyter_cache", build.BUILD / "records"
+    build.INPUTS_STAMP, build.PAGES_STAMP = build.BUILD / ".inputs", build.BUILD / ".pages"
+    build.calls, build.code = [], 0
+
+    def builder(command, **_):
+        build.calls.append(build.CACHE.is_dir())
+        build.CACHE.mkdir(exist_ok=True)
+        (build.BUILD / "html").mkdir()
+        (build.BUILD / "html" / "index.html").write_text("page")
+        return subprocess.CompletedProcess(command, build.code)
+
+    monkeypatch.setattr(build.subprocess, "run", builder)
+    assert build.main() == 0
+    return build
+
+
+def test_nothing_is_built_where_nothing_has_changed(built):
+    assert built.main() == 0
+    assert len(built.calls) == 1
+
+
+@pytest.mark.parametrize("name", ["book/a.md", "_config.yml"])
+def test_an_edit_of_a_page_is_built_with_the_cache(built, name):
+    (built.ROOT / name).write_text("2")
+    assert built.main() == 0
+    assert built.calls == [False, True]
+
+
+@pytest.mark.parametrize("name", ["indeed/bayes/elbo.py", "results/measured/cpu/x.csv", "constraints.txt"])
+def test_an_edit_of_what_chapters_read_is_built_without_the_cache(built, name):
+    (built.ROOT / name).write_text("2")
+    assert built.main() == 0
+    assert built.calls == [False, False]
+
+
+def test_a_build_that_failed_fails_again(built):
+    (built.ROOT / "book" / "a.md").write_text("2")
+    built.code = 1
+    assert [built.main(), built.main()] == [1, 1]
+    assert len(built.calls) == 3
+
+
+@pytest.fixture
+def chapter(tmp_path, monkeypatch):
+    path = tmp_path / "book" / "question.md"
+    path.parent.mkdir()
+    path.write_text(CHAPTER)
+    monkeypatch.setattr(chapters, "chapters", lambda: [path])
+    return path
+
+
+def test_a_chapter_becomes_a_notebook_with_its_parameters(chapter, tmp_path):
+    chapters.write_notebooks(tmp_path / "lab")
+    notebook = json.loads((tmp_path / "lab" / "question.ipynb").read_text())
+    assert notebook["cells"][1]["metadata"]["tags"] == ["parameters"]
+
+
+def test_an_untouched_notebook_follows_its_chapter(chapter, tmp_path):
+    chapters.write_notebooks(tmp_path / "lab")
+    chapter.write_text(CHAPTER.replace("cpu", "paper"))
+    chapters.write_notebooks(tmp_path / "lab")
+    assert "paper" in (tmp_path / "lab" / "question.ipynb").read_text()
+
+
+def test_an_edited_notebook_is_kept_and_its_reader_told_when_the_chapter_changes(chapter, tmp_path, capsys):
+    target = tmp_path / "lab" / "question.ipynb"
+    chapters.write_notebooks(target.parent)
+    mine = target.read_text().replace("A question", "My notes")
+    target.write_text(mine)
+    chapters.write_notebooks(target.parent)
+    assert capsys.readouterr().out == ""
+    chapter.write_text(CHAPTER.replace("cpu", "paper"))
+    chapters.write_notebooks(target.parent)
+    assert target.read_text() == mine
+    assert "Kept" in capsys.readouterr().out

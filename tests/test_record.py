@@ -1,0 +1,173 @@
+"""The record of a published number."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indeed import record
+from indeed.record import Number, Recorder, compare, provenance, read
+
+
+def number(value: float, tolerance: float = 0.0, name: str = "psnr") -> Number:
+    return Number(name, value, tolerance, "dB", 2)
+
+
+def test_what_is_recorded_is_read_back(tmp_path):
+    recorder = Recorder("chapter", "smoke", 3, folder=tmp_path)
+    assert recorder.add("psnr", torch.tensor(28.8341, dtype=torch.float64), tolerance=0.05, unit="dB") == 28.8341
+    recorder.add("rank", 4, tolerance=0, digits=0)
+    assert recorder.path == tmp_path / "smoke" / "chapter.csv"
+    assert read(recorder.path) == recorder.numbers
+    assert [str(one) for one in recorder.numbers.values()] == ["28.83", "4"]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_value_survives_the_file_to_the_bit(tmp_path_factory, value):
+    recorder = Recorder("chapter", "smoke", 0, folder=tmp_path_factory.mktemp("records"))
+    recorder.add("x", value, tolerance=0)
+    assert read(recorder.path)["x"].value == value
+
+
+def test_every_line_says_where_it_came_from(tmp_path):
+    recorder = Recorder("chapter", "smoke", 3, data="Set12", folder=tmp_path)
+    recorder.add("psnr", 1, tolerance=0)
+    with recorder.path.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["profile"], row["seed"], row["data"]) == ("smoke", "3", "Set12")
+    assert row["device"].startswith("cpu")
+    assert int(row["threads"]) == torch.get_num_threads()
+    assert f"torch={torch.__version__.split('+')[0]}" in row["versions"]
+    assert row["commit"]
+    assert row["date"]
+
+
+def test_adding_a_name_again_replaces_it(tmp_path):
+    recorder = Recorder("chapter", "smoke", 0, folder=tmp_path)
+    recorder.add("x", 1, tolerance=0)
+    recorder.add("x", 2, tolerance=0)
+    assert [one.value for one in read(recorder.path).values()] == [2]
+
+
+def test_a_new_run_keeps_nothing_of_the_old_one(tmp_path):
+    Recorder("chapter", "smoke", 0, folder=tmp_path).add("old", 1, tolerance=0)
+    recorder = Recorder("chapter", "smoke", 0, folder=tmp_path)
+    recorder.add("new", 1, tolerance=0)
+    assert list(read(recorder.path)) == ["new"]
+
+
+def test_a_write_that_fails_leaves_the_record_whole(tmp_path, monkeypatch):
+    recorder = Recorder("chapter", "smoke", 0, folder=tmp_path)
+    recorder.add("x", 1, tolerance=0)
+    before = recorder.path.read_bytes()
+
+    def full_disk(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        recorder.add("y", 2, tolerance=0)
+    assert recorder.path.read_bytes() == before
+    assert list(recorder.path.parent.iterdir()) == [recorder.path]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "tolerance", "message"),
+    [
+        ("two words", 1, 0, "name must be an identifier"),
+        ("x", float("nan"), 0, "value of x must be finite"),
+        ("x", float("inf"), 0, "value of x must be finite"),
+        ("x", 1, -0.1, "tolerance of x must be finite and not negative"),
+        ("x", 1, float("nan"), "tolerance of x must be finite and not negative"),
+    ],
+)
+def test_what_cannot_be_published_is_refused(tmp_path, name, value, tolerance, message):
+    recorder = Recorder("chapter", "smoke", 0, folder=tmp_path)
+    with pytest.raises(ValueError, match=message):
+        recorder.add(name, value, tolerance)
+    assert not recorder.path.exists()
+
+
+def test_the_folder_is_the_one_of_the_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("INDEED_RECORDS", str(tmp_path))
+    assert record.records_folder() == tmp_path
+
+
+def test_the_folder_is_never_the_published_one_unless_asked(monkeypatch):
+    monkeypatch.delenv("INDEED_RECORDS", raising=False)
+    assert record.records_folder().parts[-2:] == ("_build", "records")
+
+
+@given(st.floats(-1e6, 1e6), st.floats(0, 1e3), st.floats(0, 1))
+def test_two_runs_agree_within_the_published_tolerance(value, tolerance, share):
+    assert not compare([number(value + share * tolerance)], [number(value, tolerance)])
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-6, 1e3), st.sampled_from([-1, 1]))
+def test_two_runs_differ_beyond_the_published_tolerance(value, tolerance, sign):
+    assert compare([number(value + 1.01 * sign * tolerance)], [number(value, tolerance)]).off
+
+
+def test_the_tolerance_of_the_fresh_run_does_not_count():
+    assert compare([number(2, tolerance=10)], [number(1, tolerance=0.1)]).off
+
+
+def test_missing_and_new_numbers_are_differences():
+    difference = compare([number(1, name="a"), number(1, name="b")], [number(1, name="b"), number(1, name="c")])
+    assert difference == ((), ("c",), ("a",))
+    assert difference
+
+
+def test_the_commit_is_unknown_outside_a_clone(monkeypatch, tmp_path):
+    monkeypatch.setattr(record, "_ROOT", tmp_path)
+    assert provenance("smoke", 0, "none").commit == "unknown"
+
+
+def test_the_commit_is_unknown_without_git(monkeypatch, tmp_path):
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(record, "_ROOT", tmp_path)
+    monkeypatch.setenv("PATH", "")
+    assert provenance("smoke", 0, "none").commit == "unknown"
+
+
+def test_the_commit_says_that_files_were_changed(monkeypatch, tmp_path):
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    (tmp_path / "file").write_text("1")
+    git("init")
+    git("add", "file")
+    git("commit", "-m", "first")
+    monkeypatch.setattr(record, "_ROOT", tmp_path)
+    assert len(provenance("smoke", 0, "none").commit) == 12
+    (tmp_path / "file").write_text("2")
+    assert provenance("smoke", 0, "none").commit.endswith("-dirty")
+
+
+def test_outside_a_notebook_nothing_is_glued_or_printed(tmp_path):
+    code = f"from indeed.record import Recorder; Recorder('c', 'smoke', 0, folder={str(tmp_path)!r}).add('x', 1, 0)"
+    code += "; import sys; assert 'myst_nb' not in sys.modules and 'IPython' not in sys.modules"
+    root = Path(__file__).resolve().parents[1]
+    run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_in_a_notebook_the_number_is_glued_as_the_prose_shows_it(tmp_path, monkeypatch):
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("INDEED_RECORDS", str(tmp_path))
+    code = "from indeed.record import Recorder\n_ = Recorder('chapter', 'smoke', 0).add('psnr', 28.8341, 0.05, 'dB')"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    root = Path(__file__).resolve().parents[1]
+    NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(root)}}).execute()
+    (output,) = notebook.cells[0].outputs
+    assert output.metadata["scrapbook"]["name"] == "chapter_psnr"
+    assert list(output.data.values()) == ["28.83"]
+    assert read(tmp_path / "smoke" / "chapter.csv")["psnr"].value == 28.8341
