@@ -70,12 +70,12 @@ def train_denoiser(
         raise ValueError(f"out must end in .safetensors, got {out}")
     network, training = network_preset(preset, channels), training_preset(preset)
     training = replace(training, seed=seed, steps=steps or training.steps)
-    source, training_images, validation_images = _images(data, channels, network.patch_size)
-    validate = _validation(validation_images, network.patch_size)
+    source, train, held_out = training_images(data, channels, network.patch_size)
+    validate = validation_on(held_out, network.patch_size)
     trainer = Trainer(
         network,
         training,
-        denoising_batches(PatchSampler(training_images, network.patch_size, training.batch_size), training),
+        denoising_batches(PatchSampler(train, network.patch_size, training.batch_size), training),
         folder or out.with_suffix(""),
         validate=validate,
         resume=resume,
@@ -86,8 +86,8 @@ def train_denoiser(
         "task": "denoise",
         "provenance": asdict(provenance(preset, seed, source)),
         "training": asdict(training),
-        "training_images": len(training_images),
-        "validation_images": len(validation_images),
+        "training_images": len(train),
+        "validation_images": len(held_out),
         "validation": {"sigma": VALIDATION_SIGMA, "noise_seed": VALIDATION_SEED} | validate(trainer.average),
         "parameters": parameter_count(trainer.average),
         "steps": trainer.step,
@@ -98,13 +98,13 @@ def train_denoiser(
     return trainer
 
 
-def _images(data: str, channels: int, patch_size: int) -> tuple[str, list[Tensor], list[Tensor]]:
+def training_images(data: str, channels: int, patch_size: int) -> tuple[str, list[Tensor], list[Tensor]]:
     """Name of the data, training images and validation images, 8-bit (channel, height, width)."""
     name = "bsd400_gray" if channels == 1 else "cbsd432"
     if data in ("auto", "bsd"):
         try:
-            train, validation = training_split(name)
-            return name, _read(train, channels), _read(validation, channels)
+            train, held_out = training_split(name)
+            return name, _read(train, channels), _read(held_out, channels)
         except DataMissingError:
             if data == "bsd":
                 raise
@@ -121,8 +121,8 @@ def _images(data: str, channels: int, patch_size: int) -> tuple[str, list[Tensor
     files = image_files(folder)
     if len(files) < 2:
         raise DataMissingError(f"{folder}: expected at least two images, found {len(files)}")
-    train, validation = split(files, max(1, len(files) // 10))
-    return str(folder), _read(train, channels), _read(validation, channels)
+    train, held_out = split(files, max(1, len(files) // 10))
+    return str(folder), _read(train, channels), _read(held_out, channels)
 
 
 def _read(files: Sequence[Path], channels: int) -> list[Tensor]:
@@ -136,7 +136,7 @@ def _eight_bit(image: Tensor, channels: int) -> Tensor:
     return (image.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def _validation(images: Sequence[Tensor], patch_size: int) -> Callable[[InDeed], dict[str, float]]:
+def validation_on(images: Sequence[Tensor], patch_size: int) -> Callable[[InDeed], dict[str, float]]:
     """PSNR of L and of L + S on the centre tiles of the validation images, at one noise level and one noise."""
     generator = torch.Generator().manual_seed(VALIDATION_SEED)
     clean = torch.cat([_centre_tiles(image, patch_size) for image in images]).float() / 255
