@@ -1,8 +1,8 @@
 """Image files: PNG, JPEG and TIFF, 8 and 16 bit (TIFF also float), grey and colour, alpha kept aside and put back.
 
-A picture is upright: the orientation that a camera notes is applied on reading and not written again. Palettes become colour,
-one bit becomes eight, a transparent palette entry or colour key becomes an alpha channel. A faulty file raises `ImageFileError`
-with one line that names the file and the fault.
+A picture is upright: the orientation that a camera notes is applied on reading and not written again. Palettes become
+colour, one bit becomes eight, a transparent palette entry or colour key becomes an alpha channel. A faulty file raises
+`ImageFileError` with one line that names the file and the fault.
 """
 
 import io
@@ -71,9 +71,11 @@ class Picture:
     """Description of the colours, as found in the file."""
 
     def __post_init__(self) -> None:
+        """Refuse what no image file holds."""
         if self.pixels.size == 0 or self.pixels.shape[2] not in (1, 3):
             raise ValueError(f"pixels: got shape {self.pixels.shape}, expected (height, width, 1 or 3)")
-        if self.alpha is not None and (self.alpha.shape, self.alpha.dtype) != (self.pixels.shape[:2], self.pixels.dtype):
+        expected = (self.pixels.shape[:2], self.pixels.dtype)
+        if self.alpha is not None and (self.alpha.shape, self.alpha.dtype) != expected:
             raise ValueError("alpha: got another size or type than that of pixels")
 
     @property
@@ -104,7 +106,7 @@ def to_tensor(pixels: Pixels) -> Float[Tensor, "channel height width"]:
 
 
 def to_pixels(image: Float[Tensor, "channel height width"], dtype: np.dtype[Any]) -> Pixels:
-    """Pixels of the given type from an image: integers are clipped to [0, white] and rounded, float pixels kept as they are.
+    """Pixels of the given type from an image: integers are clipped to [0, white] and rounded, floats kept as they are.
 
     Examples
     --------
@@ -123,8 +125,8 @@ def read_image(path: str | Path) -> Picture:
     Raises
     ------
     ImageFileError
-        If the file is missing, a folder, empty, unreadable, of another kind, truncated or damaged, holds several pictures, more
-        than 89 million pixels or values other than 8 bit, 16 bit or finite floats of unit scale.
+        If the file is missing, a folder, empty, unreadable, of another kind, truncated or damaged, holds several
+        pictures, more than 89 million pixels or values other than 8 bit, 16 bit or finite floats of unit scale.
     """
     path = Path(path)
     try:
@@ -154,16 +156,33 @@ def write_image(path: str | Path, picture: Picture) -> None:
     Raises
     ------
     ImageFileError
-        If the name ends in no known format, the format cannot hold the picture (JPEG: 16 bit, alpha; JPEG and PNG: float), or
-        the file cannot be written.
+        If the name ends in no known format, the format cannot hold the picture (JPEG: 16 bit, alpha; JPEG and PNG:
+        float), or the file cannot be written.
     """
     path = Path(path)
-    data = _encode(picture, format_of(path), path)
+    check_writable(path, picture)
+    data = _encode(picture, format_of(path))
     try:
         with atomic_write(path) as temporary:
             temporary.write_bytes(data)
     except OSError as error:
         raise ImageFileError(f"{path}: cannot be written: {_reason(error)}") from error
+
+
+def check_writable(path: Path, picture: Picture) -> None:
+    """Find out before a long computation whether a file of that name can hold such a picture.
+
+    Raises
+    ------
+    ImageFileError
+        As `write_image`, as far as it can be known without writing.
+    """
+    kind, pixels = format_of(path), picture.pixels
+    if kind != "TIFF" and pixels.dtype.kind == "f":
+        raise ImageFileError(f"{path}: {kind} holds no float values, expected a name ending in .tif")
+    if kind == "JPEG" and (picture.alpha is not None or pixels.dtype != np.uint8):
+        what = "alpha channel" if picture.alpha is not None else "16-bit values"
+        raise ImageFileError(f"{path}: JPEG holds no {what}, expected a name ending in .png or .tif")
 
 
 def format_of(path: Path) -> Format:
@@ -194,7 +213,7 @@ class _UnsupportedError(Exception):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Decoders warn about oddities that do not matter; too many pixels do, and are an error."""
+    """Ignore what decoders warn about, but for too many pixels, which are an error."""
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -220,23 +239,24 @@ def _read_pillow(path: Path, kind: Format) -> Picture:
         ImageOps.exif_transpose(image, in_place=True)
         transparent = image.mode.endswith(("A", "a")) or "transparency" in image.info
         grey = image.mode in ("1", "L", "LA", "La")
-        samples = np.asarray(image.convert(("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB")))
+        mode = ("L" if grey else "RGB") + ("A" if transparent else "")
+        samples = np.asarray(image.convert(mode))
     return _upright(samples if samples.ndim == 3 else samples[..., None], 1, icc_profile)
 
 
 def _rawmode(tile: Any) -> str:
-    return str(tile.args if isinstance(tile.args, str) else tile.args[0])
+    return tile.args if isinstance(tile.args, str) else str((tile.args or ("",))[0])
 
 
 def _set_rawmode(image: "ImageFile", rawmode: str) -> None:
-    image.tile = [t._replace(args=rawmode if isinstance(t.args, str) else (rawmode, *t.args[1:])) for t in image.tile]
+    image.tile = [t._replace(args=(rawmode, *t.args[1:]) if isinstance(t.args, tuple) else rawmode) for t in image.tile]
 
 
 def _sixteen_bits(image: "ImageFile", path: Path) -> UInt16[np.ndarray, "height width samples"]:
     """All bits of 16-bit samples, of which Pillow keeps the high byte when there are several in a pixel.
 
-    Which of the two bytes it keeps is said by the raw mode, whose last letter is the order of bytes: a second pass with the
-    other order gives the low bytes.
+    Which of the two bytes it keeps is said by the raw mode, whose last letter is the order of bytes: a second pass with
+    the other order gives the low bytes.
     """
     from PIL import Image
 
@@ -248,7 +268,7 @@ def _sixteen_bits(image: "ImageFile", path: Path) -> UInt16[np.ndarray, "height 
         samples = np.asarray(image).view(">u2").astype(np.uint16)
     else:
         big_endian = rawmode.endswith("B") or (rawmode.endswith("N") and sys.byteorder == "big")
-        with Image.open(path, formats=(image.format,)) as again:
+        with Image.open(path, formats=(str(image.format),)) as again:
             _set_rawmode(again, rawmode[:-1] + ("L" if big_endian else "B"))
             low = np.asarray(again)
         samples = np.asarray(image).astype(np.uint16) << 8 | low
@@ -267,11 +287,15 @@ def _read_tiff(path: Path) -> Picture:
     logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else what it logs goes to the screen
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages.first
-        if sum(not other.is_reduced for other in tiff.pages) > 1:
+        if sum(not getattr(other, "is_reduced", False) for other in tiff.pages) > 1:
             raise _UnsupportedError("holds several pictures, expected one")
         if page.dtype is None or page.dtype.name not in ("bool", "uint8", "uint16", "float16", "float32", "float64"):
             raise _UnsupportedError(f"holds {page.dtype} samples, expected 8 bit, 16 bit or float")
-        if page.dtype.itemsize == 1 or (page.dtype.kind == "u" and page.compression not in _TIFFFILE_DECODES):
+        orientation = int(page.tags.valueof("Orientation", 1))
+        plain = page.photometric in (0, 1, 2)  # white is zero, black is zero, RGB
+        if page.dtype.kind != "f" and not (plain and page.compression in _TIFFFILE_DECODES):
+            if page.compression == 1 and orientation >= 5:  # Pillow 13 takes the rows of such a file for columns
+                raise _UnsupportedError("is turned, uncompressed and neither grey nor RGB, a combination not supported")
             return _read_pillow(path, "TIFF")
         samples = page.asarray()
         if page.axes == "SYX":
@@ -280,14 +304,15 @@ def _read_tiff(path: Path) -> Picture:
             samples = samples[..., None]
         elif page.axes != "YXS":
             raise _UnsupportedError(f"has axes {page.axes}, expected a flat image")
-        if page.photometric not in (0, 1, 2):
-            raise _UnsupportedError(f"has {page.photometric.name} colours, expected grey or RGB")
+        if not plain:
+            raise _UnsupportedError("holds neither grey nor RGB colours")
         if 1 in page.extrasamples:
             raise _UnsupportedError("has colours multiplied by alpha, expected unassociated alpha")
-        orientation = int(page.tags.valueof("Orientation", 1))
         icc_profile = page.iccprofile
         if page.dtype.kind == "f":
             samples = _checked_floats(samples)
+        elif page.dtype.kind == "b":
+            samples = samples * np.uint8(255)
         if page.photometric == 0:
             samples[..., 0] = white(samples.dtype) - samples[..., 0]
     return _upright(samples, orientation, icc_profile)
@@ -320,17 +345,14 @@ def _upright(
     if count > 4:
         raise _UnsupportedError(f"has {count} channels, expected 1 to 4")
     colours = 3 if count >= 3 else 1
-    alpha = np.ascontiguousarray(samples[..., colours]) if count > colours else None
-    return Picture(np.ascontiguousarray(samples[..., :colours]), alpha, icc_profile)
+    # Pillow lends its memory read-only, and torch wants it writeable
+    pixels = np.require(samples[..., :colours], requirements=("C", "W"))
+    alpha = np.require(samples[..., colours], requirements=("C", "W")) if count > colours else None
+    return Picture(pixels, alpha, icc_profile)
 
 
-def _encode(picture: Picture, kind: Format, path: Path) -> bytes:
+def _encode(picture: Picture, kind: Format) -> bytes:
     pixels, alpha = picture.pixels, picture.alpha
-    if kind != "TIFF" and pixels.dtype.kind == "f":
-        raise ImageFileError(f"{path}: {kind} holds no float values, expected a name ending in .tif")
-    if kind == "JPEG" and (alpha is not None or pixels.dtype != np.uint8):
-        what = "alpha channel" if alpha is not None else "16-bit values"
-        raise ImageFileError(f"{path}: JPEG holds no {what}, expected a name ending in .png or .tif")
     samples = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], axis=2)
     if kind == "TIFF":
         return _encode_tiff(samples, alpha is not None, picture.icc_profile)
@@ -388,7 +410,7 @@ def _encode_png16(samples: UInt16[np.ndarray, "height width samples"], icc_profi
             b"\x89PNG\r\n\x1a\n",
             chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)),
             chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile)) if icc_profile else b"",
-            chunk(b"IDAT", zlib.compress(scanlines, 6)),
+            chunk(b"IDAT", zlib.compress(scanlines.data, 6)),
             chunk(b"IEND", b""),
         ]
     )

@@ -1,6 +1,7 @@
 """Real photographs that ship inside installed packages: the embedded default of the book, the tests and the command.
 
-They are read from the packages' folders, never through their download helpers: no call in this module reaches a network.
+They are read from the packages' folders, never through their download helpers: no call in this module reaches a
+network.
 """
 
 from importlib.util import find_spec

@@ -1,13 +1,14 @@
 """PSNR, SSIM, average precision and AUROC under one pinned protocol.
 
-Published denoising tables are comparable only under the same protocol, and few state theirs. This one is that of VIRNet and
-KAIR, whose numbers the paper quotes: all three colours (not luminance), no border cut off, the output clipped and rounded to
-8 bits (what a saved picture holds; leaving it in float gains some hundredths of a decibel that no viewer sees), peak 255, SSIM
-with the 11-pixel Gaussian window of standard deviation 1.5 of Wang et al. (2004), averaged over the colours. The uniform 7-pixel
-window that is the default elsewhere gives larger values, and the luminance alone much larger ones.
+Published denoising tables are comparable only under the same protocol, and few state theirs. This one is that of VIRNet
+and KAIR, whose numbers the paper quotes: all three colours (not luminance), no border cut off, the output clipped and
+rounded to 8 bits (what a saved picture holds; leaving it in float gains some hundredths of a decibel that no viewer
+sees), peak 255, SSIM with the 11-pixel Gaussian window of standard deviation 1.5 of Wang et al. (2004), averaged over
+the colours. The uniform 7-pixel window that is the default elsewhere gives larger values, and the luminance alone much
+larger ones.
 
-A value belongs to one image. Means are taken over images, never over pooled squared errors: pooling lets the worst image decide.
-Computed by scikit-image and scikit-learn.
+A value belongs to one image. Means are taken over images, never over pooled squared errors: pooling lets the worst
+image decide. Computed by scikit-image and scikit-learn.
 """
 
 import numpy as np
@@ -22,7 +23,7 @@ Labels = Bool[Tensor, "..."]
 def psnr(
     estimate: Float[Tensor, "batch channel height width"], reference: Float[Tensor, "batch channel height width"]
 ) -> Float[Tensor, " batch"]:
-    """Peak signal-to-noise ratio of each image in dB, ``10 log10(255^2 / mean squared error)``; infinite for equal images.
+    """Peak signal-to-noise ratio of each image in dB, ``10 log10(255^2 / MSE)``; infinite for equal images.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ def psnr(
 
     pairs = zip(*_eight_bits(estimate, reference), strict=True)
     values = [
-        np.inf if np.array_equal(ours, truth) else peak_signal_noise_ratio(truth, ours, data_range=255)
+        np.inf if np.array_equal(ours, truth) else peak_signal_noise_ratio(truth, ours, data_range=255)  # type: ignore[no-untyped-call]
         for ours, truth in pairs
     ]
     return torch.tensor(values, dtype=torch.float64)
@@ -69,10 +70,12 @@ def ssim(
     from skimage.metrics import structural_similarity
 
     if min(estimate.shape[-2:]) < 11:
-        raise ValueError(f"estimate: got {tuple(estimate.shape[-2:])} pixels, expected sides of at least the window's 11")
+        raise ValueError(
+            f"estimate: got {tuple(estimate.shape[-2:])} pixels, expected sides of at least 11, the window's"
+        )
     pairs = zip(*_eight_bits(estimate, reference), strict=True)
     values = [
-        structural_similarity(
+        structural_similarity(  # type: ignore[no-untyped-call]
             truth, ours, data_range=255, channel_axis=0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
         )
         for ours, truth in pairs
@@ -101,7 +104,7 @@ def average_precision(scores: Scores, labels: Labels) -> float:
 
 
 def auroc(scores: Scores, labels: Labels) -> float:
-    """Probability that an anomalous pixel scores above a normal one (ties count half); below one half is reported as such.
+    """Probability that an anomalous pixel scores above a normal one (ties count half); not flipped below one half.
 
     Raises
     ------
@@ -136,7 +139,9 @@ def _eight_bits(
     estimate: Float[Tensor, "batch channel height width"], reference: Float[Tensor, "batch channel height width"]
 ) -> tuple[UInt8[np.ndarray, "batch channel height width"], UInt8[np.ndarray, "batch channel height width"]]:
     if estimate.shape != reference.shape:
-        raise ValueError(f"estimate: got shape {tuple(estimate.shape)}, expected the reference's {tuple(reference.shape)}")
+        raise ValueError(
+            f"estimate: got shape {tuple(estimate.shape)}, expected that of reference {tuple(reference.shape)}"
+        )
     arrays = []
     for name, image in (("estimate", estimate), ("reference", reference)):
         if not bool(image.isfinite().all()):

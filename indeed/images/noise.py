@@ -2,7 +2,8 @@
 
 Intensities and standard deviations are in the image's unit, [0, 1]; levels quoted on the 0..255 scale are multiplied by
 `GREY_LEVEL`. Nothing is clipped: clipping would make the noise depend on the image and bias what is learned from it.
-Numbers are drawn on the generator's device and moved to the image's, so that a CPU generator gives the same noise everywhere.
+Numbers are drawn on the generator's device and moved to the image's, so that a CPU generator gives the same noise
+everywhere.
 """
 
 import math
@@ -114,11 +115,11 @@ def correlated_gaussian(
     correlation_length: float,
     generator: torch.Generator,
 ) -> Float[Tensor, "batch channel height width"]:
-    r"""Image plus stationary Gaussian noise whose correlation at distance d is about ``exp(-d^2 / (4 l^2))``, unclipped.
+    r"""Image plus stationary Gaussian noise, correlated as ``exp(-d^2 / (4 l^2))`` at d pixels, unclipped.
 
-    White noise is filtered by a Gaussian kernel of standard deviation l = `correlation_length` pixels. The kernel is scaled to
-    unit sum of squares, so the marginal standard deviation is `sigma` at every pixel, exactly; the white noise extends beyond
-    the image by the kernel's radius, so the border is no exception. Channels are independent.
+    White noise is filtered by a Gaussian kernel of standard deviation l = `correlation_length` pixels. The kernel is
+    scaled to unit sum of squares, so the marginal standard deviation is `sigma` at every pixel, exactly; the white
+    noise extends beyond the image by the kernel's radius, so the border is no exception. Channels are independent.
 
     Raises
     ------

@@ -1,12 +1,13 @@
 r"""Overlapped tiles with a smooth blend: ``stitch(split(x)) == x`` for every image size and every overlap.
 
-Along one axis the tiles start at :math:`p_0 < p_1 < \dots < p_n`, the last one shifted to end at the border. A smooth step
-:math:`H_k` climbs from 0 to 1 where tiles k-1 and k overlap, and tile k weighs
+Along one axis the tiles start at :math:`p_0 < p_1 < \dots < p_n`, the last one shifted to end at the border. A smooth
+step :math:`H_k` climbs from 0 to 1 where tiles k-1 and k overlap, and tile k weighs
 
 .. math:: w_k = H_k - H_{k+1}, \qquad H_0 = 1, \; H_{n+1} = 0 .
 
 The sum telescopes to one at each pixel whatever the overlap, so no buffer of summed weights is needed; the steps are
-ordered, so no weight is negative; and w_k vanishes outside tile k. In two dimensions the weight is the product over the axes.
+ordered, so no weight is negative; and w_k vanishes outside tile k. In two dimensions the weight is the product over the
+axes.
 """
 
 import torch
@@ -38,7 +39,7 @@ def tile_starts(length: int, tile: int, overlap: int) -> tuple[int, ...]:
 
 
 def blend_weights(starts: tuple[int, ...], tile: int) -> Float[Tensor, "count tile"]:
-    """Weights of each tile's pixels along one axis, in float64: non-negative, summing to one over the tiles at each pixel.
+    """Weights of the pixels of each tile along one axis, in float64: non-negative, at each pixel summing to one.
 
     Examples
     --------

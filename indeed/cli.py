@@ -1,0 +1,362 @@
+"""The command ``indeed``: denoise, decompose, train, evaluate, info.
+
+A fault is one line on the standard error stream and exit code 2; the other images of a batch are still done, and no
+half-written file is left. An interrupt (Ctrl-C) ends with 130.
+"""
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import tyro  # noqa: TID253  (the command's own module: nothing else imports it)
+from jaxtyping import Float
+from torch import Tensor
+
+from indeed.data.benchmarks import image_files
+from indeed.data.files import (
+    FORMATS,
+    Picture,
+    Pixels,
+    check_writable,
+    read_image,
+    to_pixels,
+    to_tensor,
+    write_image,
+)
+from indeed.files import atomic_write
+from indeed.images.noise import GREY_LEVEL, gaussian
+from indeed.networks.checkpoint import load_checkpoint, read_record, shipped_checkpoint
+from indeed.networks.inference_network import InDeed
+from indeed.networks.whole_image import Decomposition, decompose, denoise
+
+Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WithModel:
+    """Options of the commands that put images through a network."""
+
+    checkpoint: Path | None = None
+    """Trained network; default: the shipped one for grey or for colour, as the image is."""
+    device: str = "auto"
+    """Where the network runs: cpu, cuda, cuda:1, ...; auto: a GPU if there is one."""
+    overlap: int | None = None
+    """Pixels that neighbouring tiles share; default: a quarter of a tile."""
+    seed: int = 0
+    """Seed of the noise that is added, the same for each image; the network itself draws nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denoise(_WithModel):
+    """Denoise images: write L + S in the depth of the input, its alpha channel put back."""
+
+    images: tyro.conf.Positional[tuple[Path, ...]]
+    """PNG, JPEG or TIFF files, 8 or 16 bit (TIFF also float)."""
+    out: Out
+    """File for one image, folder for several."""
+    add_noise: float = 0.0
+    """Standard deviation (0..255) of Gaussian noise to add first, to try the command on a clean picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decompose(_WithModel):
+    """Decompose an image: write L.png, S.png, N.png, parts.npz and panel.png.
+
+    parts.npz holds float arrays L, S, N (height, width[, colour]) that add up to the image, and the posterior of each
+    tile: mean and log-variance of A and B (tile, channel, side, rank) and of S (tile, channel, side, side), with the
+    tiles' first rows and columns. In S.png and N.png mid grey is zero; the values of black and white are printed, and
+    stored as S_limit, N_limit.
+    """
+
+    image: tyro.conf.Positional[Path]
+    """PNG, JPEG or TIFF file, 8 or 16 bit (TIFF also float)."""
+    out: Out
+    """Folder, made if it is not there."""
+    add_noise: float = 0.0
+    """Standard deviation (0..255) of Gaussian noise to add first, to try the command on a clean picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a blind Gaussian denoiser and write its checkpoint; state and log stay in a folder beside it."""
+
+    out: Out
+    """Checkpoint to write, ending in .safetensors."""
+    preset: Literal["tiny", "cpu", "paper"] = "cpu"
+    """tiny: seconds, for tests; cpu: at most two hours on one core; paper: section 4.1 of the paper."""
+    channels: Literal[1, 3] = 1
+    """1 for grey, 3 for colour."""
+    data: str = "auto"
+    """bsd (Berkeley images under INDEED_DATA), embedded (installed photographs), auto (what is there), or a folder."""
+    steps: int | None = None
+    """Length of the run; default: the preset's."""
+    seed: int = 0
+    """Seed of the initial weights, the patches and the noise."""
+    resume: bool = False
+    """Continue the run whose state is in the folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(_WithModel):
+    """Add noise to each clean image of a folder, denoise it, and report PSNR and SSIM for each and their means."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of clean PNG, JPEG or TIFF images."""
+    sigma: float = 25.0
+    """Standard deviation of the noise, 0..255."""
+    csv: Path | None = None
+    """Table to write, one row for each image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Say how a checkpoint was made: network, preset, seed, data, commit, training record."""
+
+    checkpoint: tyro.conf.Positional[Path]
+    """Checkpoint file."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with the given arguments (default: those of the process) and return its exit code."""
+    command = tyro.cli(Denoise | Decompose | Train | Evaluate | Info, prog="indeed", args=argv)
+    faults = _Faults()
+    try:
+        with faults.reported():
+            match command:
+                case Denoise():
+                    _denoise(command, faults)
+                case Decompose():
+                    _decompose(command)
+                case Train():
+                    _train(command)
+                case Evaluate():
+                    _evaluate(command, faults)
+                case Info():
+                    print(json.dumps(read_record(command.checkpoint), indent=2))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("indeed: interrupted", file=sys.stderr)
+        return 130
+    except (
+        BrokenPipeError
+    ):  # the reader of the output has gone, as in `indeed info FILE | head`: no fault of the command
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 2 if faults.count else 0
+
+
+class _Faults:
+    """Faults so far: each is reported by one line, and the work goes on."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @contextmanager
+    def reported(self, path: Path | None = None) -> Iterator[None]:
+        """Report what goes wrong inside; `path` is named if the message does not do so itself."""
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            self.count += 1
+            message = " ".join(str(error).split()) or type(error).__name__
+            if isinstance(error, OSError) and error.strerror:
+                message = ": ".join(str(part) for part in (error.filename, error.strerror.lower()) if part)
+            if path is not None and str(path) not in message:
+                message = f"{path}: {message}"
+            print(f"indeed: {message[:400]}", file=sys.stderr)
+
+
+class _Models:
+    """Networks of a run: the one that was asked for, or the shipped ones, each loaded when it is first needed."""
+
+    def __init__(self, options: _WithModel) -> None:
+        self.checkpoint = options.checkpoint
+        self.device = _device(options.device)
+        self.loaded: dict[Path, InDeed] = {}
+
+    def __call__(self, channels: int) -> InDeed:
+        """Network for images of so many channels."""
+        path = self.checkpoint or shipped_checkpoint("denoise_grey" if channels == 1 else "denoise_color")
+        if path not in self.loaded:
+            self.loaded[path] = load_checkpoint(path, self.device)[0]
+        model = self.loaded[path]
+        if model.config.channels != channels:
+            kinds = {1: "grey", 3: "colour"}
+            raise ValueError(f"{path} is for {kinds[model.config.channels]} images, got a {kinds[channels]} one")
+        return model
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise ValueError(f"device: {name!r} is not available") from error
+    return device
+
+
+def _noisy(
+    image: Float[Tensor, "channel height width"], sigma: float, seed: int
+) -> Float[Tensor, "channel height width"]:
+    """Image with noise of a standard deviation in grey levels; the same seed gives each image the same noise."""
+    return gaussian(image[None], sigma * GREY_LEVEL, torch.Generator().manual_seed(seed))[0]
+
+
+def _label(path: Path) -> str | None:
+    """Label of a progress bar, or None where nobody watches."""
+    return path.name if sys.stderr.isatty() else None
+
+
+def _denoise(options: Denoise, faults: _Faults) -> None:
+    models = _Models(options)
+    targets = _targets(options.images, options.out)
+    for path, target in targets.items():
+        with faults.reported(path):
+            picture = read_image(path)
+            _refuse_overwriting(path, target)
+            check_writable(target, picture)
+            write_image(target, replace(picture, pixels=_denoised(options, models(picture.channels), picture, path)))
+
+
+def _denoised(options: Denoise, model: InDeed, picture: Picture, path: Path) -> Pixels:
+    if options.add_noise:
+        noisy = _noisy(to_tensor(picture.pixels), options.add_noise, options.seed)
+        return to_pixels(denoise(model, noisy, overlap=options.overlap, progress=_label(path)), picture.pixels.dtype)
+    pixels = torch.from_numpy(picture.pixels).permute(2, 0, 1)
+    return denoise(model, pixels, overlap=options.overlap, progress=_label(path)).permute(1, 2, 0).numpy()
+
+
+def _targets(images: Sequence[Path], out: Path) -> dict[Path, Path]:
+    """File to write for each image."""
+    if not images:
+        raise ValueError("images: got none, expected at least one")
+    if len({path.name for path in images}) < len(set(images)):
+        raise ValueError(f"{out}: several images have the same name, expected different ones")
+    if not out.is_dir():
+        if len(images) == 1 and out.suffix:
+            return {images[0]: out}
+        if out.suffix.lower() in FORMATS:
+            raise ValueError(f"{out}: is one file for {len(images)} images, expected a folder")
+        out.mkdir(parents=True, exist_ok=True)
+    return {path: out / path.name for path in images}
+
+
+def _refuse_overwriting(path: Path, target: Path) -> None:
+    if target.exists() and target.samefile(path):
+        raise ValueError(f"{target}: would overwrite its input, expected another name or folder")
+
+
+def _decompose(options: Decompose) -> None:
+    import shutil
+    import tempfile
+
+    model_of = _Models(options)
+    picture = read_image(options.image)
+    image = picture.tensor()
+    if options.add_noise:
+        image = _noisy(image, options.add_noise, options.seed)
+    parts = decompose(model_of(picture.channels), image, overlap=options.overlap, progress=_label(options.image))
+    made = not options.out.exists()
+    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".indeed-", dir=options.out) as unfinished:
+            _write_parts(Path(unfinished), picture, image, parts)
+            for path in sorted(Path(unfinished).iterdir()):
+                path.replace(options.out / path.name)
+    except BaseException:
+        if made:
+            shutil.rmtree(options.out, ignore_errors=True)
+        raise
+
+
+def _write_parts(
+    folder: Path, picture: Picture, image: Float[Tensor, "channel height width"], parts: Decomposition
+) -> None:
+    from indeed.figures import decomposition_panel, signed_display
+
+    depth = picture.pixels.dtype if picture.pixels.dtype.kind == "u" else np.dtype(np.uint16)
+    write_image(folder / "L.png", Picture(to_pixels(parts.L, depth), icc_profile=picture.icc_profile))
+    arrays: dict[str, Any] = {name: _as_array(getattr(parts, name)) for name in "LSN"}
+    for name in "SN":
+        display, limit = signed_display(getattr(parts, name))
+        arrays[f"{name}_limit"] = np.float32(limit)
+        write_image(folder / f"{name}.png", Picture(to_pixels(display, np.dtype(np.uint8))))
+        print(f"{name}.png: mid grey is 0, black {-limit:.4g}, white {limit:+.4g}")
+    for name, factor in parts.posterior._asdict().items():
+        arrays[f"{name}_mean"], arrays[f"{name}_log_variance"] = factor.mean.numpy(), factor.log_variance.numpy()
+    arrays["tile_tops"], arrays["tile_lefts"] = np.array(parts.tops), np.array(parts.lefts)
+    np.savez(folder / "parts.npz", **arrays)
+    decomposition_panel(image, parts.L, parts.S, parts.N)[0].savefig(folder / "panel.png", dpi=150)
+
+
+def _as_array(part: Float[Tensor, "channel height width"]) -> Float[np.ndarray, "height width *channel"]:
+    """Part as other image libraries have it: (height, width) for grey, (height, width, 3) for colour."""
+    array = part.permute(1, 2, 0).contiguous().numpy()
+    return array[..., 0] if array.shape[2] == 1 else array
+
+
+def _train(options: Train) -> None:
+    from indeed.experiments.denoiser import train_denoiser
+
+    train_denoiser(
+        options.out,
+        preset=options.preset,
+        channels=options.channels,
+        data=options.data,
+        steps=options.steps,
+        seed=options.seed,
+        resume=options.resume,
+    )
+
+
+def _evaluate(options: Evaluate, faults: _Faults) -> None:
+    from indeed.experiments.denoising import FiguresOfMerit, figures_of_merit, mean_figures
+
+    def line(name: str, merits: FiguresOfMerit) -> str:
+        return f"{name:<24} {merits.psnr_noisy:8.2f} {merits.psnr_low_rank:8.2f} {merits.psnr:8.2f} {merits.ssim:8.4f}"
+
+    if not options.folder.is_dir():
+        raise ValueError(f"{options.folder}: is not a folder")
+    images = image_files(options.folder)
+    if not images:
+        raise ValueError(f"{options.folder}: holds no image, expected files ending in {', '.join(FORMATS)}")
+    models = _Models(options)
+    rows: dict[str, FiguresOfMerit] = {}
+    print(f"{'image':<24} {'noisy':>8} {'L':>8} {'L + S':>8} {'SSIM':>8}")
+    for path in images:
+        with faults.reported(path):
+            clean = read_image(path).tensor()
+            rows[path.name] = figures_of_merit(
+                models(clean.shape[0]),
+                clean,
+                options.sigma,
+                options.seed,
+                overlap=options.overlap,
+                progress=_label(path),
+            )
+            print(line(path.name, rows[path.name]), flush=True)
+    if rows:
+        print(line("mean", mean_figures(list(rows.values()))))
+        if options.csv:
+            with atomic_write(options.csv) as temporary, temporary.open("w", newline="") as file:
+                writer = csv.DictWriter(file, ["image", "sigma", "seed", *FiguresOfMerit._fields])
+                writer.writeheader()
+                for name, merits in rows.items():
+                    given = {"image": name, "sigma": options.sigma, "seed": options.seed}
+                    writer.writerow(given | merits._asdict())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""Whole images of any size through the network: overlapped tiles, evaluated at the posterior means and blended.
+
+A tile is as large as the patches the network was trained on. Tiles are worked off strip by strip from top to bottom and
+a row of pixels is released as soon as no later tile reaches it, so besides the image and the result only one strip is
+in memory.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from indeed.bayes.variational_family import GaussianFactor, MiddleLevel
+from indeed.images.tiling import blend_weights, reflected_indices, tile_starts
+from indeed.networks.inference_network import InDeed
+
+
+@dataclass(frozen=True, eq=False)
+class Decomposition:
+    """An image as low-rank + sparse + noise (Eq. 1), with the posterior of the middle level tile by tile.
+
+    ``L + S + N`` is the image, up to the rounding of a float32 sum. L and S are blended posterior means; the low rank
+    of L holds within a tile.
+    """
+
+    L: Float[Tensor, "channel height width"]
+    S: Float[Tensor, "channel height width"]
+    N: Float[Tensor, "channel height width"]
+    posterior: MiddleLevel
+    """Gaussian factors of all tiles: A and B (tile, channel, side, rank), S (tile, channel, side, side)."""
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
+    """First rows and columns of the tiles: tile k starts at ``tops[k // len(lefts)], lefts[k % len(lefts)]``."""
+
+
+def decompose(
+    model: InDeed,
+    image: Float[Tensor, "channel height width"],
+    *,
+    overlap: int | None = None,
+    batch_tiles: int = 16,
+    progress: str | None = None,
+) -> Decomposition:
+    """Decompose a whole image at the posterior means.
+
+    Parameters
+    ----------
+    model
+        Network; the work is done on its device, the result is on the image's.
+    image
+        In [0, 1] (noise may leave that range), at least one pixel.
+    overlap
+        Pixels that neighbouring tiles share, ``0 <= overlap < patch_size``; None: a quarter of the patch size.
+    batch_tiles
+        Tiles that go through the network at once; more need more memory.
+    progress
+        Label of a progress bar; None: no bar.
+
+    Raises
+    ------
+    ValueError
+        If the image is empty, has NaN or infinite values, or other channels than the model; if `overlap` or
+        `batch_tiles` is out of range.
+    """
+    overlap = _overlap(model, overlap)
+    parts = image.new_empty(2, *image.shape)
+    posteriors: list[MiddleLevel] = []
+    for top, rows in _blended_rows(model, image, overlap, batch_tiles, progress, posteriors):
+        parts[:, :, top : top + rows.shape[2]] = rows
+    L, S = parts
+    tile = model.config.patch_size
+    return Decomposition(
+        L=L,
+        S=S,
+        N=image - (L + S),
+        posterior=MiddleLevel(*(_concatenate(factors) for factors in zip(*posteriors, strict=True))),
+        tops=tile_starts(image.shape[1], tile, overlap),
+        lefts=tile_starts(image.shape[2], tile, overlap),
+    )
+
+
+def denoise(
+    model: InDeed,
+    image: Shaped[Tensor, "channel height width"],
+    *,
+    overlap: int | None = None,
+    batch_tiles: int = 16,
+    progress: str | None = None,
+) -> Shaped[Tensor, "channel height width"]:
+    """Denoise a whole image: ``L + S`` at the posterior means, in the type of the image.
+
+    Parameters
+    ----------
+    model, overlap, batch_tiles, progress
+        As in `decompose`.
+    image
+        Float32 in [0, 1], where the result is neither clipped nor rounded; or uint8 or uint16, where it is. An integer
+        image is converted strip by strip, so that the memory needed beyond image and result does not grow with the
+        height.
+
+    Raises
+    ------
+    ValueError
+        As `decompose`, or for another type.
+    """
+    overlap = _overlap(model, overlap)
+    result = torch.empty_like(image)
+    for top, rows in _blended_rows(model, image, overlap, batch_tiles, progress, None):
+        estimate = rows.sum(dim=0)
+        if not image.is_floating_point():
+            estimate = (estimate.clamp(0, 1) * torch.iinfo(image.dtype).max).round()
+        result[:, top : top + estimate.shape[1]] = estimate.to(image.dtype)
+    return result
+
+
+def _overlap(model: InDeed, overlap: int | None) -> int:
+    return model.config.patch_size // 4 if overlap is None else overlap
+
+
+def _blended_rows(
+    model: InDeed,
+    image: Shaped[Tensor, "channel height width"],
+    overlap: int,
+    batch_tiles: int,
+    progress: str | None,
+    posteriors: list[MiddleLevel] | None,
+) -> Iterator[tuple[int, Float[Tensor, "2 channel rows width"]]]:
+    """Finished rows of (L, S) from top to bottom, with the index of the first; posteriors are appended to a list."""
+    from tqdm import tqdm
+
+    channel, height, width = image.shape
+    if channel != model.config.channels:
+        raise ValueError(f"image: got {channel} channels, expected the model's {model.config.channels}")
+    if image.dtype not in (torch.float32, torch.uint8, torch.uint16):
+        raise ValueError(f"image: got {image.dtype}, expected float32, uint8 or uint16")
+    if image.is_floating_point() and not bool(image.isfinite().all()):
+        raise ValueError("image: got NaN or infinite values, expected finite ones")
+    if batch_tiles < 1:
+        raise ValueError(f"batch_tiles: got {batch_tiles}, expected at least 1")
+    tile, device = model.config.patch_size, next(model.parameters()).device
+    tops, lefts = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
+    vertical, horizontal = (blend_weights(starts, tile).to(image.device, torch.float32) for starts in (tops, lefts))
+    inside_rows = reflected_indices(min(height, tile), tile).to(image.device)
+    inside_columns = reflected_indices(width, max(width, tile)).to(image.device)
+    open_rows = torch.zeros(2, channel, tile, max(width, tile), device=image.device)
+    was_training = model.training
+    model.eval()
+    try:
+        total = len(tops) * len(lefts)
+        with tqdm(total=total, desc=progress, disable=progress is None, unit="tile", leave=False) as bar:
+            for i, top in enumerate(tops):
+                strip = _unit_scale(image[:, top : top + tile])
+                strip = strip.index_select(1, inside_rows).index_select(2, inside_columns)
+                for first in range(0, len(lefts), batch_tiles):
+                    batch = lefts[first : first + batch_tiles]
+                    with torch.no_grad():
+                        tiles = torch.stack([strip[:, :, left : left + tile] for left in batch])
+                        middle, draw = model(tiles.to(device))
+                        parts = torch.stack([draw.low_rank, draw.S], dim=1).to(image.device)
+                    if posteriors is not None:
+                        posteriors.append(
+                            MiddleLevel(
+                                *(GaussianFactor(*(value.to(image.device) for value in factor)) for factor in middle)
+                            )
+                        )
+                    for j, (left, part) in enumerate(zip(batch, parts, strict=True), start=first):
+                        open_rows[..., left : left + tile] += vertical[i][:, None] * horizontal[j] * part
+                    bar.update(len(batch))
+                finished = (tops[i + 1] if i + 1 < len(tops) else height) - top
+                yield top, open_rows[:, :, :finished, :width]
+                open_rows = torch.cat([open_rows[:, :, finished:], torch.zeros_like(open_rows[:, :, :finished])], dim=2)
+    finally:
+        model.train(was_training)
+
+
+def _unit_scale(pixels: Shaped[Tensor, "channel height width"]) -> Float[Tensor, "channel height width"]:
+    return pixels if pixels.is_floating_point() else pixels.float() / torch.iinfo(pixels.dtype).max
+
+
+def _concatenate(factors: tuple[GaussianFactor, ...]) -> GaussianFactor:
+    return GaussianFactor(*(torch.cat(values) for values in zip(*factors, strict=True)))

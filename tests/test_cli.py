@@ -1,0 +1,412 @@
+"""The command does what its help says; a fault is one line and exit code 2, without a trace of a file."""
+
+import csv
+import errno
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import indeed.cli as cli
+from indeed.data.files import Picture, read_image, write_image
+from indeed.images.metrics import psnr
+from indeed.networks.checkpoint import CheckpointError, save_checkpoint
+from indeed.networks.inference_network import InDeed, network_preset
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    paths = {}
+    for name, channels in (("denoise_grey", 1), ("denoise_color", 3)):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            paths[name] = folder / f"{name}.safetensors"
+            save_checkpoint(paths[name], InDeed(network_preset("tiny", channels)), {"preset": "tiny"})
+    return paths
+
+
+@pytest.fixture(autouse=True)
+def shipped(monkeypatch, checkpoints) -> None:
+    monkeypatch.setattr(cli, "shipped_checkpoint", checkpoints.__getitem__)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command in this process: exit code, lines on standard output, lines on standard error."""
+
+    def run(*arguments: object) -> tuple[int, list[str], list[str]]:
+        code = cli.main([str(argument) for argument in arguments])
+        output = capsys.readouterr()
+        return code, output.out.splitlines(), output.err.splitlines()
+
+    return run
+
+
+def random_picture(height: int, width: int, channels: int = 3, dtype: str = "uint8", alpha: bool = False) -> Picture:
+    rng = np.random.default_rng(0)
+    samples = (rng.random((height, width, channels + 1)) * np.iinfo(dtype).max).astype(dtype)
+    return Picture(samples[..., :channels].copy(), samples[..., channels].copy() if alpha else None)
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    write_image(tmp_path / "photo.png", random_picture(40, 50))
+    return tmp_path / "photo.png"
+
+
+def contents(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+# denoise
+
+
+@pytest.mark.parametrize(
+    ("suffix", "dtype", "alpha"),
+    [(".jpg", "uint8", False), *itertools.product([".png", ".tif"], ["uint8", "uint16"], [False, True])],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (33, 21)])
+def test_denoise_keeps_size_depth_colours_and_alpha(run, tmp_path, suffix, dtype, alpha, channels, size):
+    picture = random_picture(*size, channels, dtype, alpha)
+    write_image(tmp_path / f"a{suffix}", picture)
+    assert run("denoise", tmp_path / f"a{suffix}", "-o", tmp_path / f"b{suffix}") == (0, [], [])
+    result = read_image(tmp_path / f"b{suffix}")
+    assert result.pixels.shape == picture.pixels.shape
+    assert result.pixels.dtype == picture.pixels.dtype
+    assert alpha is False or np.array_equal(result.alpha, picture.alpha)
+
+
+def test_denoise_writes_low_rank_plus_sparse(run, photo, tmp_path, checkpoints):
+    from indeed.networks.checkpoint import load_checkpoint
+    from indeed.networks.whole_image import decompose
+
+    run("denoise", photo, "-o", tmp_path / "out.png")
+    parts = decompose(load_checkpoint(checkpoints["denoise_color"])[0], read_image(photo).tensor())
+    expected = ((parts.L + parts.S).clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
+    assert np.abs(read_image(tmp_path / "out.png").pixels - expected).max() <= 1
+
+
+def test_denoise_of_palette_and_one_bit_images(run, tmp_path):
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).convert("P").save(tmp_path / "palette.png")
+    Image.fromarray(np.eye(8, dtype=bool)).save(tmp_path / "bit.png")
+    code, _, errors = run("denoise", tmp_path / "palette.png", tmp_path / "bit.png", "-o", tmp_path / "out")
+    assert (code, errors) == (0, [])
+    assert contents(tmp_path / "out") == {"palette.png", "bit.png"}
+
+
+def test_a_batch_goes_on_after_each_fault_and_reports_it_by_one_line(run, tmp_path, photo):
+    import tifffile
+
+    write_image(tmp_path / "grey.png", random_picture(20, 20, 1))
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "cut.png").write_bytes(photo.read_bytes()[:500])
+    write_image(tmp_path / "whole.jpg", random_picture(64, 64))
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:800])
+    tifffile.imwrite(tmp_path / "nan.tif", np.full((8, 8), np.nan, np.float32))
+    bad = ["text.png", "empty.png", "folder.png", "cut.png", "cut.jpg", "nan.tif", "missing.png"]
+    images = [photo, *(tmp_path / name for name in bad), tmp_path / "grey.png"]
+    code, output, errors = run("denoise", *images, "-o", tmp_path / "out")
+    assert (code, output) == (2, [])
+    assert contents(tmp_path / "out") == {"photo.png", "grey.png"}
+    assert len(errors) == len(bad)
+    for name, line in zip(bad, errors, strict=True):
+        assert line.startswith(f"indeed: {tmp_path / name}: ")
+
+
+def test_denoise_never_overwrites_its_input(run, photo):
+    before = photo.read_bytes()
+    for out in (photo, photo.parent):
+        code, _, errors = run("denoise", photo, "-o", out)
+        assert (code, len(errors)) == (2, 1)
+        assert "would overwrite its input" in errors[0]
+    assert photo.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["photo.png", "-o", "out.gif"], "ends in '.gif'"),
+        (["photo.png", "alpha.png", "-o", "out.png"], "is one file for 2 images"),
+        (["photo.png", "none/photo.png", "-o", "out"], "several images have the same name"),
+        (["-o", "out"], "images: got none"),
+        (["photo.png", "-o", "none/out.png"], "no such file or directory"),
+        (["photo.png", "-o", "out.png", "--device", "abacus"], "'abacus' is not available"),
+        (["photo.png", "-o", "out.png", "--overlap", "16"], "overlap: got 16"),
+        (["photo.png", "-o", "out.png", "--checkpoint", "photo.png"], "not a whole safetensors file"),
+        (["photo.png", "-o", "out.png", "--checkpoint", "none"], "none: no such file"),
+        (["photo.png", "-o", "out.png", "--add-noise", "-1"], "sigma: got"),
+        (["alpha.png", "-o", "out.jpg"], "JPEG holds no alpha"),
+    ],
+)
+def test_a_wrong_call_of_denoise_is_one_line(run, photo, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "alpha.png", random_picture(8, 8, alpha=True))
+    code, _, errors = run("denoise", *arguments)
+    assert (code, len(errors)) == (2, 1)
+    assert words in errors[0]
+    assert contents(tmp_path) == {"photo.png", "alpha.png"}
+
+
+def test_a_network_for_grey_refuses_colour(run, photo, tmp_path, checkpoints):
+    code, _, errors = run("denoise", photo, "-o", tmp_path / "o.png", "--checkpoint", checkpoints["denoise_grey"])
+    assert code == 2
+    assert "is for grey images, got a colour one" in errors[0]
+
+
+def test_a_missing_shipped_checkpoint_is_one_line(run, photo, tmp_path, monkeypatch):
+    def absent(name: str) -> Path:
+        raise CheckpointError(f"{name}: the shipped checkpoint is missing")
+
+    monkeypatch.setattr(cli, "shipped_checkpoint", absent)
+    code, _, errors = run("denoise", photo, "-o", tmp_path / "out.png")
+    assert code == 2
+    assert errors == [f"indeed: {photo}: denoise_color: the shipped checkpoint is missing"]
+
+
+def test_added_noise_depends_on_the_seed_alone(run, photo, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run("denoise", photo, "-o", tmp_path / f"{name}.png", "--add-noise", 50, "--seed", seed)
+    a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+# decompose
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(1, 1), (37, 50)])
+def test_decompose_writes_parts_that_add_up_to_the_image(run, tmp_path, channels, size):
+    picture = random_picture(*size, channels)
+    write_image(tmp_path / "a.png", picture)
+    code, output, errors = run("decompose", tmp_path / "a.png", "-o", tmp_path / "out")
+    assert (code, errors) == (0, [])
+    assert contents(tmp_path / "out") == {"L.png", "S.png", "N.png", "parts.npz", "panel.png"}
+    with np.load(tmp_path / "out" / "parts.npz") as parts:
+        total = parts["L"] + parts["S"] + parts["N"]
+        assert np.array_equal(np.rint(total * 255), picture.pixels.squeeze(2) if channels == 1 else picture.pixels)
+        tiles = len(parts["tile_tops"]) * len(parts["tile_lefts"])
+        assert parts["A_mean"].shape == parts["B_log_variance"].shape == (tiles, channels, 16, 4)
+        assert parts["S_mean"].shape == parts["S_log_variance"].shape == (tiles, channels, 16, 16)
+        for name, line in zip("SN", output, strict=True):
+            shown = read_image(tmp_path / "out" / f"{name}.png").pixels.reshape(parts[name].shape) / 255
+            limit = parts[f"{name}_limit"]
+            assert np.allclose((shown - 0.5) * 2 * limit, parts[name].clip(-limit, limit), atol=limit / 255 + 1e-6)
+            assert line == f"{name}.png: mid grey is 0, black {-limit:.4g}, white {limit:+.4g}"
+        low_rank = read_image(tmp_path / "out" / "L.png").pixels.reshape(parts["L"].shape) / 255
+        assert np.allclose(low_rank, parts["L"].clip(0, 1), atol=0.5 / 255 + 1e-6)
+    with Image.open(tmp_path / "out" / "panel.png") as panel:
+        assert panel.width > 1000
+
+
+def test_decompose_of_16_bits_and_alpha(run, tmp_path):
+    picture = random_picture(20, 24, 3, "uint16", alpha=True)
+    write_image(tmp_path / "a.png", picture)
+    assert run("decompose", tmp_path / "a.png", "-o", tmp_path / "out")[0] == 0
+    assert read_image(tmp_path / "out" / "L.png").pixels.dtype == np.uint16
+    with np.load(tmp_path / "out" / "parts.npz") as parts:
+        assert np.array_equal(np.rint((parts["L"] + parts["S"] + parts["N"]) * 65535), picture.pixels)
+
+
+def test_decompose_into_a_folder_in_use_replaces_only_its_own_files(run, photo, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    (tmp_path / "out" / "L.png").write_text("old")
+    assert run("decompose", photo, "-o", tmp_path / "out")[0] == 0
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    assert read_image(tmp_path / "out" / "L.png").channels == 3
+
+
+@pytest.mark.parametrize("stage", ["write_image", "savez", "panel"])
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_full_disk_leaves_nothing_of_a_decomposition(run, photo, tmp_path, monkeypatch, stage, existing):
+    from matplotlib.figure import Figure
+
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    owner, name = {"write_image": (cli, "write_image"), "savez": (np, "savez"), "panel": (Figure, "savefig")}[stage]
+    monkeypatch.setattr(owner, name, full)
+    out = tmp_path / "out"
+    if existing:
+        out.mkdir()
+        (out / "L.png").write_text("old")
+    code, _, errors = run("decompose", photo, "-o", out)
+    assert code == 2
+    assert errors == ["indeed: no space left on device"]
+    assert contents(tmp_path) == {"photo.png"} | ({"out", "out/L.png"} if existing else set())
+
+
+def test_decompose_into_a_file_is_one_line(run, photo, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    code, _, errors = run("decompose", photo, "-o", tmp_path / "out")
+    assert (code, errors) == (2, [f"indeed: {tmp_path / 'out'}: file exists"])
+
+
+# evaluate, info, train
+
+
+def test_evaluate_reports_each_image_and_the_mean_of_the_images(run, tmp_path):
+    (tmp_path / "clean").mkdir()
+    for name, channels in (("a.png", 1), ("b.png", 3)):
+        write_image(tmp_path / "clean" / name, random_picture(30, 30, channels))
+    (tmp_path / "clean" / "notes.txt").write_text("not an image")
+    arguments = ["evaluate", tmp_path / "clean", "--sigma", 15, "--seed", 3]
+    code, output, errors = run(*arguments, "--csv", tmp_path / "table.csv")
+    assert (code, errors) == (0, [])
+    with (tmp_path / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == ["a.png", "b.png"]
+    assert [line.split()[0] for line in output] == ["image", "a.png", "b.png", "mean"]
+    assert float(output[-1].split()[-2]) == pytest.approx(np.mean([float(row["psnr"]) for row in rows]), abs=0.006)
+    clean = read_image(tmp_path / "clean" / "a.png").tensor()[None]
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(3)) * 15 / 255
+    assert float(rows[0]["psnr_noisy"]) == pytest.approx(psnr(clean + noise, clean).item(), abs=1e-3)
+    assert run(*arguments)[1] == output
+
+
+def test_evaluate_goes_on_after_a_bad_image(run, tmp_path):
+    write_image(tmp_path / "b.png", random_picture(30, 30, 1))
+    write_image(tmp_path / "small.png", random_picture(5, 5, 1))
+    (tmp_path / "a.png").write_text("no picture")
+    code, output, errors = run("evaluate", tmp_path)
+    assert code == 2
+    assert [line.split()[0] for line in output] == ["image", "b.png", "mean"]
+    assert [line.split(": ")[1] for line in errors] == [str(tmp_path / "a.png"), str(tmp_path / "small.png")]
+
+
+def test_evaluate_needs_a_folder_with_images(run, tmp_path, photo):
+    assert run("evaluate", photo) == (2, [], [f"indeed: {photo}: is not a folder"])
+    (tmp_path / "none").mkdir()
+    code, _, errors = run("evaluate", tmp_path / "none")
+    assert code == 2
+    assert "holds no image" in errors[0]
+
+
+def test_info_prints_the_record_as_json(run, checkpoints):
+    code, output, _ = run("info", checkpoints["denoise_grey"])
+    record = json.loads("\n".join(output))
+    assert code == 0
+    assert record["network"]["channels"] == 1
+    assert record["record"] == {"preset": "tiny"}
+
+
+def test_info_of_something_else_is_one_line(run, photo):
+    code, output, errors = run("info", photo)
+    assert (code, output, len(errors)) == (2, [], 1)
+    assert str(photo) in errors[0]
+
+
+def test_train_writes_a_checkpoint_that_denoises(run, photo, tmp_path):
+    arguments = ["train", "--preset", "tiny", "--data", "embedded", "--steps", 2, "-o", tmp_path / "m.safetensors"]
+    assert run(*arguments, "--channels", 3)[0] == 0
+    assert run("denoise", photo, "-o", tmp_path / "o.png", "--checkpoint", tmp_path / "m.safetensors")[0] == 0
+    code, _, errors = run(*arguments, "--channels", 3)
+    assert code == 2
+    assert "resume" in errors[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-o", "m.pt"], ".safetensors"),
+        (["-o", "m.safetensors", "--data", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_wrong_call_of_train_is_one_line(run, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    code, _, errors = run("train", "--preset", "tiny", *arguments)
+    assert (code, len(errors)) == (2, 1)
+    assert words in errors[0]
+
+
+# the command as a process
+
+
+def command(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "indeed.cli", *(str(argument) for argument in arguments)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, **options)
+
+
+def test_the_process_decomposes_and_says_nothing_on_standard_error(photo, tmp_path, checkpoints):
+    done = command("decompose", photo, "-o", tmp_path / "out", "--checkpoint", checkpoints["denoise_color"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(contents(tmp_path / "out")) == 5
+
+
+def test_the_process_ends_with_2_and_one_line(tmp_path):
+    done = command("denoise", tmp_path / "none.png", "-o", tmp_path / "out.png")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"indeed: {tmp_path / 'none.png'}: no such file or directory\n"
+
+
+def test_a_misspelt_option_ends_with_2(photo):
+    done = command("denoise", photo, "--aut", "b.png")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
+def test_a_write_that_the_system_refuses_leaves_no_file(tmp_path, checkpoints):
+    import resource
+
+    write_image(tmp_path / "photo.png", random_picture(200, 200))
+    done = command(
+        *("denoise", tmp_path / "photo.png", "-o", tmp_path / "out.png"),
+        *("--checkpoint", checkpoints["denoise_color"]),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"indeed: {tmp_path / 'photo.png'}: ")
+    assert done.stderr.endswith(f"{tmp_path / 'out.png'}: cannot be written: file too large\n")
+    assert contents(tmp_path) == {"photo.png"}
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_one_line(run, photo, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    code, _, errors = run("denoise", photo, "-o", tmp_path / "locked" / "out.png")
+    assert code == 2
+    assert errors[0].endswith("permission denied")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+def test_ctrl_c_ends_with_130_and_leaves_no_file(tmp_path, checkpoints):
+    write_image(tmp_path / "large.png", random_picture(3000, 3000, 1))
+    line = [sys.executable, "-m", "indeed.cli", "denoise", "large.png", "-o", "out.png"]
+    with subprocess.Popen(
+        [*line, "--checkpoint", checkpoints["denoise_grey"], "--overlap", "15"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        # the tiles of this overlap take minutes; by then the command has long been started
+        time.sleep(12)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert process.stderr.read() == "indeed: interrupted\n"
+    assert contents(tmp_path) == {"large.png"}
+
+
+def test_output_that_nobody_reads_is_no_traceback(checkpoints):
+    line = [sys.executable, "-m", "indeed.cli", "info", checkpoints["denoise_grey"]]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=60) == 141
