@@ -1,8 +1,8 @@
-"""Training step of a preset over the bare forward and backward pass of its networks on the same batch, as a ratio in one run.
+"""Time of a training step over the bare forward and backward pass of its networks, as a ratio in one run.
 
-``python benchmarks/training_step.py [--preset cpu] [--channels 1] [--pairs 40]`` prints the median ratio and its quartiles.
-A step is what the training loop does: draw a batch (crops, symmetries, noise), forward, closed forms, loss terms, backward,
-clipping, Adam, moving average. The two are timed in turn, so that a drift of the machine touches both.
+``python benchmarks/training_step.py [--preset cpu] [--channels 1] [--pairs 40]`` prints the median ratio and its
+quartiles. A step is what the training loop does: draw a batch (crops, symmetries, noise), forward, closed forms, loss
+terms, backward, clipping, Adam, moving average. The two are timed in turn, so that a drift of the machine touches both.
 """
 
 import argparse
@@ -63,8 +63,9 @@ def main() -> None:
     low, middle_ratio, high = statistics.quantiles((whole / net for whole, net in pairs), n=4)
     whole, net = (statistics.median(column) for column in zip(*pairs, strict=True))
     print(
-        f"{options.preset} preset, {options.channels} channel(s), batch {config.batch_size}, {options.threads} thread(s): "
-        f"step {whole * 1e3:.1f} ms, networks {net * 1e3:.1f} ms, ratio {middle_ratio:.3f} ({low:.3f} to {high:.3f})"
+        f"{options.preset} preset, {options.channels} channel(s), batch {config.batch_size}, "
+        f"{options.threads} thread(s): step {whole * 1e3:.1f} ms, networks {net * 1e3:.1f} ms, "
+        f"ratio {middle_ratio:.3f} ({low:.3f} to {high:.3f})"
     )
 
 

@@ -289,7 +289,7 @@ def prior_gallery(samples: dict[str, PriorSample]) -> tuple["Figure", dict[str, 
             grey = 255 * values[0, 0].numpy()
             limit = data[name][part] = float(np.quantile(np.abs(grey), 0.99))
             ax.imshow(grey, cmap="gray", vmin=-limit, vmax=limit, interpolation="nearest")
-            ax.set_title(f"{part}, white {limit:.{0 if limit >= 10 else 3}f}", fontsize=10)
+            ax.set_title(f"{part}, white {limit:.{0 if limit >= 10 else 1 if limit >= 1 else 3}f}", fontsize=10)
             ax.set_axis_off()
     return figure, data
 

@@ -230,6 +230,27 @@ def read(path: str | Path) -> dict[str, Number]:
     }
 
 
+def results_folder() -> Path:
+    """Return the folder ``results`` of the clone, with the paper's tables and the published numbers."""
+    return _ROOT / "results"
+
+
+def quote(name: str, profile: str = "cpu") -> dict[str, Number]:
+    """Read a published record of ``results/measured`` and show its numbers to the prose, under ``<name>_<number>``.
+
+    For numbers that take too long to measure in a chapter: they keep their one record.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing was published under that name and profile.
+    """
+    numbers = read(results_folder() / "measured" / profile / f"{name}.csv")
+    for number in numbers.values():
+        _glue(f"{name}_{number.name}", str(number))
+    return numbers
+
+
 def compare(fresh: Iterable[Number], published: Iterable[Number]) -> Comparison:
     """Compare a run with the published numbers, each within its published tolerance.
 

@@ -171,3 +171,15 @@ def test_in_a_notebook_the_number_is_glued_as_the_prose_shows_it(tmp_path, monke
     assert output.metadata["scrapbook"]["name"] == "chapter_psnr"
     assert list(output.data.values()) == ["28.83"]
     assert read(tmp_path / "smoke" / "chapter.csv")["psnr"].value == 28.8341
+
+
+def test_a_published_number_is_quoted_from_its_one_record(tmp_path, monkeypatch):
+    published = tmp_path / "results" / "measured"
+    Recorder("experiment", "cpu", 0, folder=published).add("psnr", 28.8341, 0.05, "dB")
+    monkeypatch.setattr(record, "_ROOT", tmp_path)
+    shown = {}
+    monkeypatch.setattr(record, "_glue", shown.__setitem__)
+    assert record.quote("experiment")["psnr"].value == 28.8341
+    assert shown == {"experiment_psnr": "28.83"}
+    with pytest.raises(FileNotFoundError):
+        record.quote("experiment", profile="paper")
