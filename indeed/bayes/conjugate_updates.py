@@ -74,7 +74,9 @@ def update_lambda(squared_residual: Image, hyperpriors: Hyperpriors, form: Form 
 def solve_leaf_level(
     y: Image, middle: MiddleLevel, hyperpriors: Hyperpriors, *, draw: Draw | None = None, form: Form = "exact"
 ) -> LeafLevel:
-    r"""Solution :math:`\phi_{\mathcal Z_l} = \mathcal F_{\mathcal Z_l}(P^0_{\mathcal Z_l}, \phi_{\mathcal Z_m}, Y)` of sub-problem 1 (Eq. 6).
+    r"""Solution of sub-problem 1 (Eq. 6).
+
+    :math:`\phi_{\mathcal Z_l} = \mathcal F_{\mathcal Z_l}(P^0_{\mathcal Z_l}, \phi_{\mathcal Z_m}, Y)`.
 
     Parameters
     ----------
@@ -122,7 +124,10 @@ def lambda_objective(lambda_: GammaFactor, squared_residual: Image, hyperpriors:
 def leaf_objective(
     leaf: LeafLevel, middle: MiddleLevel, squared_residual: Image, hyperpriors: Hyperpriors
 ) -> PerSample:
-    r"""Objective :math:`\ell_l(\phi_{\mathcal Z_l}; \phi_{\mathcal Z_m}, Y)` of sub-problem 1 (Eq. 7): the sum of Eq. 25, 27 and 29."""
+    r"""Objective of sub-problem 1, :math:`\ell_l(\phi_{\mathcal Z_l}; \phi_{\mathcal Z_m}, Y)` (Eq. 7).
+
+    The sum of Eq. 25, 27 and 29.
+    """
     return (
         gamma_objective(leaf.gamma, middle.A, middle.B, hyperpriors)
         + omega_objective(leaf.omega, middle.S, hyperpriors)

@@ -53,8 +53,8 @@ def per_sample_sum(x: Tensor) -> PerSample:
 def negative_expected_log_likelihood(squared_residual: Image, lambda_: GammaFactor) -> PerSample:
     r"""Fidelity term :math:`-E_q[\log p(Y \mid \mathcal Z)]` in full (Eq. 24a).
 
-    :math:`\tfrac12\sum\{E[\lambda]\,r^2 - E[\ln\lambda] + \ln 2\pi\}`, where ``squared_residual`` is the expected or a sampled
-    :math:`r^2`.
+    :math:`\tfrac12\sum\{E[\lambda]\,r^2 - E[\ln\lambda] + \ln 2\pi\}`, where ``squared_residual`` is the expected or
+    a sampled :math:`r^2`.
     """
     return 0.5 * per_sample_sum(lambda_.mean * squared_residual - lambda_.mean_log + math.log(2 * math.pi))
 
@@ -115,9 +115,10 @@ def elbo_terms(
 
 
 def elbo(terms: ElboTerms) -> PerSample:
-    r"""Evidence lower bound :math:`E_q[\log p(Y\mid\mathcal Z)] - \mathrm{KL}(q(\mathcal Z)\,\|\,p(\mathcal Z))` (Eq. 3, 4).
+    r"""Evidence lower bound (Eq. 3, 4).
 
-    Eq. 3 maximises it over the variational parameters; it never exceeds :math:`\log p(Y)` when the supervision is zero.
+    :math:`E_q[\log p(Y\mid\mathcal Z)] - \mathrm{KL}(q(\mathcal Z)\,\|\,p(\mathcal Z))`. Eq. 3 maximises it over the
+    variational parameters; with zero supervision it never exceeds :math:`\log p(Y)`.
     """
     return -(terms.fidelity + terms.supervision) - kl_to_prior(terms)
 
@@ -128,20 +129,20 @@ def negative_elbo(terms: ElboTerms) -> PerSample:
 
 
 def kl_to_prior(terms: ElboTerms) -> PerSample:
-    r"""Divergence :math:`\mathrm{KL}(q(\mathcal Z)\,\|\,p(\mathcal Z))`: the middle level's part plus the leaf level's (Eq. 5)."""
+    r"""Divergence :math:`\mathrm{KL}(q(\mathcal Z)\,\|\,p(\mathcal Z))` of the two levels together (Eq. 5)."""
     middle = terms.rank + terms.sparsity
     leaf = terms.gamma_prior + terms.omega_prior + terms.lambda_prior
     return middle + leaf
 
 
-# -- sub-problem 2: the same terms as functions of the middle level only ------------------------------------------------
+# -- sub-problem 2: the same terms as functions of the middle level only ----------------------------------------------
 
 
 def fidelity_term(squared_residual: Image, mean_lambda: Image) -> PerSample:
     r"""Fidelity :math:`\ell_{fid} = \tfrac12\|\sqrt{\mu_\Lambda}\odot(Y - \hat A\hat B^\top - \hat S)\|_F^2` (Eq. 32).
 
-    Eq. 24a without :math:`\tfrac12\sum(\ln 2\pi - E[\ln\lambda])`, which does not depend on the middle level. Each of A, B and S
-    has its own noise in the draw (the paper's text writes one symbol for all three).
+    Eq. 24a without :math:`\tfrac12\sum(\ln 2\pi - E[\ln\lambda])`, which does not depend on the middle level. Each of
+    A, B and S has its own noise in the draw (the paper's text writes one symbol for all three).
     """
     return 0.5 * per_sample_sum(mean_lambda * squared_residual)
 
@@ -174,10 +175,11 @@ def sub_problem_2_terms(
     squared_residual: Image,
     supervision: PerSample | None = None,
 ) -> MiddleTerms:
-    r"""Terms of the objective of sub-problem 2, :math:`\ell_m(\phi_{\mathcal Z_m}; \phi_{\mathcal Z_l}, Y, U)` (Eq. 8, 9, 31).
+    r"""Terms of the objective of sub-problem 2 (Eq. 8, 9, 31).
 
-    Their sum differs from Eq. 24 by what depends on the leaf level alone. The leaf level is used as given: detach it when the
-    middle level comes from a network that also produced it. (Eq. 9 as printed lacks the log in front of :math:`p(Y|\mathcal Z)`.)
+    Their sum :math:`\ell_m(\phi_{\mathcal Z_m}; \phi_{\mathcal Z_l}, Y, U)` differs from Eq. 24 by what depends on
+    the leaf level alone. The leaf level is used as given: detach it when the middle level comes from a network that
+    also produced it. (Eq. 9 as printed lacks the log in front of :math:`p(Y|\mathcal Z)`.)
     """
     fidelity = fidelity_term(squared_residual, leaf.lambda_.mean)
     return MiddleTerms(

@@ -29,9 +29,9 @@ PerSample = Float[Tensor, " batch"]
 class Hyperpriors:
     r"""Shapes :math:`\alpha^0` and rates :math:`\beta^0` of the Gamma priors in Eq. 19, 21 and 22.
 
-    A rate has the unit of one over its precision: intensity² for Omega and Lambda, intensity for gamma (A and B each carry the
-    root of an intensity). Images are in [0, 1].
-    The defaults are those of section 4.1, whose ``1 x e^-6`` is read as 1e-6.
+    A rate has the unit of one over its precision: intensity² for Omega and Lambda, intensity for gamma (A and B each
+    carry the root of an intensity). Images are in [0, 1]. The defaults are those of section 4.1, whose ``1 x e^-6``
+    is read as 1e-6.
 
     Raises
     ------
@@ -47,6 +47,7 @@ class Hyperpriors:
     lambda_rate: float = 1e-8
 
     def __post_init__(self) -> None:
+        """Reject what is not a Gamma distribution."""
         for field in fields(self):
             value = getattr(self, field.name)
             if not (math.isfinite(value) and value > 0):
@@ -76,10 +77,13 @@ def low_rank(A: LeftFactor, B: RightFactor) -> Image:
     return A @ B.mT
 
 
-def log_likelihood(y: Image, low_rank_image: Image, sparse: Image, precision: Image, noise_mean: float = 0.0) -> PerSample:
+def log_likelihood(
+    y: Image, low_rank_image: Image, sparse: Image, precision: Image, noise_mean: float = 0.0
+) -> PerSample:
     r"""Log-likelihood :math:`\log p(Y \mid L, S) = \log\mathcal N(Y - L - S \mid \Upsilon, \Lambda^{-1})` (Eq. 1).
 
-    Summed over channels and pixels, in nats per sample. ``noise_mean`` is the paper's Upsilon, which section 3.2 sets to 0.
+    Summed over channels and pixels, in nats per sample. ``noise_mean`` is the paper's Upsilon, which section 3.2 sets
+    to 0.
     """
     return _gaussian_log_density(y - low_rank_image - sparse - noise_mean, precision)
 
@@ -100,7 +104,7 @@ def log_prior_gamma(gamma: ColumnPrecision, hyperpriors: Hyperpriors) -> PerSamp
 
 
 def log_prior_sparse(S: Image, omega: Image) -> PerSample:
-    r"""Log-density :math:`\log p(S \mid \Omega) = \sum_{ij} \log\mathcal N(s_{ij} \mid 0, \omega_{ij}^{-1})` (Eq. 20)."""
+    r"""Log-density :math:`\log p(S\mid\Omega) = \sum_{ij}\log\mathcal N(s_{ij}\mid 0, \omega_{ij}^{-1})` (Eq. 20)."""
     return _gaussian_log_density(S, omega)
 
 
@@ -136,7 +140,7 @@ def sample_prior(
     generator: torch.Generator,
     dtype: torch.dtype = torch.float64,
 ) -> PriorSample:
-    """Ancestral sample: leaves (Eq. 19, 21, 22), then factors and sparse part (Eq. 17, 18, 20), then the image (Eq. 1, 16).
+    """Ancestral sample: leaves (Eq. 19, 21, 22), then A, B and S (Eq. 17, 18, 20), then the image (Eq. 1, 16).
 
     Parameters
     ----------

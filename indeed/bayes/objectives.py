@@ -29,15 +29,21 @@ class LossTerms(NamedTuple):
 
 
 def expected_negative_elbo(terms: ElboTerms) -> Scalar:
-    r"""Empirical mean over a batch of :math:`-\mathrm{ELBO}`: the loss :math:`\mathcal L_{dnn}` of a network (Eq. 12)."""
+    r"""Mean over a batch of :math:`-\mathrm{ELBO}`: the loss :math:`\mathcal L_{dnn}` of a network (Eq. 12)."""
     return negative_elbo(terms).mean()
 
 
 def denoising_supervision(draw: Draw, clean: Image, target_precision: float) -> PerSample:
     r"""Denoising supervision :math:`\tfrac{\sigma_0}{2}(\|\hat L + \hat S - U\|_F^2 + \|\hat L - U\|_F^2)` (Eq. 44).
 
-    ``target_precision`` is the paper's :math:`\sigma_0`, which despite its name is a precision (1 / intensity²). Only the first
-    term is the negative log-likelihood of U (up to a constant); the second keeps the solution L = 0, S = U away.
+    ``target_precision`` is the paper's :math:`\sigma_0`, which despite its name is a precision (1 / intensity²). Only
+    the first term is the negative log-likelihood of U (up to a constant); the second keeps the solution L = 0, S = U
+    away.
+
+    Raises
+    ------
+    ValueError
+        If ``target_precision`` is not positive.
     """
     _check_positive("target_precision", target_precision)
     low_rank = draw.low_rank
@@ -49,6 +55,11 @@ def anomaly_supervision(draw: Draw, normal: Image, anomaly: Image, target_precis
     r"""Anomaly supervision :math:`\tfrac{\sigma_0}{2}(\|\hat L - U_N\|_F^2 + \|\hat S - U_A\|_F^2)` (Eq. 45).
 
     ``normal`` is :math:`U_N`, ``anomaly`` is :math:`U_A = Y - U_N`.
+
+    Raises
+    ------
+    ValueError
+        If ``target_precision`` is not positive.
     """
     _check_positive("target_precision", target_precision)
     error = (draw.low_rank - normal).square() + (draw.S - anomaly).square()
@@ -58,9 +69,10 @@ def anomaly_supervision(draw: Draw, normal: Image, anomaly: Image, target_precis
 def orthogonality(draw: Draw, form: Literal["literal", "cosine"] = "literal") -> PerSample:
     r"""Orthogonality of the columns of the factors (Eq. 42).
 
-    ``literal``: :math:`\|\hat A^\top\hat A - I\|_F^2 + \|\hat B^\top\hat B - I\|_F^2` as printed. Satisfied exactly, it sets
-    every singular value of L to one, and so works against the rank term and against any natural image.
-    ``cosine``: the same with columns scaled to unit length and the diagonal left out; asks for different directions only.
+    ``literal``: :math:`\|\hat A^\top\hat A - I\|_F^2 + \|\hat B^\top\hat B - I\|_F^2` as printed. Satisfied exactly,
+    it sets every singular value of L to one, and so works against the rank term and against any natural image.
+    ``cosine``: the same with columns scaled to unit length and the diagonal left out; asks for different directions
+    only.
     """
     if form == "literal":
         return per_sample_sum(_gram_error(draw.A)) + per_sample_sum(_gram_error(draw.B))
@@ -84,8 +96,9 @@ def amortised_terms(
 ) -> LossTerms:
     r"""Per-sample loss of one step of the alternation (Eq. 14, 15).
 
-    Sub-problem 1 is solved at the current output :math:`f_{\theta^{[k]}}(Y)` and **detached**; the terms of sub-problem 2 are then
-    functions of the network alone: the leaf level :math:`\phi_{\mathcal Z_l}^{[k+1]}` carries no gradient.
+    Sub-problem 1 is solved at the current output :math:`f_{\theta^{[k]}}(Y)` and **detached**; the terms of
+    sub-problem 2 are then functions of the network alone: the leaf level :math:`\phi_{\mathcal Z_l}^{[k+1]}` carries
+    no gradient.
 
     Parameters
     ----------
@@ -107,9 +120,10 @@ def amortised_terms(
 def training_loss(terms: LossTerms, *, orthogonality_weight: float, elements: int) -> Scalar:
     r"""Training loss :math:`\hat{\mathcal L}_{dnn} + \tau\,\ell_{orth}` averaged over the batch (Eq. 35 and 43).
 
-    The one place where terms are reduced. All of them are divided by ``elements``, the pixels times channels of one sample:
-    one constant for the whole loss, so the ratios are those of the ELBO and the learning rate does not depend on the image
-    size. Eq. 43 prints a *sum* over the data for the orthogonality beside a *mean* for the rest; the mean is used for both.
+    The one place where terms are reduced. All of them are divided by ``elements``, the pixels times channels of one
+    sample: one constant for the whole loss, so the ratios are those of the ELBO and the learning rate does not depend
+    on the image size. Eq. 43 prints a *sum* over the data for the orthogonality beside a *mean* for the rest; the
+    mean is used for both.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the posterior says of an image: moments of the low-rank part and of the residual, and ranks (section 4.5.1, Fig. 8)."""
+"""What the posterior says of an image: moments of the low-rank part and the residual, ranks (section 4.5.1, Fig. 8)."""
 
 from typing import Literal
 
@@ -21,8 +21,8 @@ def low_rank_moments(
         \mu_L = \mu_A \mu_B^\top, \qquad
         \sigma_L^2 = \mu_A^2 (\sigma_B^2)^\top + \sigma_A^2 (\mu_B^2)^\top + \sigma_A^2 (\sigma_B^2)^\top .
 
-    ``paper``: the formula printed there, which is that of a normalised product of two Gaussian *densities*, not of a product
-    of variables; kept to show the difference.
+    ``paper``: the formula printed there, which is that of a normalised product of two Gaussian *densities*, not of a
+    product of variables; kept to show the difference.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def sampled_squared_residual(y: Image, draw: Draw) -> Image:
 
 
 def expected_squared_residual(y: Image, middle: MiddleLevel) -> Image:
-    r"""Expected squared residual under independent A, B and S.
+    r"""Mean of the squared residual under independent A, B and S.
 
     :math:`E_q[(Y - A B^\top - S)^2] = (Y - \mu_L - \mu_S)^2 + \sigma_L^2 + \sigma_S^2`.
     """
@@ -66,8 +66,8 @@ def inverse_precision_tail(precision: GammaFactor, threshold: float) -> Float[Te
     """
     if not threshold > 0:
         raise ValueError(f"threshold must be positive, got {threshold!r}")
-    shape, rate = torch.broadcast_tensors(precision.shape, precision.rate)
-    return torch.special.gammainc(shape, rate / threshold)
+    tail: Tensor = torch.special.gammainc(precision.shape, precision.rate / threshold)
+    return tail
 
 
 def rank_index(gamma: GammaFactor, threshold: float, probability: float = 0.95) -> Int[Tensor, "batch channel"]:
@@ -87,7 +87,7 @@ def rank_index(gamma: GammaFactor, threshold: float, probability: float = 0.95) 
 
 
 def active_rank(gamma: ColumnPrecision, relative_threshold: float = 1e-3) -> Int[Tensor, "batch channel"]:
-    r"""Number of columns whose expected variance :math:`1/\gamma_i` exceeds a fraction of the largest one.
+    r"""Count the columns whose expected variance :math:`1/\gamma_i` exceeds a fraction of the largest one.
 
     Needs no absolute threshold, so it compares images of different contrast.
     """
@@ -96,7 +96,7 @@ def active_rank(gamma: ColumnPrecision, relative_threshold: float = 1e-3) -> Int
 
 
 def effective_rank(image: Image, relative_threshold: float = 0.003) -> Int[Tensor, "batch channel"]:
-    r"""Number of singular values above ``relative_threshold`` times the largest.
+    r"""Count the singular values above ``relative_threshold`` times the largest.
 
     At 0.003 the mean over natural 128-pixel patches is 73, the value section 4.2 quotes without its threshold.
 
@@ -105,5 +105,5 @@ def effective_rank(image: Image, relative_threshold: float = 0.003) -> Int[Tenso
     """
     if not 0 <= relative_threshold < 1:
         raise ValueError(f"relative_threshold must be in [0, 1), got {relative_threshold!r}")
-    singular_values = torch.linalg.svdvals(image)
+    singular_values: Tensor = torch.linalg.svdvals(image)
     return (singular_values > relative_threshold * singular_values[..., :1]).sum(-1)

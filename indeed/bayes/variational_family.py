@@ -43,7 +43,8 @@ class GaussianFactor(NamedTuple):
     def rsample(self, generator: torch.Generator) -> Tensor:
         r"""Reparameterised draw :math:`\mu + \sigma\odot\eta,\ \eta\sim\mathcal N(0, I)` (text under Eq. 32).
 
-        Each call draws its own noise: the paper writes one symbol for the noise of A, B and S, but they are independent.
+        Each call draws its own noise: the paper writes one symbol for the noise of A, B and S, but they are
+        independent.
         """
         noise = torch.randn(self.mean.shape, dtype=self.mean.dtype, device=self.mean.device, generator=generator)
         return self.mean + self.std * noise
@@ -77,9 +78,10 @@ class GammaFactor(NamedTuple):
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """Draw of the broadcast shape of ``shape`` and ``rate``."""
-        shape, rate = torch.broadcast_tensors(self.shape, self.rate)
+        shape = self.shape + torch.zeros_like(self.rate)
         # torch.distributions takes no generator; this is the sampler underneath it.
-        return torch._standard_gamma(shape, generator=generator) / rate
+        standard: Tensor = torch._standard_gamma(shape, generator=generator)
+        return standard / self.rate
 
 
 class MiddleLevel(NamedTuple):
@@ -131,14 +133,14 @@ class LeafLevel(NamedTuple):
 def expected_gaussian_kl(q: GaussianFactor, precision: GammaFactor) -> AnyShape:
     r"""Element-wise :math:`E_{q(\tau)}[\mathrm{KL}(\mathcal N(\mu, \sigma^2)\,\|\,\mathcal N(0, \tau^{-1}))]`.
 
-    Equals :math:`\tfrac12\{E[\tau](\mu^2+\sigma^2) - E[\ln\tau] - \ln\sigma^2 - 1\}`; ``precision`` broadcasts against ``q``.
-    Building block of Eq. 24c and 24d.
+    Equals :math:`\tfrac12\{E[\tau](\mu^2+\sigma^2) - E[\ln\tau] - \ln\sigma^2 - 1\}`; ``precision`` broadcasts
+    against ``q``. Building block of Eq. 24c and 24d.
     """
     return 0.5 * (precision.mean * q.second_moment - precision.mean_log - q.log_variance - 1)
 
 
 def gamma_kl(q: GammaFactor, prior_shape: float, prior_rate: float) -> AnyShape:
-    r"""Element-wise :math:`\mathrm{KL}(\mathcal G(\alpha, \beta)\,\|\,\mathcal G(\alpha^0, \beta^0))`, shapes and rates.
+    r"""Element-wise :math:`\mathrm{KL}(\mathcal G(\alpha, \beta)\,\|\,\mathcal G(\alpha^0, \beta^0))`.
 
     :math:`(\alpha-\alpha^0)\psi(\alpha) - \ln\Gamma(\alpha) + \ln\Gamma(\alpha^0) + \alpha^0\ln(\beta/\beta^0)
     + \alpha(\beta^0-\beta)/\beta`. Building block of Eq. 24e-24g.
