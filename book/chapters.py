@@ -67,7 +67,7 @@ def execute(chapter: Path, output: Path, parameters: Mapping[str, Any], records:
     before = os.environ.get("INDEED_RECORDS")
     os.environ["INDEED_RECORDS"] = str(records)
     try:
-        return papermill.execute_notebook(
+        executed = papermill.execute_notebook(
             output, output, dict(parameters), kernel_name="python3", progress_bar=False, log_output=False
         )
     finally:
@@ -75,6 +75,11 @@ def execute(chapter: Path, output: Path, parameters: Mapping[str, Any], records:
             del os.environ["INDEED_RECORDS"]
         else:
             os.environ["INDEED_RECORDS"] = before
+    # Its own metadata hold paths and times of this machine, which belong in no record.
+    for part in (executed, *executed.cells):
+        part.metadata.pop("papermill", None)
+    nbformat.write(executed, output)
+    return executed
 
 
 def write_notebooks(folder: Path = ROOT / "notebooks") -> None:

@@ -102,6 +102,8 @@ class Train:
     """Seed of the initial weights, the patches and the noise."""
     resume: bool = False
     """Continue the run whose state is in the folder."""
+    device: str = "auto"
+    """Where the network is trained: cpu, cuda, cuda:1, ...; auto: a GPU if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +130,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the given arguments (default: those of the process) and return its exit code."""
     command = tyro.cli(Denoise | Decompose | Train | Evaluate | Info, prog="indeed", args=argv)
     faults = _Faults()
+    if not 0 <= getattr(command, "seed", 0) < 2**32:
+        print("indeed: seed: expected a number from 0 to 4294967295", file=sys.stderr)
+        return 2
     try:
         with faults.reported():
             match command:
@@ -267,13 +272,22 @@ def _decompose(options: Decompose) -> None:
     image = picture.tensor()
     if options.add_noise:
         image = _noisy(image, options.add_noise, options.seed)
-    parts = decompose(model_of(picture.channels), image, overlap=options.overlap, progress=_label(options.image))
+    model = model_of(picture.channels)
     made = not options.out.exists()
     options.out.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=".indeed-", dir=options.out) as unfinished:
+        with (
+            tempfile.TemporaryDirectory(prefix=".indeed-", dir=options.out) as unfinished,
+            tempfile.TemporaryDirectory(prefix=".indeed-", dir=options.out) as scratch,
+        ):
+            label = _label(options.image)
+            parts = decompose(model, image, overlap=options.overlap, progress=label, scratch=Path(scratch))
             _write_parts(Path(unfinished), picture, image, parts)
-            for path in sorted(Path(unfinished).iterdir()):
+            finished = sorted(Path(unfinished).iterdir())
+            for path in finished:
+                if (options.out / path.name).is_dir():
+                    raise ValueError(f"{options.out / path.name}: is a folder, expected a file or nothing")
+            for path in finished:
                 path.replace(options.out / path.name)
     except BaseException:
         if made:
@@ -287,7 +301,8 @@ def _write_parts(
     from indeed.figures import decomposition_panel, signed_display
 
     depth = picture.pixels.dtype if picture.pixels.dtype.kind == "u" else np.dtype(np.uint16)
-    write_image(folder / "L.png", Picture(to_pixels(parts.L, depth), icc_profile=picture.icc_profile))
+    alpha = picture.alpha if depth == picture.pixels.dtype else None
+    write_image(folder / "L.png", Picture(to_pixels(parts.L, depth), alpha, picture.icc_profile))
     arrays: dict[str, Any] = {name: _as_array(getattr(parts, name)) for name in "LSN"}
     for name in "SN":
         display, limit = signed_display(getattr(parts, name))
@@ -303,7 +318,7 @@ def _write_parts(
 
 def _as_array(part: Float[Tensor, "channel height width"]) -> Float[np.ndarray, "height width *channel"]:
     """Part as other image libraries have it: (height, width) for grey, (height, width, 3) for colour."""
-    array = part.permute(1, 2, 0).contiguous().numpy()
+    array = part.permute(1, 2, 0).numpy()
     return array[..., 0] if array.shape[2] == 1 else array
 
 
@@ -318,6 +333,7 @@ def _train(options: Train) -> None:
         steps=options.steps,
         seed=options.seed,
         resume=options.resume,
+        device=str(_device(options.device)),
     )
 
 
@@ -329,6 +345,8 @@ def _evaluate(options: Evaluate, faults: _Faults) -> None:
 
     if not options.folder.is_dir():
         raise ValueError(f"{options.folder}: is not a folder")
+    if options.csv and not options.csv.parent.is_dir():
+        raise ValueError(f"{options.csv}: its folder does not exist")
     images = image_files(options.folder)
     if not images:
         raise ValueError(f"{options.folder}: holds no image, expected files ending in {', '.join(FORMATS)}")

@@ -200,15 +200,6 @@ class Recorder:
             writer.writerows(asdict(number) | asdict(self.provenance) for number in self.numbers.values())
 
 
-class _Shown(str):
-    """Text whose representation has no quotes: the prose prints representations."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
 def _glue(key: str, text: str) -> None:
     # Only a running kernel can glue: elsewhere myst_nb need not be installed, and would print the number.
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
@@ -217,7 +208,7 @@ def _glue(key: str, text: str) -> None:
             from myst_nb import glue
         except ImportError:  # a reader's own JupyterLab, without the tools that build the book
             return
-        glue(key, _Shown(text), display=False)
+        glue(key, text, display=False)  # a string, not a number: the prose would drop its trailing zeros
 
 
 def read(path: str | Path) -> dict[str, Number]:

@@ -142,7 +142,7 @@ def test_denoise_never_overwrites_its_input(run, photo):
         (["photo.png", "alpha.png", "-o", "out.png"], "is one file for 2 images"),
         (["photo.png", "none/photo.png", "-o", "out"], "several images have the same name"),
         (["-o", "out"], "images: got none"),
-        (["photo.png", "-o", "none/out.png"], "no such file or directory"),
+        (["photo.png", "-o", "none/out.png"], "its folder does not exist"),
         (["photo.png", "-o", "out.png", "--device", "abacus"], "'abacus' is not available"),
         (["photo.png", "-o", "out.png", "--overlap", "16"], "overlap: got 16"),
         (["photo.png", "-o", "out.png", "--checkpoint", "photo.png"], "not a whole safetensors file"),

@@ -163,14 +163,14 @@ def test_in_a_notebook_the_number_is_glued_as_the_prose_shows_it(tmp_path, monke
     from nbclient import NotebookClient
 
     monkeypatch.setenv("INDEED_RECORDS", str(tmp_path))
-    code = "from indeed.record import Recorder\n_ = Recorder('chapter', 'smoke', 0).add('psnr', 28.8341, 0.05, 'dB')"
+    code = "from indeed.record import Recorder\n_ = Recorder('chapter', 'smoke', 0).add('psnr', 28.8041, 0.05, 'dB')"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     root = Path(__file__).resolve().parents[1]
     NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(root)}}).execute()
     (output,) = notebook.cells[0].outputs
     assert output.metadata["scrapbook"]["name"] == "chapter_psnr"
-    assert list(output.data.values()) == ["28.83"]
-    assert read(tmp_path / "smoke" / "chapter.csv")["psnr"].value == 28.8341
+    assert list(output.data.values()) == ["'28.80'"]
+    assert read(tmp_path / "smoke" / "chapter.csv")["psnr"].value == 28.8041
 
 
 def test_a_published_number_is_quoted_from_its_one_record(tmp_path, monkeypatch):

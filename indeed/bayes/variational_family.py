@@ -46,8 +46,9 @@ class GaussianFactor(NamedTuple):
         Each call draws its own noise: the paper writes one symbol for the noise of A, B and S, but they are
         independent.
         """
-        noise = torch.randn(self.mean.shape, dtype=self.mean.dtype, device=self.mean.device, generator=generator)
-        return self.mean + self.std * noise
+        # Drawn where the generator is and moved, so that a CPU generator gives the same draw on every device.
+        noise = torch.randn(self.mean.shape, dtype=self.mean.dtype, device=generator.device, generator=generator)
+        return self.mean + self.std * noise.to(self.mean.device)
 
 
 class GammaFactor(NamedTuple):
@@ -111,6 +112,10 @@ class Draw(NamedTuple):
     A: Float[Tensor, "batch channel height rank"]
     B: Float[Tensor, "batch channel width rank"]
     S: Float[Tensor, "batch channel height width"]
+
+    def cpu(self) -> "Draw":
+        """Return the same values in main memory."""
+        return Draw(self.A.cpu(), self.B.cpu(), self.S.cpu())
 
     @property
     def low_rank(self) -> Tensor:

@@ -178,6 +178,8 @@ def check_writable(path: Path, picture: Picture) -> None:
         As `write_image`, as far as it can be known without writing.
     """
     kind, pixels = format_of(path), picture.pixels
+    if not path.parent.is_dir():
+        raise ImageFileError(f"{path}: its folder does not exist")
     if kind != "TIFF" and pixels.dtype.kind == "f":
         raise ImageFileError(f"{path}: {kind} holds no float values, expected a name ending in .tif")
     if kind == "JPEG" and (picture.alpha is not None or pixels.dtype != np.uint8):

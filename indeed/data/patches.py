@@ -25,9 +25,7 @@ class PatchSampler:
         If there is no image, or one is smaller than a patch or differs in channels.
     """
 
-    def __init__(
-        self, images: Sequence[UInt8[Tensor, "channel _ _"]], patch_size: int, batch_size: int
-    ) -> None:
+    def __init__(self, images: Sequence[UInt8[Tensor, "channel _ _"]], patch_size: int, batch_size: int) -> None:
         if not images:
             raise ValueError("images must hold at least one image")
         for index, image in enumerate(images):

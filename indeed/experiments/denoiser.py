@@ -1,9 +1,10 @@
 """Training of the denoisers that ship: a preset in, a checkpoint with its record out."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,9 +13,10 @@ from indeed.data.benchmarks import DataMissingError, image_files, split, trainin
 from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_image, sample_names
+from indeed.files import atomic_write
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL, gaussian
-from indeed.learning.training import Trainer, denoising_batches, training_preset
+from indeed.learning.training import Trainer, Validation, denoising_batches, training_preset
 from indeed.networks.backbones import parameter_count
 from indeed.networks.checkpoint import save_checkpoint
 from indeed.networks.inference_network import InDeed, network_preset
@@ -35,6 +37,7 @@ def train_denoiser(
     seed: int = 0,
     resume: bool = False,
     folder: Path | None = None,
+    device: str = "cpu",
     progress: bool = True,
 ) -> Trainer:
     """Train a blind Gaussian denoiser and save it as a checkpoint.
@@ -58,6 +61,8 @@ def train_denoiser(
         Continue the run in ``folder`` if there is one.
     folder
         Where the run keeps its state and log; default: ``out`` without suffix.
+    device
+        Where the network is trained.
 
     Raises
     ------
@@ -69,7 +74,7 @@ def train_denoiser(
     if out.suffix != ".safetensors":
         raise ValueError(f"out must end in .safetensors, got {out}")
     network, training = network_preset(preset, channels), training_preset(preset)
-    training = replace(training, seed=seed, steps=steps or training.steps)
+    training = replace(training, seed=seed, steps=training.steps if steps is None else steps)
     source, train, held_out = training_images(data, channels, network.patch_size)
     validate = validation_on(held_out, network.patch_size)
     trainer = Trainer(
@@ -80,15 +85,18 @@ def train_denoiser(
         validate=validate,
         resume=resume,
         description={"preset": preset, "data": source},
+        device=device,
     )
+    started = _started(trainer.folder / "started.json", asdict(provenance(preset, seed, source, device)))
     trainer.run(progress=progress)
     record = {
         "task": "denoise",
-        "provenance": asdict(provenance(preset, seed, source)),
+        "provenance": started[0],
+        "commits": sorted({start["commit"] for start in started}),
         "training": asdict(training),
         "training_images": len(train),
         "validation_images": len(held_out),
-        "validation": {"sigma": VALIDATION_SIGMA, "noise_seed": VALIDATION_SEED} | validate(trainer.average),
+        "validation": {"sigma": VALIDATION_SIGMA, "noise_seed": VALIDATION_SEED} | validate(trainer.average)._asdict(),
         "parameters": parameter_count(trainer.average),
         "steps": trainer.step,
         "skipped_steps": trainer.skipped,
@@ -98,13 +106,22 @@ def train_denoiser(
     return trainer
 
 
+def _started(path: Path, now: dict[str, Any]) -> list[dict[str, Any]]:
+    """Provenance of every start of a run, the first one first; a resumed run may go on under another commit."""
+    starts: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    starts.append(now)
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(starts, indent=2))
+    return starts
+
+
 def training_images(data: str, channels: int, patch_size: int) -> tuple[str, list[Tensor], list[Tensor]]:
     """Name of the data, training images and validation images, 8-bit (channel, height, width)."""
     name = "bsd400_gray" if channels == 1 else "cbsd432"
     if data in ("auto", "bsd"):
         try:
             train, held_out = training_split(name)
-            return name, _read(train, channels), _read(held_out, channels)
+            return name, _read(train, channels, patch_size), _read(held_out, channels, patch_size)
         except DataMissingError:
             if data == "bsd":
                 raise
@@ -122,11 +139,16 @@ def training_images(data: str, channels: int, patch_size: int) -> tuple[str, lis
     if len(files) < 2:
         raise DataMissingError(f"{folder}: expected at least two images, found {len(files)}")
     train, held_out = split(files, max(1, len(files) // 10))
-    return str(folder), _read(train, channels), _read(held_out, channels)
+    return folder.resolve().name, _read(train, channels, patch_size), _read(held_out, channels, patch_size)
 
 
-def _read(files: Sequence[Path], channels: int) -> list[Tensor]:
-    return [_eight_bit(read_image(path).tensor(), channels) for path in files]
+def _read(files: Sequence[Path], channels: int, patch_size: int) -> list[Tensor]:
+    images = []
+    for path in files:
+        images.append(_eight_bit(read_image(path).tensor(), channels))
+        if min(images[-1].shape[1:]) < patch_size:
+            raise ValueError(f"{path}: is {tuple(images[-1].shape[1:])} pixels, smaller than a patch of {patch_size}")
+    return images
 
 
 def _eight_bit(image: Tensor, channels: int) -> Tensor:
@@ -136,20 +158,21 @@ def _eight_bit(image: Tensor, channels: int) -> Tensor:
     return (image.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def validation_on(images: Sequence[Tensor], patch_size: int) -> Callable[[InDeed], dict[str, float]]:
+def validation_on(images: Sequence[Tensor], patch_size: int) -> Callable[[InDeed], Validation]:
     """PSNR of L and of L + S on the centre tiles of the validation images, at one noise level and one noise."""
     generator = torch.Generator().manual_seed(VALIDATION_SEED)
     clean = torch.cat([_centre_tiles(image, patch_size) for image in images]).float() / 255
     noisy = gaussian(clean, VALIDATION_SIGMA, generator)
 
-    def validate(model: InDeed) -> dict[str, float]:
+    def validate(model: InDeed) -> Validation:
         low_rank, total = [], []
         with torch.inference_mode():
             for target, observed in zip(torch.split(clean, 64), torch.split(noisy, 64), strict=True):
-                _, draw = model(observed)
+                device = next(model.parameters()).device
+                draw = model(observed.to(device))[1].cpu()
                 low_rank.append(psnr(draw.low_rank, target))
                 total.append(psnr(draw.low_rank + draw.S, target))
-        return {"psnr_low_rank": torch.cat(low_rank).mean().item(), "psnr": torch.cat(total).mean().item()}
+        return Validation(torch.cat(low_rank).mean().item(), torch.cat(total).mean().item())
 
     return validate
 

@@ -70,7 +70,7 @@ def compare_forms(
     preset, channels, steps, seed, data
         As in :func:`indeed.experiments.denoiser.train_denoiser`; the schedule is that of a run of ``steps``.
     names
-        Forms to run; None: all.
+        Forms to train now; None: all, which is also what it takes to record them.
     records
         Records folder, where it is not the usual one.
 
@@ -98,9 +98,11 @@ def compare_forms(
         batches = denoising_batches(PatchSampler(train, network.patch_size, training.batch_size), training)
         trainer = Trainer(network, training, batches, folder / form.name, resume=True, description={"data": source})
         trainer.run(progress=progress)
+        if names is not None:
+            continue
         merits = validate(trainer.average)
-        record.add(f"psnr_{form.name}", merits["psnr"], tolerance=0.3, unit="dB")
-        record.add(f"psnr_low_rank_{form.name}", merits["psnr_low_rank"], tolerance=0.5, unit="dB")
+        record.add(f"psnr_{form.name}", merits.psnr, tolerance=0.3, unit="dB")
+        record.add(f"psnr_low_rank_{form.name}", merits.psnr_low_rank, tolerance=0.5, unit="dB")
         record.add(f"parameters_{form.name}", parameter_count(trainer.model), tolerance=0, digits=0)
         record.add(f"cost_{form.name}", relative_cost(network, base, training.batch_size), tolerance=0.5)
     return record

@@ -149,6 +149,8 @@ def _per_image(
     level = torch.as_tensor(sigma, dtype=image.dtype, device=image.device).reshape(-1, 1, 1, 1)
     if not bool(((level >= 0) & level.isfinite()).all()):
         raise ValueError(f"sigma: got {sigma}, expected finite standard deviations >= 0")
+    if len(level) not in (1, len(image)):
+        raise ValueError(f"sigma: got {len(level)} standard deviations, expected one or {len(image)}, one per image")
     return level
 
 

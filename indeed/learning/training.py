@@ -58,6 +58,8 @@ class TrainingConfig:
         for name in ("steps", "batch_size", "validate_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be in [0, 2^32), got {self.seed}")
         for name in ("learning_rate", "gradient_clip", "target_precision"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -78,7 +80,7 @@ def training_preset(name: Literal["tiny", "cpu", "paper"]) -> TrainingConfig:
     if name == "tiny":
         return TrainingConfig(steps=20, batch_size=4, warmup_steps=5, validate_every=10, log_every=5)
     if name == "cpu":
-        return TrainingConfig(steps=40_000)
+        return TrainingConfig(steps=36_000)
     if name == "paper":
         return TrainingConfig(
             steps=400_000,
@@ -111,7 +113,10 @@ def denoising_batches(
     def draw(generator: torch.Generator) -> Batch:
         clean = clean_patches(generator)
         observed = gaussian(clean, (config.noise_low, config.noise_high), generator)
-        return Batch(observed, lambda sample: denoising_supervision(sample, clean, config.target_precision))
+        return Batch(
+            observed,
+            lambda sample: denoising_supervision(sample, clean.to(sample.S.device), config.target_precision),
+        )
 
     return draw
 
@@ -138,8 +143,9 @@ def train_step(
     terms
         Detached per-sample loss terms, summed over pixels.
     applied
-        False if the loss or the gradient was not finite; the weights are then left as they were.
+        False if the loss or the gradient was not finite; the network is then left as it was.
     """
+    buffers = [buffer.clone() for buffer in model.buffers()]  # running statistics, where there are any
     middle, draw = model(batch.observed, generator)
     terms = amortised_terms(
         batch.observed,
@@ -157,34 +163,45 @@ def train_step(
     applied = bool(torch.isfinite(loss) & torch.isfinite(norm))
     if applied:
         optimizer.step()
+    else:
+        for buffer, before in zip(model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
     return LossTerms(*(term.detach() for term in terms)), applied
 
 
+class Validation(NamedTuple):
+    """PSNR in dB of L and of L + S against clean images held out of training."""
+
+    psnr_low_rank: float
+    psnr: float
+
+
 class Trainer:
-    """A training run in a folder: ``state.pt`` to resume from, ``log.csv``, and ``config.json`` to compare with.
+    """A training run in a folder: ``state.pt`` to resume from, ``log.csv``, and ``config.json`` for its reader.
 
     Parameters
     ----------
     network, training
         Configurations of the network and of the run.
     batches
-        Source of training batches.
+        Source of training batches, on the CPU; all randomness is drawn there too.
     folder
         Where the state and the log are kept.
     validate
-        Given the averaged network, named figures of merit for the log; called every ``validate_every`` steps and at the
-        end.
+        Measures the averaged network for the log, every ``validate_every`` steps and at the end.
     resume
         Continue from ``state.pt`` in ``folder`` if there is one.
     description
         What else the run depends on (data, preset); stored and compared on resume.
+    device
+        Where the network is trained.
 
     Raises
     ------
     FileExistsError
         If ``folder`` holds a run and ``resume`` is false.
     ValueError
-        If the run in ``folder`` was started with another configuration.
+        If the run in ``folder`` was started with another configuration, or its state is damaged.
     """
 
     def __init__(
@@ -194,43 +211,39 @@ class Trainer:
         batches: BatchSource,
         folder: Path,
         *,
-        validate: Callable[[InDeed], dict[str, float]] | None = None,
+        validate: Callable[[InDeed], Validation] | None = None,
         resume: bool = False,
         description: dict[str, Any] | None = None,
+        device: str | torch.device = "cpu",
     ) -> None:
         self.config = training
         self.batches = batches
         self.folder = Path(folder)
         self.validate = validate
+        self.device = torch.device(device)
+        self.identity = _plain({"network": asdict(network), "training": _identity(training)} | (description or {}))
         self.step = 0
         self.skipped = 0
         self.seconds = 0.0
+        # Sums of the loss terms since the last row of the log, and how many steps they hold.
+        self.sums = torch.zeros(len(LossTerms._fields), dtype=torch.float64)
+        self.counted = 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
-            self.model = InDeed(network)
-            self.average = InDeed(network)
+            self.model = InDeed(network).to(self.device)
+            self.average = InDeed(network).to(self.device)
         self.average.load_state_dict(self.model.state_dict())
         self.average.requires_grad_(False).eval()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=training.learning_rate, fused=True)
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        identity = {"network": asdict(network), "training": _identity(training), **(description or {})}
         state_path = self.folder / "state.pt"
-        if state_path.exists() and not resume:
-            raise FileExistsError(f"{state_path} exists: resume the run or choose another folder")
-        config_path = self.folder / "config.json"
-        if resume and config_path.exists():
-            started_with = json.loads(config_path.read_text())
-            different = sorted(key for key in identity if _plain(identity[key]) != started_with.get(key))
-            if different:
-                raise ValueError(
-                    f"{config_path}: the run was started with another configuration ({', '.join(different)})"
-                )
-        else:
-            with atomic_write(config_path) as temporary:
-                temporary.write_text(json.dumps(identity, indent=2))
-        if resume and state_path.exists():
+        if state_path.exists():
+            if not resume:
+                raise FileExistsError(f"{state_path} exists: resume the run or choose another folder")
             self._load(state_path)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.folder / "config.json") as temporary:
+            temporary.write_text(json.dumps(self.identity, indent=2))
         self._truncate_log()
 
     def run(self, stop_at: int | None = None, progress: bool = True) -> None:
@@ -240,67 +253,33 @@ class Trainer:
         config = self.config
         last = config.steps if stop_at is None else min(stop_at, config.steps)
         started, saved = time.monotonic() - self.seconds, time.monotonic()
-        sums = torch.zeros(len(LossTerms._fields), dtype=torch.float64)
-        counted = 0
         with tqdm(total=config.steps, initial=self.step, disable=not progress, unit="step", dynamic_ncols=True) as bar:
             while self.step < last:
-                self.model.train()
-                generator = torch.Generator().manual_seed(_mix(config.seed, self.step))
-                for group in self.optimizer.param_groups:
-                    group["lr"] = learning_rate(config, self.step)
-                batch = self.batches(generator)
-                terms, applied = train_step(self.model, self.optimizer, batch, config, generator)
-                self.step += 1
+                self._advance()
                 bar.update()
-                if applied:
-                    self.update_average()
-                    sums += torch.stack([term.double().mean() for term in terms]) / batch.observed[0].numel()
-                    counted += 1
-                else:
-                    self.skipped += 1
-                # Rows lie on fixed steps, so the log of a resumed run has the same rows as that of an uninterrupted
-                # one.
+                self.seconds = time.monotonic() - started
                 if self.step % config.log_every == 0 or self.step == config.steps:
-                    row = {
-                        name: value / max(counted, 1)
-                        for name, value in zip(LossTerms._fields, sums.tolist(), strict=True)
-                    }
-                    sums.zero_()
-                    counted = 0
-                    bar.set_postfix({name: f"{value:.3g}" for name, value in row.items()} | {"skipped": self.skipped})
-                    if self.validate and (self.step % config.validate_every == 0 or self.step == config.steps):
-                        row |= self.validate(self.average)
-                    self.seconds = time.monotonic() - started
-                    self._log({"step": self.step, "learning_rate": learning_rate(config, self.step - 1)} | row)
-                    # Saved only between rows: the sums that are not yet in the log are then zero.
-                    if time.monotonic() - saved > config.save_every_seconds:
-                        self.save()
-                        saved = time.monotonic()
-        self.seconds = time.monotonic() - started
+                    bar.set_postfix(self._log() | {"skipped": str(self.skipped)})
+                if time.monotonic() - saved > config.save_every_seconds:
+                    self.save()
+                    saved = time.monotonic()
         self.save()
 
     def save(self) -> None:
         """Write the whole state of the run, atomically."""
         state = {
+            "identity": json.dumps(self.identity),
             "step": self.step,
             "skipped": self.skipped,
             "seconds": self.seconds,
+            "sums": self.sums,
+            "counted": self.counted,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
         with atomic_write(self.folder / "state.pt") as temporary:
             torch.save(state, temporary)
-
-    def _load(self, path: Path) -> None:
-        try:
-            state = torch.load(path, weights_only=True)
-        except Exception as error:
-            raise ValueError(f"{path}: not a whole training state ({' '.join(str(error).split())[:200]})") from error
-        self.step, self.skipped, self.seconds = state["step"], state["skipped"], state["seconds"]
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
 
     def update_average(self) -> None:
         """Move the averaged weights; early on the decay is smaller, so that the start is forgotten."""
@@ -314,20 +293,58 @@ class Trainer:
             for mean, current in zip(self.average.buffers(), self.model.buffers(), strict=True):
                 mean.copy_(current)
 
-    def _log(self, row: dict[str, float]) -> None:
+    def _advance(self) -> None:
+        """Take one training step."""
+        self.model.train()
+        generator = torch.Generator().manual_seed(step_seed(self.config.seed, self.step))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, self.step)
+        batch = self.batches(generator)
+        observed = batch.observed.to(self.device)
+        terms, applied = train_step(
+            self.model, self.optimizer, batch._replace(observed=observed), self.config, generator
+        )
+        self.step += 1
+        if applied:
+            self.update_average()
+            self.sums += torch.stack([term.double().mean() for term in terms]).cpu() / observed[0].numel()
+            self.counted += 1
+        else:
+            self.skipped += 1
+
+    def _log(self) -> dict[str, str]:
+        """Append a row to the log; return the loss terms for the progress bar."""
+        means = dict(zip(LossTerms._fields, (self.sums / max(self.counted, 1)).tolist(), strict=True))
+        self.sums.zero_()
+        self.counted = 0
+        row: dict[str, float] = {"step": self.step, "learning_rate": learning_rate(self.config, self.step - 1)} | means
+        if self.validate and (self.step % self.config.validate_every == 0 or self.step == self.config.steps):
+            row |= self.validate(self.average)._asdict()
+        row |= {"skipped": self.skipped, "seconds": round(self.seconds, 1)}
         path = self.folder / "log.csv"
-        columns = ["step", "learning_rate", *LossTerms._fields, *self._validation_columns, "skipped", "seconds"]
-        row = row | {"skipped": self.skipped, "seconds": round(self.seconds, 1)}
         new = not path.exists()
         with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
+            writer = csv.DictWriter(file, LOG_COLUMNS, restval="")
             if new:
                 writer.writeheader()
             writer.writerow(row)
+        return {name: f"{value:.3g}" for name, value in means.items()}
 
-    @property
-    def _validation_columns(self) -> tuple[str, ...]:
-        return () if self.validate is None else VALIDATION_COLUMNS
+    def _load(self, path: Path) -> None:
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+            identity = json.loads(state["identity"])
+            if identity == self.identity:
+                self.step, self.skipped, self.seconds = state["step"], state["skipped"], state["seconds"]
+                self.sums, self.counted = state["sums"], state["counted"]
+                self.model.load_state_dict(state["model"])
+                self.average.load_state_dict(state["average"])
+                self.optimizer.load_state_dict(state["optimizer"])
+        except Exception as error:  # whatever a damaged file makes torch raise
+            raise ValueError(f"{path}: not a whole training state ({' '.join(str(error).split())[:200]})") from error
+        different = sorted(key for key in self.identity | identity if self.identity.get(key) != identity.get(key))
+        if different:
+            raise ValueError(f"{path}: the run was started with another configuration ({', '.join(different)})")
 
     def _truncate_log(self) -> None:
         """Drop log rows past the state: a killed run may have logged steps that the state does not hold."""
@@ -336,14 +353,14 @@ class Trainer:
             return
         with path.open(newline="") as file:
             rows = list(csv.reader(file))
-        # A kill in the middle of a write leaves a short last line.
-        kept = [row for row in rows[1:] if len(row) == len(rows[0]) and int(row[0]) <= self.step]
+        # A kill in the middle of a write leaves a short last line, or no whole header.
+        whole = [row for row in rows if len(row) == len(LOG_COLUMNS) and row != list(LOG_COLUMNS)]
         with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
-            csv.writer(file).writerows(rows[:1] + kept)
+            csv.writer(file).writerows([LOG_COLUMNS] + [row for row in whole if int(row[0]) <= self.step])
 
 
-VALIDATION_COLUMNS = ("psnr_low_rank", "psnr")
-"""What a validation function returns: PSNR in dB of L and of L + S against the clean image."""
+LOG_COLUMNS = ("step", "learning_rate", *LossTerms._fields, *Validation._fields, "skipped", "seconds")
+"""Columns of ``log.csv``: loss terms are means over steps, samples and pixels; PSNR is empty between validations."""
 
 
 def _identity(training: TrainingConfig) -> dict[str, Any]:
@@ -356,6 +373,11 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _mix(seed: int, step: int) -> int:
-    """Seed of one step; distinct for all steps of all 31-bit seeds."""
-    return (seed << 32) + step
+def step_seed(seed: int, step: int) -> int:
+    """Seed of the generator of one step: 32 bits, all that the CPU generator looks at.
+
+    >>> step_seed(0, 7), step_seed(1, 7) != step_seed(2, 7)
+    (7, True)
+    """
+    # An odd multiplier (2^32 over the golden ratio) spreads the runs of different seeds over all sequences of steps.
+    return (step + seed * 0x9E3779B1) % 2**32

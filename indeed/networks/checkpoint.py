@@ -47,35 +47,27 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> tuple[InD
         If the file is missing, truncated, not safetensors, not of this format, or its tensors do not fit its
         configuration.
     """
-    metadata, tensors = _read(Path(path))
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: a safetensors file, but no InDeed checkpoint (format {metadata.get('format')!r})"
-        )
+    network, record, tensors = _read(Path(path))
     try:
-        config = NetworkConfig(**json.loads(metadata["network"]))
-        record = json.loads(metadata["record"])
         with torch.random.fork_rng(devices=[]):
-            model = InDeed(config)
+            model = InDeed(NetworkConfig(**network))
         model.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not fit its own configuration ({_one_line(error)})") from error
     return model.to(device).eval(), record
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Metadata of a checkpoint without its network: format, network configuration, record, number of parameters."""
-    metadata, tensors = _read(Path(path))
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: a safetensors file, but no InDeed checkpoint (format {metadata.get('format')!r})"
-        )
-    return {
-        "format": FORMAT,
-        "network": json.loads(metadata["network"]),
-        "record": json.loads(metadata["record"]),
-        "parameters": sum(value.numel() for value in tensors.values()),
-    }
+    """Metadata of a checkpoint without its network: format, network configuration, record, number of parameters.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, truncated, not safetensors, or not of this format.
+    """
+    network, record, tensors = _read(Path(path))
+    parameters = sum(value.numel() for value in tensors.values())
+    return {"format": FORMAT, "network": network, "record": record, "parameters": parameters}
 
 
 def shipped_checkpoint(name: Shipped) -> Path:
@@ -97,18 +89,28 @@ def shipped_checkpoint(name: Shipped) -> Path:
     )
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, torch.Tensor]]:
+    """Network configuration, record and tensors of a checkpoint."""
     from safetensors import SafetensorError, safe_open
 
     if path.is_dir():
         raise CheckpointError(f"{path}: is a folder, expected a .safetensors file")
     try:
         with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({_one_line(error)})") from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: a safetensors file, but no InDeed checkpoint (format {metadata.get('format')!r})"
+        )
+    try:
+        return json.loads(metadata["network"]), json.loads(metadata["record"]), tensors
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: its configuration cannot be read ({_one_line(error)})") from error
 
 
 def _one_line(error: BaseException) -> str:

@@ -5,8 +5,10 @@ a row of pixels is released as soon as no later tile reaches it, so besides the 
 in memory.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Shaped
@@ -42,6 +44,7 @@ def decompose(
     overlap: int | None = None,
     batch_tiles: int = 16,
     progress: str | None = None,
+    scratch: Path | None = None,
 ) -> Decomposition:
     """Decompose a whole image at the posterior means.
 
@@ -57,6 +60,9 @@ def decompose(
         Tiles that go through the network at once; more need more memory.
     progress
         Label of a progress bar; None: no bar.
+    scratch
+        Folder for the posterior parameters, which take some seven times the memory of the image: there they are
+        memory-mapped files, to be removed by the caller after use. None: main memory.
 
     Raises
     ------
@@ -66,7 +72,7 @@ def decompose(
     """
     overlap = _overlap(model, overlap)
     parts = image.new_empty(2, *image.shape)
-    posteriors: list[MiddleLevel] = []
+    posteriors = _Posteriors(scratch, image.device)
     for top, rows in _blended_rows(model, image, overlap, batch_tiles, progress, posteriors):
         parts[:, :, top : top + rows.shape[2]] = rows
     L, S = parts
@@ -75,7 +81,7 @@ def decompose(
         L=L,
         S=S,
         N=image - (L + S),
-        posterior=MiddleLevel(*(_concatenate(factors) for factors in zip(*posteriors, strict=True))),
+        posterior=MiddleLevel(**posteriors.factors),
         tops=tile_starts(image.shape[1], tile, overlap),
         lefts=tile_starts(image.shape[2], tile, overlap),
     )
@@ -119,15 +125,39 @@ def _overlap(model: InDeed, overlap: int | None) -> int:
     return model.config.patch_size // 4 if overlap is None else overlap
 
 
+class _Posteriors:
+    """Posteriors of all tiles, stored as they come: in memory, or in memory-mapped files of a scratch folder."""
+
+    def __init__(self, scratch: Path | None, device: torch.device) -> None:
+        self.scratch = scratch
+        self.device = device
+        self.factors: dict[str, GaussianFactor] = {}
+
+    def store(self, first: int, total: int, middle: MiddleLevel) -> None:
+        """Store the posteriors of some tiles, of which the first has index ``first`` of ``total``."""
+        for name, factor in middle._asdict().items():
+            if name not in self.factors:
+                shape = (total, *factor.mean.shape[1:])
+                self.factors[name] = GaussianFactor(*(self._empty(f"{name}_{part}", shape) for part in factor._fields))
+            for kept, new in zip(self.factors[name], factor, strict=True):
+                kept[first : first + len(new)] = new.to(self.device)
+
+    def _empty(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        if self.scratch is None:
+            return torch.empty(shape, device=self.device)
+        path = str(self.scratch / name)
+        return torch.from_file(path, shared=True, size=math.prod(shape), dtype=torch.float32).reshape(shape)
+
+
 def _blended_rows(
     model: InDeed,
     image: Shaped[Tensor, "channel height width"],
     overlap: int,
     batch_tiles: int,
     progress: str | None,
-    posteriors: list[MiddleLevel] | None,
+    posteriors: _Posteriors | None,
 ) -> Iterator[tuple[int, Float[Tensor, "2 channel rows width"]]]:
-    """Finished rows of (L, S) from top to bottom, with the index of the first; posteriors are appended to a list."""
+    """Finished rows of (L, S) from top to bottom, with the index of the first; posteriors are stored where given."""
     from tqdm import tqdm
 
     channel, height, width = image.shape
@@ -160,11 +190,7 @@ def _blended_rows(
                         middle, draw = model(tiles.to(device))
                         parts = torch.stack([draw.low_rank, draw.S], dim=1).to(image.device)
                     if posteriors is not None:
-                        posteriors.append(
-                            MiddleLevel(
-                                *(GaussianFactor(*(value.to(image.device) for value in factor)) for factor in middle)
-                            )
-                        )
+                        posteriors.store(i * len(lefts) + first, total, middle)
                     for j, (left, part) in enumerate(zip(batch, parts, strict=True), start=first):
                         open_rows[..., left : left + tile] += vertical[i][:, None] * horizontal[j] * part
                     bar.update(len(batch))
@@ -177,7 +203,3 @@ def _blended_rows(
 
 def _unit_scale(pixels: Shaped[Tensor, "channel height width"]) -> Float[Tensor, "channel height width"]:
     return pixels if pixels.is_floating_point() else pixels.float() / torch.iinfo(pixels.dtype).max
-
-
-def _concatenate(factors: tuple[GaussianFactor, ...]) -> GaussianFactor:
-    return GaussianFactor(*(torch.cat(values) for values in zip(*factors, strict=True)))

@@ -18,12 +18,13 @@ def test_paper_form_takes_every_choice_back_to_the_default():
 def test_comparison_records_each_form_and_continues(tmp_path):
     options = {"preset": "tiny", "steps": 3, "data": "embedded", "records": tmp_path, "progress": False}
     compare_forms(tmp_path / "runs", names=("preset", "group_norm"), **options)
-    first = read(tmp_path / "smoke" / "network_forms.csv")
-    assert {"steps", "psnr_preset", "psnr_group_norm", "cost_group_norm"} <= first.keys()
-    assert first["psnr_preset"].value != first["psnr_group_norm"].value
-    compare_forms(tmp_path / "runs", names=("preset",), **options)
-    again = read(tmp_path / "smoke" / "network_forms.csv")
-    assert again["psnr_preset"].value == first["psnr_preset"].value
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+    before = (tmp_path / "runs" / "preset" / "log.csv").read_bytes()
+    compare_forms(tmp_path / "runs", **options)
+    assert (tmp_path / "runs" / "preset" / "log.csv").read_bytes() == before
+    recorded = read(tmp_path / "smoke" / "network_forms.csv")
+    assert {f"{figure}_{form.name}" for form in FORMS for figure in ("psnr", "cost", "parameters")} <= recorded.keys()
+    assert recorded["psnr_preset"].value != recorded["psnr_group_norm"].value
 
 
 def test_an_unknown_form_is_named(tmp_path):

@@ -18,8 +18,10 @@ from indeed.learning.training import (
     Batch,
     Trainer,
     TrainingConfig,
+    Validation,
     denoising_batches,
     learning_rate,
+    step_seed,
     train_step,
     training_preset,
 )
@@ -180,7 +182,7 @@ def test_one_step_descends_the_loss_of_its_own_batch(tmp_path):
 
 def test_validation_is_logged_at_its_steps_and_at_the_end(tmp_path):
     config = replace(TINY, steps=25, validate_every=10)
-    run = trainer(tmp_path, config, validate=lambda model: {"psnr_low_rank": 1.0, "psnr": 2.0})
+    run = trainer(tmp_path, config, validate=lambda model: Validation(1.0, 2.0))
     run.run(progress=False)
     assert [row["psnr"] for row in log_without_time(tmp_path)] == ["", "2.0", "", "2.0", "2.0"]
 
@@ -230,6 +232,7 @@ def test_configuration_is_kept_beside_the_state(tmp_path):
     ("change", "named"),
     [
         ({"steps": 0}, "steps"),
+        ({"seed": 2**32}, "seed"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"schedule": "linear"}, "schedule"),
         ({"ema_decay": 1.0}, "ema_decay"),
@@ -240,3 +243,49 @@ def test_bad_configurations_are_named(change, named):
     # a misspelt name is caught by the type hook of the test suite, or by the class itself
     with pytest.raises((ValueError, TypeCheckError), match=named):
         replace(TINY, **change)
+
+
+def test_seed_reaches_every_batch_and_not_only_the_initial_weights(tmp_path):
+    seeds = (0, 1, 2, 123, 2**31)
+    drawn = [batches(TINY)(torch.Generator().manual_seed(step_seed(seed, 3))).observed for seed in seeds]
+    for index, one in enumerate(drawn):
+        for other in drawn[index + 1 :]:
+            assert not torch.equal(one, other)
+    # the CPU generator looks at 32 bits only, so the seeds must differ in those
+    assert len({step_seed(seed, step) for seed in range(20) for step in range(1000)}) == 20_000
+    assert all(0 <= step_seed(seed, 10**6) < 2**32 for seed in seeds)
+
+
+def test_a_run_stopped_between_two_rows_of_the_log_loses_nothing(tmp_path):
+    trainer(tmp_path / "whole").run(progress=False)
+    trainer(tmp_path / "parts").run(stop_at=7, progress=False)
+    trainer(tmp_path / "parts", resume=True).run(progress=False)
+    assert log_without_time(tmp_path / "whole") == log_without_time(tmp_path / "parts")
+
+
+def test_a_log_without_a_whole_header_is_mended_on_resume(tmp_path):
+    trainer(tmp_path).run(stop_at=10, progress=False)
+    (tmp_path / "log.csv").write_text("step,learn")
+    trainer(tmp_path, resume=True).run(progress=False)
+    assert [row["step"] for row in log_without_time(tmp_path)] == ["15", "20"]
+
+
+def test_a_skipped_batch_leaves_running_statistics_alone(tmp_path):
+    def poisoned(generator):
+        observed = torch.full((2, 1, 16, 16), float("nan"))
+        return Batch(observed, lambda draw: denoising_supervision(draw, observed, TINY.target_precision))
+
+    run = Trainer(replace(NETWORK, norm="batch"), TINY, poisoned, tmp_path)
+    before = {key: value.clone() for key, value in weights(run).items()}
+    run.run(stop_at=2, progress=False)
+    assert same(before, weights(run))
+
+
+@pytest.mark.parametrize("part", ["step", "model", "identity"])
+def test_a_state_without_a_part_is_named(tmp_path, part):
+    trainer(tmp_path).run(stop_at=5, progress=False)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    del state[part]
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match=r"state\.pt"):
+        trainer(tmp_path, resume=True)

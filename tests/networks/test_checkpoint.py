@@ -107,3 +107,11 @@ def test_a_shipped_model_that_is_missing_is_named(monkeypatch):
     monkeypatch.setattr("pathlib.Path.is_file", lambda path: False)
     with pytest.raises(CheckpointError, match=r"denoise_grey_cpu\.safetensors"):
         shipped_checkpoint("denoise_grey")
+
+
+@pytest.mark.parametrize("metadata", [{}, {"network": "{}"}, {"network": "{", "record": "{}"}])
+def test_a_record_that_cannot_be_read_is_named(tmp_path, metadata):
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.zeros(3)}, path, {"format": "indeed-checkpoint-1"} | metadata)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        read_record(path)

@@ -116,3 +116,12 @@ def test_bad_arguments_are_named(model, change, name):
     image, options = change(random_image(model, 20, 20))
     with pytest.raises(ValueError, match=f"^{name}: got"):
         denoise(model, image, **options)
+
+
+def test_posteriors_in_scratch_files_are_those_in_memory(model, tmp_path):
+    image = random_image(model, 45, 61)
+    in_memory, in_files = (decompose(model, image, batch_tiles=3, scratch=folder) for folder in (None, tmp_path))
+    for one, other in zip(in_memory.posterior, in_files.posterior, strict=True):
+        assert torch.equal(one.mean, other.mean)
+        assert torch.equal(one.log_variance, other.log_variance)
+    assert len(list(tmp_path.iterdir())) == 6
