@@ -73,7 +73,7 @@ class Decompose(_WithModel):
     parts.npz holds float arrays L, S, N (height, width[, colour]) that add up to the image, and the posterior of each
     tile: mean and log-variance of A and B (tile, channel, side, rank) and of S (tile, channel, side, side), with the
     tiles' first rows and columns. In S.png and N.png mid grey is zero; the values of black and white are printed, and
-    stored as S_limit, N_limit.
+    stored as S_limit, N_limit. An alpha channel goes into L.png.
     """
 
     image: tyro.conf.Positional[Path]

@@ -202,3 +202,18 @@ def test_the_browser_reports_what_goes_wrong(browser, tmp_path, body):
     page = tmp_path / "page.html"
     page.write_text(f"<!doctype html><html><head><title>x</title></head><body>{body}</body></html>")
     assert browser.open(page)
+
+
+def test_the_slider_changes_the_picture_without_a_kernel(browser):
+    browser.open(HTML / "first_decomposition.html")
+    shown = """[...document.querySelectorAll('.widget-subarea img')].filter(i => i.offsetParent).map(i => i.src)"""
+    before = browser.evaluate(shown)
+    assert len(before) == 1
+    browser.evaluate(
+        """document.querySelector('.widget-subarea .noUi-handle').dispatchEvent(
+            new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}))"""
+    )
+    browser.evaluate("new Promise(done => setTimeout(done, 500))")
+    after = browser.evaluate(shown)
+    assert len(after) == 1
+    assert after != before
