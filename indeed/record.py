@@ -94,11 +94,16 @@ def _commit() -> str:
     # Without this, a package installed into the repository of somebody else would report a commit of theirs.
     if not (_ROOT / ".git").exists():
         return "unknown"
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    # What is in results/ does not count as a change: measuring rewrites it.
+    commands = (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "-uno", "--", ".", ":!results"])
     try:
-        return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        commit, changes = (
+            subprocess.run(["git", *command], cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
+            for command in commands
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return f"{commit}-dirty" if changes else commit
 
 
 def records_folder() -> Path:
