@@ -150,9 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("indeed: interrupted", file=sys.stderr)
         return 130
-    except (
-        BrokenPipeError
-    ):  # the reader of the output has gone, as in `indeed info FILE | head`: no fault of the command
+    except BrokenPipeError:
+        # the reader of the output has gone, as in `indeed info FILE | head`: no fault of the command
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 2 if faults.count else 0

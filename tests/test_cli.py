@@ -230,7 +230,7 @@ def test_decompose_into_a_folder_in_use_replaces_only_its_own_files(run, photo, 
     assert read_image(tmp_path / "out" / "L.png").channels == 3
 
 
-@pytest.mark.parametrize("stage", ["write_image", "savez", "panel"])
+@pytest.mark.parametrize("stage", ["scratch", "write_image", "savez", "panel"])
 @pytest.mark.parametrize("existing", [False, True])
 def test_a_full_disk_leaves_nothing_of_a_decomposition(run, photo, tmp_path, monkeypatch, stage, existing):
     from matplotlib.figure import Figure
@@ -238,7 +238,12 @@ def test_a_full_disk_leaves_nothing_of_a_decomposition(run, photo, tmp_path, mon
     def full(*_args, **_options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    owner, name = {"write_image": (cli, "write_image"), "savez": (np, "savez"), "panel": (Figure, "savefig")}[stage]
+    owner, name = {
+        "scratch": (os, "posix_fallocate"),
+        "write_image": (cli, "write_image"),
+        "savez": (np, "savez"),
+        "panel": (Figure, "savefig"),
+    }[stage]
     monkeypatch.setattr(owner, name, full)
     out = tmp_path / "out"
     if existing:

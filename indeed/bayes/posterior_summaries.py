@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from indeed.bayes.generative_model import ColumnPrecision, Image
+from indeed.bayes.generative_model import Image
 from indeed.bayes.variational_family import Draw, GammaFactor, GaussianFactor, MiddleLevel
 
 
@@ -84,15 +84,6 @@ def rank_index(gamma: GammaFactor, threshold: float, probability: float = 0.95) 
     if not 0 < probability < 1:
         raise ValueError(f"probability must be in (0, 1), got {probability!r}")
     return (inverse_precision_tail(gamma, threshold) > probability).sum(-1)
-
-
-def active_rank(gamma: ColumnPrecision, relative_threshold: float = 1e-3) -> Int[Tensor, "batch channel"]:
-    r"""Count the columns whose expected variance :math:`1/\gamma_i` exceeds a fraction of the largest one.
-
-    Needs no absolute threshold, so it compares images of different contrast.
-    """
-    variance = gamma.reciprocal()
-    return (variance > relative_threshold * variance.amax(-1, keepdim=True)).sum(-1)
 
 
 def effective_rank(image: Image, relative_threshold: float = 0.003) -> Int[Tensor, "batch channel"]:

@@ -6,6 +6,7 @@ in memory.
 """
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,8 @@ def decompose(
         Label of a progress bar; None: no bar.
     scratch
         Folder for the posterior parameters, which take some seven times the memory of the image: there they are
-        memory-mapped files, to be removed by the caller after use. None: main memory.
+        memory-mapped files, to be removed by the caller after use. None, or a system that cannot reserve disk space
+        (macOS, Windows): main memory.
 
     Raises
     ------
@@ -143,10 +145,13 @@ class _Posteriors:
                 kept[first : first + len(new)] = new.to(self.device)
 
     def _empty(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        if self.scratch is None:
+        if self.scratch is None or not hasattr(os, "posix_fallocate"):
             return torch.empty(shape, device=self.device)
-        path = str(self.scratch / name)
-        return torch.from_file(path, shared=True, size=math.prod(shape), dtype=torch.float32).reshape(shape)
+        path, size = self.scratch / name, math.prod(shape)
+        with path.open("wb") as file:
+            # Reserve the space: on a full disk this is an error, a write to the mapped memory would kill the process.
+            os.posix_fallocate(file.fileno(), 0, size * torch.float32.itemsize)
+        return torch.from_file(str(path), shared=True, size=size, dtype=torch.float32).reshape(shape)
 
 
 def _blended_rows(

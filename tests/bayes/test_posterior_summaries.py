@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from indeed.bayes.conjugate_updates import update_gamma
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import (
-    active_rank,
     effective_rank,
     expected_squared_residual,
     inverse_precision_tail,
@@ -178,14 +177,6 @@ def test_columns_that_vanish_do_not_count():
     factor = GaussianFactor(mean, torch.full_like(mean, -20.0))
     gamma = update_gamma(factor, factor, Hyperpriors())
     assert rank_index(gamma, threshold=1e-3).item() == 3
-    assert active_rank(gamma.mean).item() == 3
-
-
-def test_active_rank_compares_variances_with_the_largest():
-    gamma = torch.tensor([[[1.0, 500.0, 999.0, 1001.0, 1e9]]], dtype=torch.float64)
-    assert active_rank(gamma).item() == 3
-    assert active_rank(7 * gamma).item() == 3
-    assert active_rank(gamma, relative_threshold=1e-2).item() == 1
 
 
 @PROPERTY
