@@ -1,7 +1,7 @@
 """Interpretable image deep decomposition: an image as low-rank + sparse + noise, each part with its uncertainty.
 
 A companion of the paper InDeed (arXiv 2501.01127). The parts, from the mathematics up, are ``bayes``, ``images``,
-``networks``, ``learning``, ``data`` and ``experiments``; each is loaded when it is first used.
+``networks``, ``learning``, ``data``, ``baselines`` and ``experiments``; each is loaded when it is first used.
 
 >>> import indeed
 >>> indeed.bayes.__name__
@@ -13,7 +13,7 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_PARTS = ("bayes", "images", "networks", "learning", "data", "experiments", "record", "figures", "cli")
+_PARTS = ("bayes", "images", "networks", "learning", "data", "baselines", "experiments", "record", "figures", "cli")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,0 +1,44 @@
+"""Pictures: what they show."""
+
+import numpy as np
+import pytest
+import torch
+
+from indeed import figures
+
+
+def test_image_grid_shows_each_image_clipped_and_leaves_no_axis_around_empty_places(drawn):
+    images = {name: torch.full((3, 4, 6), value) for name, value in {"a": -1.0, "b": 0.25, "c": 0.5, "d": 7.0}.items()}
+    figure, data = figures.image_grid(images, columns=3)
+    assert {name: array.mean().item() for name, array in data.items()} == {"a": 0.0, "b": 0.25, "c": 0.5, "d": 1.0}
+    panels = drawn(figure).axes
+    assert [len(ax.images) for ax in panels] == [1, 1, 1, 1, 0, 0]
+    assert not any(ax.axison for ax in panels)
+
+
+def test_image_grid_thins_out_what_no_screen_shows():
+    _, data = figures.image_grid({"large": torch.zeros(1, 10, 5000)})
+    assert data["large"].shape == (3, 1250, 1)
+
+
+def test_decomposition_panel_shows_the_parts_and_their_sum(drawn):
+    generator = torch.Generator().manual_seed(0)
+    L = torch.rand(1, 8, 8, generator=generator)
+    S, N = (0.1 * torch.randn(1, 8, 8, generator=generator) for _ in range(2))
+    figure, data = figures.decomposition_panel(L + S + N, L, S, N, clean=L)
+    titles = [title.split(" (")[0] for title in data]
+    assert titles == ["observation Y", "low rank L", "sparse S", "denoised L + S", "noise N", "clean image U"]
+    np.testing.assert_allclose(data["denoised L + S"][..., 0], (L + S).clamp(0, 1)[0], atol=1e-6)
+    assert len(drawn(figure).axes) == 6
+    assert len(figures.decomposition_panel(L + S + N, L, S, N)[1]) == 5
+
+
+def test_signed_display_puts_zero_at_mid_grey():
+    display, limit = figures.signed_display(torch.tensor([[[-0.5, 0.0, 0.5]]]))
+    assert limit == pytest.approx(0.5)
+    assert display.flatten().tolist() == pytest.approx([0.0, 0.5, 1.0])
+
+
+def test_png_is_a_picture_of_the_figure():
+    figure, _ = figures.denoising_curve([5, 25], {"noisy": [34.0, 20.0]})
+    assert figures.png(figure).startswith(b"\x89PNG\r\n")
