@@ -14,9 +14,10 @@ from torch import Tensor
 from indeed.bayes.elbo import negative_expected_log_likelihood, per_sample_sum, rank_kl, sparsity_kl
 from indeed.bayes.generative_model import Hyperpriors, Image, PerSample
 from indeed.bayes.posterior_summaries import expected_squared_residual, sampled_squared_residual
-from indeed.bayes.variational_family import Draw, GammaFactor, GaussianFactor, LeafLevel, MiddleLevel, gamma_kl
+from indeed.bayes.variational_family import Draw, Factor, GammaFactor, GaussianFactor, LeafLevel, MiddleLevel, gamma_kl
 
 Form = Literal["exact", "paper"]
+Noise = Literal["pixel", "scalar"]
 
 
 def _posterior(prior_shape: float, prior_rate: float, count: int, energy: Tensor, form: Form) -> GammaFactor:
@@ -28,7 +29,7 @@ def _posterior(prior_shape: float, prior_rate: float, count: int, energy: Tensor
     return GammaFactor(shape, scale * (prior_rate + 0.5 * energy))
 
 
-def update_gamma(A: GaussianFactor, B: GaussianFactor, hyperpriors: Hyperpriors, form: Form = "exact") -> GammaFactor:
+def update_gamma(A: Factor, B: Factor, hyperpriors: Hyperpriors, form: Form = "exact") -> GammaFactor:
     r"""Posterior of the column precisions given q(A), q(B) (Eq. 26).
 
     .. math::
@@ -60,23 +61,37 @@ def update_omega(S: GaussianFactor, hyperpriors: Hyperpriors, form: Form = "exac
     return _posterior(hyperpriors.omega_shape, hyperpriors.omega_rate, 1, S.second_moment, form)
 
 
-def update_lambda(squared_residual: Image, hyperpriors: Hyperpriors, form: Form = "exact") -> GammaFactor:
+def update_lambda(
+    squared_residual: Image, hyperpriors: Hyperpriors, form: Form = "exact", noise: Noise = "pixel"
+) -> GammaFactor:
     r"""Posterior of the noise precisions given the squared residual (Eq. 30).
 
     :math:`\alpha_\lambda = \alpha^0_\lambda + \tfrac12,\ \beta_\lambda = \beta^0_\lambda + \tfrac12 r^2`, pixel-wise.
     The minimiser of Eq. 29 needs the *expected* :math:`r^2`
     (:func:`~indeed.bayes.posterior_summaries.expected_squared_residual`); the paper plugs in that of one draw
     (:func:`~indeed.bayes.posterior_summaries.sampled_squared_residual`).
+
+    With ``noise="scalar"`` all pixels of a channel share one precision, (batch, channel, 1, 1), and both parameters
+    count them all: :math:`\alpha^0_\lambda + \tfrac12 hw` and :math:`\beta^0_\lambda + \tfrac12\sum r^2`.
     """
-    return _posterior(hyperpriors.lambda_shape, hyperpriors.lambda_rate, 1, squared_residual, form)
+    if noise not in ("pixel", "scalar"):
+        raise ValueError(f"noise must be 'pixel' or 'scalar', got {noise!r}")
+    count, energy = 1, squared_residual
+    if noise == "scalar":
+        count, energy = squared_residual[0, 0].numel(), squared_residual.sum((-2, -1), keepdim=True)
+    return _posterior(hyperpriors.lambda_shape, hyperpriors.lambda_rate, count, energy, form)
 
 
 def solve_leaf_level(
-    y: Image, middle: MiddleLevel, hyperpriors: Hyperpriors, *, draw: Draw | None = None, form: Form = "exact"
+    y: Image,
+    middle: MiddleLevel,
+    hyperpriors: Hyperpriors,
+    *,
+    draw: Draw | None = None,
+    form: Form = "exact",
+    noise: Noise = "pixel",
 ) -> LeafLevel:
-    r"""Solution of sub-problem 1 (Eq. 6).
-
-    :math:`\phi_{\mathcal Z_l} = \mathcal F_{\mathcal Z_l}(P^0_{\mathcal Z_l}, \phi_{\mathcal Z_m}, Y)`.
+    r"""Solution of sub-problem 1, :math:`\mathcal F(P^0_{\mathcal Z_l}, \phi_{\mathcal Z_m}, Y)` (Eq. 6).
 
     Parameters
     ----------
@@ -91,19 +106,21 @@ def solve_leaf_level(
         minimiser.
     form
         ``exact`` conjugate posterior, or the ``paper``'s doubled parameters.
+    noise
+        One noise precision per ``pixel``, as in the paper, or one ``scalar`` per channel of an image.
     """
     residual = expected_squared_residual(y, middle) if draw is None else sampled_squared_residual(y, draw)
     return LeafLevel(
         update_gamma(middle.A, middle.B, hyperpriors, form),
         update_omega(middle.S, hyperpriors, form),
-        update_lambda(residual, hyperpriors, form),
+        update_lambda(residual, hyperpriors, form, noise),
     )
 
 
 # -- what the closed forms minimise ----------------------------------------------------------------------------------
 
 
-def gamma_objective(gamma: GammaFactor, A: GaussianFactor, B: GaussianFactor, hyperpriors: Hyperpriors) -> PerSample:
+def gamma_objective(gamma: GammaFactor, A: Factor, B: Factor, hyperpriors: Hyperpriors) -> PerSample:
     r"""Objective :math:`\ell_{rank} + \ell_\gamma` that Eq. 26 minimises over q(gamma) (Eq. 25)."""
     prior = per_sample_sum(gamma_kl(gamma, hyperpriors.gamma_shape, hyperpriors.gamma_rate))
     return rank_kl(A, B, gamma) + prior

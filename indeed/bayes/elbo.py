@@ -9,9 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from indeed.bayes.generative_model import ColumnPrecision, Hyperpriors, Image, PerSample
+from indeed.bayes.generative_model import ColumnPrecision, Hyperpriors, Image, NoisePrecision, PerSample
 from indeed.bayes.posterior_summaries import expected_squared_residual
 from indeed.bayes.variational_family import (
+    Factor,
     GammaFactor,
     GaussianFactor,
     LeafLevel,
@@ -22,7 +23,7 @@ from indeed.bayes.variational_family import (
 
 
 class ElboTerms(NamedTuple):
-    """The seven terms of the negative ELBO (Eq. 24), each of shape (batch,) in nats."""
+    """The seven terms of the negative ELBO, Eq. 24, each of shape (batch,) in nats."""
 
     fidelity: PerSample
     supervision: PerSample
@@ -34,7 +35,7 @@ class ElboTerms(NamedTuple):
 
 
 class MiddleTerms(NamedTuple):
-    """The terms that sub-problem 2 minimises (Eq. 31), each of shape (batch,), constants dropped."""
+    """The terms that sub-problem 2 minimises, Eq. 31, each of shape (batch,), constants dropped."""
 
     fidelity: PerSample
     supervision: PerSample
@@ -59,7 +60,7 @@ def negative_expected_log_likelihood(squared_residual: Image, lambda_: GammaFact
     return 0.5 * per_sample_sum(lambda_.mean * squared_residual - lambda_.mean_log + math.log(2 * math.pi))
 
 
-def rank_kl(A: GaussianFactor, B: GaussianFactor, gamma: GammaFactor) -> PerSample:
+def rank_kl(A: Factor, B: Factor, gamma: GammaFactor) -> PerSample:
     r"""Rank term :math:`E_{q(\gamma)}[\mathrm{KL}(q(A)q(B)\,\|\,p(A\mid\gamma)p(B\mid\gamma))]` in full (Eq. 24c)."""
     columns = GammaFactor(gamma.shape.unsqueeze(-2), gamma.rate.unsqueeze(-2))
     return per_sample_sum(expected_gaussian_kl(A, columns)) + per_sample_sum(expected_gaussian_kl(B, columns))
@@ -115,16 +116,15 @@ def elbo_terms(
 
 
 def elbo(terms: ElboTerms) -> PerSample:
-    r"""Evidence lower bound (Eq. 3, 4).
+    r"""Evidence lower bound :math:`E_q[\log p(Y\mid\mathcal Z)] - \mathrm{KL}(q(\mathcal Z)\|p(\mathcal Z))` (Eq. 4).
 
-    :math:`E_q[\log p(Y\mid\mathcal Z)] - \mathrm{KL}(q(\mathcal Z)\,\|\,p(\mathcal Z))`. Eq. 3 maximises it over the
-    variational parameters; with zero supervision it never exceeds :math:`\log p(Y)`.
+    With zero supervision it never exceeds :math:`\log p(Y)`.
     """
     return -(terms.fidelity + terms.supervision) - kl_to_prior(terms)
 
 
 def negative_elbo(terms: ElboTerms) -> PerSample:
-    r"""Variational free energy :math:`-\mathrm{ELBO}`, the sum of all seven terms: what every algorithm here lowers."""
+    r"""Variational free energy :math:`-\mathrm{ELBO}`, all seven terms: what every algorithm here lowers (Eq. 3)."""
     return -elbo(terms)
 
 
@@ -138,7 +138,7 @@ def kl_to_prior(terms: ElboTerms) -> PerSample:
 # -- sub-problem 2: the same terms as functions of the middle level only ----------------------------------------------
 
 
-def fidelity_term(squared_residual: Image, mean_lambda: Image) -> PerSample:
+def fidelity_term(squared_residual: Image, mean_lambda: NoisePrecision) -> PerSample:
     r"""Fidelity :math:`\ell_{fid} = \tfrac12\|\sqrt{\mu_\Lambda}\odot(Y - \hat A\hat B^\top - \hat S)\|_F^2` (Eq. 32).
 
     Eq. 24a without :math:`\tfrac12\sum(\ln 2\pi - E[\ln\lambda])`, which does not depend on the middle level. Each of
@@ -147,7 +147,7 @@ def fidelity_term(squared_residual: Image, mean_lambda: Image) -> PerSample:
     return 0.5 * per_sample_sum(mean_lambda * squared_residual)
 
 
-def rank_term(A: GaussianFactor, B: GaussianFactor, mean_gamma: ColumnPrecision) -> PerSample:
+def rank_term(A: Factor, B: Factor, mean_gamma: ColumnPrecision) -> PerSample:
     r"""Rank term :math:`\ell_{rank}` as a function of the factors, given :math:`\mu_\gamma` (Eq. 33).
 
     .. math::
@@ -157,7 +157,8 @@ def rank_term(A: GaussianFactor, B: GaussianFactor, mean_gamma: ColumnPrecision)
     Equals Eq. 24c plus :math:`\tfrac12(h+w)\sum_i (1 + E[\ln\gamma_i])`.
     """
     energy = (mean_gamma * (A.second_moment.sum(-2) + B.second_moment.sum(-2))).flatten(1).sum(1)
-    return 0.5 * (energy - per_sample_sum(A.log_variance) - per_sample_sum(B.log_variance))
+    log_variances = per_sample_sum(A.conditional_log_variance) + per_sample_sum(B.conditional_log_variance)
+    return 0.5 * (energy - log_variances)
 
 
 def sparsity_term(S: GaussianFactor, mean_omega: Image) -> PerSample:
@@ -175,7 +176,7 @@ def sub_problem_2_terms(
     squared_residual: Image,
     supervision: PerSample | None = None,
 ) -> MiddleTerms:
-    r"""Terms of the objective of sub-problem 2 (Eq. 8, 9, 31).
+    r"""Terms of :math:`\ell_m`, the objective of sub-problem 2 (Eq. 9, 31).
 
     Their sum :math:`\ell_m(\phi_{\mathcal Z_m}; \phi_{\mathcal Z_l}, Y, U)` differs from Eq. 24 by what depends on
     the leaf level alone. The leaf level is used as given: detach it when the middle level comes from a network that

@@ -18,11 +18,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+#: Images, or one value per pixel of each.
 Image = Float[Tensor, "batch channel height width"]
+#: A: one row per row of the image, one column per rank-one part.
 LeftFactor = Float[Tensor, "batch channel height rank"]
+#: B: one row per column of the image, one column per rank-one part.
 RightFactor = Float[Tensor, "batch channel width rank"]
+#: One value per column of A and B.
 ColumnPrecision = Float[Tensor, "batch channel rank"]
+#: One value per image of a batch.
 PerSample = Float[Tensor, " batch"]
+#: One value per pixel, or one for all pixels of a channel.
+NoisePrecision = Float[Tensor, "batch channel #height #width"]
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,7 @@ def sample_prior(
     generator: torch.Generator,
     dtype: torch.dtype = torch.float64,
 ) -> PriorSample:
-    """Ancestral sample: leaves (Eq. 19, 21, 22), then A, B and S (Eq. 17, 18, 20), then the image (Eq. 1, 16).
+    """Ancestral sample: the leaves by Eq. 19, 21, 22, then A, B and S by Eq. 17, 18, 20, then the image by Eq. 1, 16.
 
     Parameters
     ----------

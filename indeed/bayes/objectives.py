@@ -19,7 +19,7 @@ Scalar = Float[Tensor, ""]
 
 
 class LossTerms(NamedTuple):
-    """Per-sample terms of the training loss (Eq. 35 and 42), each of shape (batch,), in the paper's order."""
+    """Per-sample terms of the training loss, Eq. 35 and 42, each of shape (batch,), in the paper's order."""
 
     fidelity: PerSample
     supervision: PerSample

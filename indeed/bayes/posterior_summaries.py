@@ -7,12 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from indeed.bayes.generative_model import Image
-from indeed.bayes.variational_family import Draw, GammaFactor, GaussianFactor, MiddleLevel
+from indeed.bayes.variational_family import Draw, Factor, GammaFactor, MiddleLevel
 
 
-def low_rank_moments(
-    A: GaussianFactor, B: GaussianFactor, form: Literal["exact", "paper"] = "exact"
-) -> tuple[Image, Image]:
+def low_rank_moments(A: Factor, B: Factor, form: Literal["exact", "paper"] = "exact") -> tuple[Image, Image]:
     r"""Mean and variance of each pixel of :math:`L = A B^\top` (section 4.5.1).
 
     ``exact``: products of independent Gaussians summed over the rank,
@@ -20,6 +18,10 @@ def low_rank_moments(
     .. math::
         \mu_L = \mu_A \mu_B^\top, \qquad
         \sigma_L^2 = \mu_A^2 (\sigma_B^2)^\top + \sigma_A^2 (\mu_B^2)^\top + \sigma_A^2 (\sigma_B^2)^\top .
+
+    With full row covariances the variance of pixel jl is
+    :math:`m_j^\top C^B_l m_j + m_l^\top C^A_j m_l + \operatorname{tr}(C^A_j C^B_l)`: the same sums, over all pairs of
+    columns.
 
     ``paper``: the formula printed there, which is that of a normalised product of two Gaussian *densities*, not of a
     product of variables; kept to show the difference.
@@ -31,8 +33,8 @@ def low_rank_moments(
     """
     if form == "exact":
         mean = A.mean @ B.mean.mT
-        variance = A.mean.square() @ B.variance.mT + A.variance @ B.second_moment.mT
-        return mean, variance
+        variance = A.mean_products @ B.covariances.mT + A.covariances @ (B.mean_products + B.covariances).mT
+        return mean, variance.expand_as(mean)
     if form == "paper":
         ones_A, ones_B = torch.ones_like(A.mean), torch.ones_like(B.mean)
         total = A.variance @ ones_B.mT + ones_A @ B.variance.mT

@@ -40,6 +40,21 @@ class GaussianFactor(NamedTuple):
         r"""Second moment :math:`E[x^2] = \mu^2 + \sigma^2`."""
         return self.mean.square() + self.variance
 
+    @property
+    def conditional_log_variance(self) -> Tensor:
+        """Log-variance of each entry given those before it in its row: here those say nothing."""
+        return self.log_variance
+
+    @property
+    def mean_products(self) -> Tensor:
+        """Products of means over the pairs of columns that may be correlated: here each column with itself."""
+        return self.mean.square()
+
+    @property
+    def covariances(self) -> Tensor:
+        """Covariances over the same pairs as `mean_products`."""
+        return self.variance
+
     def rsample(self, generator: torch.Generator) -> Tensor:
         r"""Reparameterised draw :math:`\mu + \sigma\odot\eta,\ \eta\sim\mathcal N(0, I)` (text under Eq. 32).
 
@@ -49,6 +64,78 @@ class GaussianFactor(NamedTuple):
         # Drawn where the generator is and moved, so that a CPU generator gives the same draw on every device.
         noise = torch.randn(self.mean.shape, dtype=self.mean.dtype, device=generator.device, generator=generator)
         return self.mean + self.std * noise.to(self.mean.device)
+
+
+class RowGaussian(NamedTuple):
+    r"""Gaussian whose rows are independent, each with a full covariance: :math:`\prod_j \mathcal N(x_j \mid m_j, C_j)`.
+
+    A wider family for A and B than Table 2, whose covariances are diagonal. It has the interface of `GaussianFactor`:
+    moments, draws, and what the divergences need.
+
+    Parameters
+    ----------
+    mean
+        (..., row, rank).
+    covariance
+        (..., row, rank, rank), or (..., 1, rank, rank) where all rows share one.
+    """
+
+    mean: AnyShape
+    covariance: AnyShape
+
+    @property
+    def variance(self) -> Tensor:
+        """Marginal variance of each entry."""
+        variance: Tensor = self.covariance.diagonal(dim1=-2, dim2=-1).expand_as(self.mean)
+        return variance
+
+    @property
+    def log_variance(self) -> Tensor:
+        """Logarithm of the marginal variance."""
+        return self.variance.log()
+
+    @property
+    def std(self) -> Tensor:
+        """Marginal standard deviation."""
+        return self.variance.sqrt()
+
+    @property
+    def second_moment(self) -> Tensor:
+        r"""Second moment :math:`E[x^2]` of each entry."""
+        return self.mean.square() + self.variance
+
+    @property
+    def conditional_log_variance(self) -> Tensor:
+        r"""Log-variance of each entry given those before it in its row; its sum over a row is :math:`\ln\det C_j`.
+
+        >>> C = torch.tensor([[2.0, 1.0], [1.0, 2.0]])
+        >>> q = RowGaussian(torch.zeros(4, 2), C[None])
+        >>> q.conditional_log_variance.sum(-1).exp()
+        tensor([3.0000, 3.0000, 3.0000, 3.0000])
+        """
+        scale = torch.linalg.cholesky(self.covariance)
+        log_variance: Tensor = 2 * scale.diagonal(dim1=-2, dim2=-1).log().expand_as(self.mean)
+        return log_variance
+
+    @property
+    def mean_products(self) -> Tensor:
+        """Products of means over all pairs of columns, (..., row, rank * rank)."""
+        return (self.mean.unsqueeze(-1) * self.mean.unsqueeze(-2)).flatten(-2)
+
+    @property
+    def covariances(self) -> Tensor:
+        """Covariances over all pairs of columns, (..., row or 1, rank * rank)."""
+        return self.covariance.flatten(-2)
+
+    def rsample(self, generator: torch.Generator) -> Tensor:
+        r"""Reparameterised draw :math:`m_j + T_j \eta_j` with :math:`T_j T_j^\top = C_j`."""
+        noise = torch.randn(self.mean.shape, dtype=self.mean.dtype, device=generator.device, generator=generator)
+        scale = torch.linalg.cholesky(self.covariance)
+        draw: Tensor = self.mean + (scale @ noise.to(self.mean.device).unsqueeze(-1)).squeeze(-1)
+        return draw
+
+
+Factor = GaussianFactor | RowGaussian
 
 
 class GammaFactor(NamedTuple):
@@ -86,14 +173,15 @@ class GammaFactor(NamedTuple):
 
 
 class MiddleLevel(NamedTuple):
-    r"""The Gaussian part :math:`q(\mathcal Z_m) = q(A)\,q(B)\,q(S \mid A, B)` of the mean field (Eq. 2, 23).
+    r"""The Gaussian factors :math:`q(\mathcal Z_m) = q(A)\,q(B)\,q(S \mid A, B)` of the mean field (Eq. 23).
 
     ``A.mean`` is (batch, channel, height, rank), ``B.mean`` (batch, channel, width, rank),
-    ``S.mean`` (batch, channel, height, width).
+    ``S.mean`` (batch, channel, height, width). A and B are of one family; Table 2 and the network have the diagonal
+    one, :class:`GaussianFactor`.
     """
 
-    A: GaussianFactor
-    B: GaussianFactor
+    A: Factor
+    B: Factor
     S: GaussianFactor
 
     @property
@@ -124,10 +212,13 @@ class Draw(NamedTuple):
 
 
 class LeafLevel(NamedTuple):
-    r"""The Gamma part :math:`q(\mathcal Z_l) = q(\gamma)\,q(\Omega)\,q(\Lambda)` of the mean field (Eq. 2, 23).
+    r"""The Gamma part of the mean field :math:`q(\mathcal Z) = q(\mathcal Z_m)\,q(\mathcal Z_l)` (Eq. 2).
+
+    :math:`q(\mathcal Z_l) = q(\gamma)\,q(\Omega)\,q(\Lambda)`, the other factors of Eq. 23.
 
     ``gamma`` is (batch, channel, rank), shared by the columns of A and B; ``omega`` and ``lambda_`` are
-    (batch, channel, height, width).
+    (batch, channel, height, width). Where one noise precision is shared by all pixels, ``lambda_`` is
+    (batch, channel, 1, 1).
     """
 
     gamma: GammaFactor
@@ -135,13 +226,14 @@ class LeafLevel(NamedTuple):
     lambda_: GammaFactor
 
 
-def expected_gaussian_kl(q: GaussianFactor, precision: GammaFactor) -> AnyShape:
+def expected_gaussian_kl(q: Factor, precision: GammaFactor) -> AnyShape:
     r"""Element-wise :math:`E_{q(\tau)}[\mathrm{KL}(\mathcal N(\mu, \sigma^2)\,\|\,\mathcal N(0, \tau^{-1}))]`.
 
     Equals :math:`\tfrac12\{E[\tau](\mu^2+\sigma^2) - E[\ln\tau] - \ln\sigma^2 - 1\}`; ``precision`` broadcasts
-    against ``q``. Building block of Eq. 24c and 24d.
+    against ``q``. Building block of Eq. 24c and 24d. With full covariances :math:`\ln\sigma^2` is that of each entry
+    given those before it, and the divergence is the sum over a row.
     """
-    return 0.5 * (precision.mean * q.second_moment - precision.mean_log - q.log_variance - 1)
+    return 0.5 * (precision.mean * q.second_moment - precision.mean_log - q.conditional_log_variance - 1)
 
 
 def gamma_kl(q: GammaFactor, prior_shape: float, prior_rate: float) -> AnyShape:

@@ -73,6 +73,7 @@ def assert_minimises(objective, exact, paper):
     torch.testing.assert_close(paper.variance, exact.variance / 2)
 
 
+@pytest.mark.equation("26")
 def test_eq_26_minimises_eq_25(make_problem, gamma_expectation):
     p = make_problem(seed=1, batch=1, channels=1, height=3, width=2, rank=1)
     A, B, _ = p.middle
@@ -89,6 +90,7 @@ def test_eq_26_minimises_eq_25(make_problem, gamma_expectation):
     assert_minimises(objective, *(update_gamma(A, B, h, form) for form in ("exact", "paper")))
 
 
+@pytest.mark.equation("28")
 def test_eq_28_minimises_eq_27(make_problem, gamma_expectation):
     p = make_problem(seed=2, batch=1, channels=1, height=1, width=1)
     S, h = p.middle.S, p.hyperpriors
@@ -100,6 +102,7 @@ def test_eq_28_minimises_eq_27(make_problem, gamma_expectation):
     assert_minimises(objective, *(update_omega(S, h, form) for form in ("exact", "paper")))
 
 
+@pytest.mark.equation("30")
 def test_eq_30_with_the_expected_residual_minimises_eq_29(make_problem, gamma_expectation):
     p = make_problem(seed=3, batch=1, channels=1, height=1, width=1, rank=1)
     h = p.hyperpriors
@@ -120,6 +123,7 @@ def test_eq_30_with_the_expected_residual_minimises_eq_29(make_problem, gamma_ex
     assert_minimises(objective, *(update_lambda(residual, h, form) for form in ("exact", "paper")))
 
 
+@pytest.mark.equation("25", "27", "29")
 def test_objectives_are_those_of_the_sub_problems(make_problem, gamma_expectation):
     """Eq. 25, 27 and 29 as the library writes them, against the same integrals from log densities, with gradients."""
     p = make_problem(seed=4, batch=1, channels=1, height=1, width=1, rank=1)
@@ -175,6 +179,26 @@ def test_closed_forms_are_those_of_the_paper_halved(make_problem):
         torch.testing.assert_close(2 * ours.rate, doubled.rate)
 
 
+def test_one_precision_for_all_pixels_minimises_eq_29_among_all_that_are_shared(make_problem):
+    p = make_problem()
+    residual = expected_squared_residual(p.y, p.middle)
+    shared = update_lambda(residual, p.hyperpriors, noise="scalar")
+    assert shared.shape.shape == shared.rate.shape == (2, 3, 1, 1)
+    free = GammaFactor(*(x.clone().requires_grad_() for x in shared))
+    for gradient in torch.autograd.grad(lambda_objective(free, residual, p.hyperpriors).sum(), free):
+        assert gradient.abs().max() < 1e-12
+    # It is the posterior of a precision seen through every pixel of its channel, and of one pixel Eq. 30 itself.
+    torch.testing.assert_close(shared.shape, torch.full_like(shared.shape, p.hyperpriors.lambda_shape + 4 * 5 / 2))
+    one = residual[..., :1, :1]
+    for shared_by_one, own in zip(
+        update_lambda(one, p.hyperpriors, noise="scalar"), update_lambda(one, p.hyperpriors), strict=True
+    ):
+        assert torch.equal(shared_by_one, own)
+    leaf = solve_leaf_level(p.y, p.middle, p.hyperpriors, noise="scalar")
+    assert torch.equal(leaf.lambda_.rate, shared.rate)
+
+
+@pytest.mark.equation("6", "7")
 def test_gradient_of_eq_7_vanishes_at_the_closed_forms_only(make_problem):
     p = make_problem()
     residual = expected_squared_residual(p.y, p.middle)
@@ -191,6 +215,7 @@ def test_gradient_of_eq_7_vanishes_at_the_closed_forms_only(make_problem):
         assert gradient.abs().min() > 1e-3
 
 
+@pytest.mark.equation("6")
 @PROPERTY
 @given(seed=st.integers(0, 1000), form=st.sampled_from(["exact", "paper"]), scale=st.floats(-2, 2))
 def test_no_other_leaf_level_has_a_lower_free_energy(make_problem, seed, form, scale):
@@ -218,6 +243,7 @@ def test_the_residual_of_one_draw_costs_free_energy(make_problem):
     assert torch.equal(expected.gamma.rate, sampled.gamma.rate)
 
 
+@pytest.mark.equation("7")
 def test_eq_7_is_the_free_energy_as_a_function_of_the_leaf_level(make_problem):
     p = make_problem()
     residual = expected_squared_residual(p.y, p.middle)
@@ -251,3 +277,5 @@ def test_an_unknown_form_is_refused_by_name(make_problem):
     for call in calls:
         with pytest.raises(ValueError, match="form must be 'exact' or 'paper', got 'doubled'"):
             call()
+    with pytest.raises(ValueError, match="noise must be 'pixel' or 'scalar', got 'row'"):
+        update_lambda(p.y.square(), p.hyperpriors, noise="row")

@@ -1,19 +1,34 @@
 """Sub-problem 2 for one image: each update is where the free energy is lowest along its variables."""
 
 import itertools
+import random
 
 import pytest
 import torch
 
-from indeed.bayes.conjugate_updates import solve_leaf_level, update_gamma
-from indeed.bayes.coordinate_ascent import update_factor, update_sparse
+from indeed.bayes.conjugate_updates import solve_leaf_level, update_gamma, update_lambda
+from indeed.bayes.coordinate_ascent import FLAT, fit, free_energy, svd_start, update_factor, update_rows, update_sparse
 from indeed.bayes.elbo import elbo_terms, negative_elbo
 from indeed.bayes.generative_model import Hyperpriors
-from indeed.bayes.variational_family import GaussianFactor
+from indeed.bayes.posterior_summaries import expected_squared_residual
+from indeed.bayes.variational_family import GaussianFactor, MiddleLevel, RowGaussian
+
+CHOICES = list(itertools.product(("diagonal", "full"), ("pixel", "scalar")))
 
 
-def free_energy(p, middle):
+def free_energy_given_leaf(p, middle):
     return negative_elbo(elbo_terms(p.y, middle, p.leaf, p.hyperpriors))
+
+
+def normal(seed, *size):
+    return torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def low_rank_image(seed, size=32, rank=3, contrast=0.2, noise=0.1):
+    """Low rank of standard deviation ``contrast``, and the same with noise, given as a share of it."""
+    truth = normal(seed, 1, 1, size, rank) @ normal(seed + 1000, 1, 1, rank, size)
+    truth = contrast * truth / truth.std()
+    return truth, truth + noise * contrast * normal(seed + 2000, 1, 1, size, size)
 
 
 def updates(y, middle, leaf):
@@ -50,24 +65,26 @@ def test_free_energy_is_stationary_in_what_was_updated_last(make_problem, name):
     p = make_problem()
     middle = dict(updates(p.y, p.middle, p.leaf))[name]
     free = GaussianFactor(*(x.clone().requires_grad_() for x in getattr(middle, name)))
-    objective = free_energy(p, middle._replace(**{name: free})).sum()
+    objective = free_energy_given_leaf(p, middle._replace(**{name: free})).sum()
     for gradient in torch.autograd.grad(objective, free):
         last = gradient if name == "S" else gradient[..., -1]  # the earlier columns were optimal for an older last one
         assert last.abs().max() < 1e-10
     # It is a minimum, and the start was none.
     for step in (-0.1, 0.1):
         moved = middle._replace(**{name: GaussianFactor(free.mean + step, free.log_variance - step)})
-        assert (free_energy(p, moved) > objective.new_tensor(free_energy(p, middle).tolist())).all()
+        assert (
+            free_energy_given_leaf(p, moved) > objective.new_tensor(free_energy_given_leaf(p, middle).tolist())
+        ).all()
 
 
 def test_free_energy_never_rises_for_any_sample_of_a_batch(make_problem):
     p = make_problem()
-    middle, before = p.middle, free_energy(p, p.middle)
+    middle, before = p.middle, free_energy_given_leaf(p, p.middle)
     start = before
     for _ in range(10):
         p.leaf = solve_leaf_level(p.y, middle, p.hyperpriors)
         for _, updated in updates(p.y, middle, p.leaf):
-            middle, after = updated, free_energy(p, updated)
+            middle, after = updated, free_energy_given_leaf(p, updated)
             assert (after <= before + 1e-10).all()
             before = after
     assert (before < start - 1).all()
@@ -88,3 +105,297 @@ def test_columns_that_the_image_does_not_need_are_switched_off(make_problem):
     # A column that carries nothing keeps the variance of its prior precision, rate / shape.
     torch.testing.assert_close(variances[3:], torch.full((3,), 1e-6 / 2, dtype=torch.float64), rtol=0.1, atol=0)
     assert (A.mean @ B.mean.mT - truth).square().mean() < 0.3 * (y - truth).square().mean()
+
+
+# -- full row covariances ---------------------------------------------------------------------------------------------
+
+
+def full_rows(p, noise):
+    """A random problem with full row covariances, shared by the rows where the noise precision is."""
+    rows = slice(None, 1 if noise == "scalar" else None)
+    factors = []
+    for q in p.middle[:2]:
+        root = 0.5 * p.normal(*q.mean.shape, q.mean.shape[-1])[:, :, rows]
+        factors.append(RowGaussian(q.mean, root @ root.mT))
+    residual = expected_squared_residual(p.y, p.middle)
+    p.leaf = p.leaf._replace(lambda_=update_lambda(residual, p.hyperpriors, noise=noise))
+    return p.middle._replace(A=factors[0], B=factors[1])
+
+
+def test_rows_by_loops(make_problem):
+    p = make_problem(batch=1, channels=2, rank=3)
+    middle = full_rows(p, "pixel")
+    target, gamma, lambda_ = p.y - p.middle.S.mean, p.leaf.gamma.mean, p.leaf.lambda_.mean
+    ours = update_rows(target, middle.B, gamma, lambda_)
+    for b, c, j in itertools.product(range(1), range(2), range(4)):
+        precision, linear = torch.diag(gamma[b, c]), torch.zeros(3, dtype=torch.float64)
+        for n in range(5):
+            row, weight = middle.B.mean[b, c, n], lambda_[b, c, j, n]
+            precision = precision + weight * (torch.outer(row, row) + middle.B.covariance[b, c, n])
+            linear = linear + weight * target[b, c, j, n] * row
+        torch.testing.assert_close(ours.covariance[b, c, j], torch.linalg.inv(precision))
+        torch.testing.assert_close(ours.mean[b, c, j], torch.linalg.solve(precision, linear))
+
+
+@pytest.mark.parametrize("noise", ["pixel", "scalar"])
+@pytest.mark.parametrize("name", ["A", "B"])
+def test_free_energy_is_stationary_in_rows_that_were_updated(make_problem, name, noise):
+    p = make_problem(rank=3)
+    middle, gamma, lambda_ = full_rows(p, noise), p.leaf.gamma.mean, p.leaf.lambda_.mean
+    before = free_energy_given_leaf(p, middle)
+    target = p.y - middle.S.mean
+    if name == "A":
+        updated = update_rows(target, middle.B, gamma, lambda_)
+    else:
+        updated = update_rows(target.mT, middle.A, gamma, lambda_.mT)
+    assert updated.covariance.shape[2] == (1 if noise == "scalar" else updated.mean.shape[2])
+    mean = updated.mean.clone().requires_grad_()
+    scale = torch.linalg.cholesky(updated.covariance).requires_grad_()
+    objective = free_energy_given_leaf(p, middle._replace(**{name: RowGaussian(mean, scale @ scale.mT)})).sum()
+    by_mean, by_scale = torch.autograd.grad(objective, (mean, scale))
+    assert by_mean.abs().max() < 1e-10
+    assert by_scale.tril().abs().max() < 1e-10
+    assert objective < before.sum() - 1
+    for step in (-0.05, 0.05):
+        for moved in (RowGaussian(mean + step, updated.covariance), RowGaussian(mean, updated.covariance * (1 + step))):
+            assert free_energy_given_leaf(p, middle._replace(**{name: moved})).sum() > objective
+
+
+# -- the whole alternation --------------------------------------------------------------------------------------------
+
+
+class Descent:
+    """Observer that notes each update and by how much it raised the free energy, relative to its size."""
+
+    def __init__(self):
+        self.updates, self.rises, self.last = [], [], None
+
+    def __call__(self, update, free_energy):
+        if self.last is not None:
+            self.updates += [update] * free_energy.numel()
+            self.rises.append(((free_energy - self.last) / (1 + self.last.abs())).max().item())
+        self.last = free_energy
+
+
+def random_fit(number, observer):
+    """Fit with everything random: sizes, image, hyperpriors, start and options; families and noises in turn."""
+    choose = random.Random(number)
+    generator = torch.Generator().manual_seed(number)
+
+    def draw(*size):
+        return torch.randn(size, dtype=torch.float64, generator=generator)
+
+    hyperpriors = Hyperpriors(*(10 ** choose.uniform(*limits) for limits in ((-1.5, 1), (-8, 0)) * 3))
+    batch, channels, rank = (choose.randint(*limits) for limits in ((1, 2), (1, 2), (1, 3)))
+    height, width = (choose.randint(1, 12) for _ in "hw")
+    y = draw(batch, channels, height, rank) @ draw(batch, channels, rank, width)
+    y = 10 ** choose.uniform(-2, 1) * (y + 10 ** choose.uniform(-3, 0) * draw(*y.shape))
+    columns = choose.randint(1, min(height, width))
+    start = svd_start(y, columns, hyperpriors)
+    if choose.random() < 0.5:
+        start = MiddleLevel(*(GaussianFactor(draw(*q.mean.shape), draw(*q.mean.shape) - 2) for q in start))
+    family, noise = CHOICES[number % len(CHOICES)]
+    options = {"family": family, "noise": noise, "sparse": choose.random() < 0.8, "prune": choose.random() < 0.7}
+    return fit(y, start, hyperpriors, **options, max_sweeps=10, observer=observer)
+
+
+def assert_never_rises(problems, least):
+    descent = Descent()
+    for number in problems:
+        descent.last = None
+        found = random_fit(number, descent)
+        torch.testing.assert_close(found.free_energy[-1], descent.last, rtol=1e-12, atol=1e-12)
+    assert len(descent.updates) >= least
+    assert set(descent.updates) == {"A", "B", "S", "gamma", "omega", "lambda", "switch off", "remove"}
+    assert max(descent.rises) < 1e-13
+
+
+def test_no_update_raises_the_free_energy():
+    assert_never_rises(range(24), least=2_000)
+
+
+@pytest.mark.slow
+def test_none_of_ten_thousand_updates_raises_the_free_energy():
+    assert_never_rises(range(24, 144), least=10_000)
+
+
+def assert_found(size, rank, columns, seeds, family, misses=0):
+    right = 0
+    for seed in range(seeds):
+        truth, y = low_rank_image(seed, size, rank)
+        found = fit(y, svd_start(y, columns), family=family, noise="scalar")
+        left, _, right_vectors = torch.linalg.svd(truth)
+        U, V = left[..., :rank], right_vectors.mT[..., :rank]
+        tangent = U @ (U.mT @ y) + (y @ V) @ V.mT - U @ (U.mT @ y @ V) @ V.mT
+        assert (found.middle.means.low_rank - truth).norm() < 1.05 * (tangent - truth).norm()
+        assert found.converged.all()
+        right += found.rank.item() == rank
+    assert right >= seeds - misses
+
+
+@pytest.mark.parametrize("family", ["diagonal", "full"])
+def test_rank_is_found_and_the_low_rank_part_as_if_the_subspaces_were_known(family):
+    assert_found(size=48, rank=4, columns=24, seeds=3, family=family)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["diagonal", "full"])
+def test_rank_8_of_128_pixel_images_is_found_on_at_least_19_of_20_seeds(family):
+    assert_found(size=128, rank=8, columns=64, seeds=20, family=family, misses=1)
+
+
+def test_switching_off_at_once_ends_where_the_columns_would_have_ended():
+    _, y = low_rank_image(0)
+    hyperpriors = Hyperpriors()
+    now, slow = (
+        fit(y, svd_start(y, 8), noise="scalar", prune=prune, tolerance=1e-9, max_sweeps=3000) for prune in (True, False)
+    )
+    assert now.rank.item() == now.middle.A.mean.shape[-1] == 3
+    assert slow.rank.item() == 8
+    assert len(now.free_energy) < len(slow.free_energy) / 5
+    torch.testing.assert_close(now.middle.means.low_rank, slow.middle.means.low_rank, rtol=0, atol=1e-6)
+    # The columns that were not removed sit at the floor, and cost a few nats each.
+    variances = slow.leaf.gamma.mean.reciprocal().flatten().sort().values
+    floor = hyperpriors.gamma_rate / hyperpriors.gamma_shape
+    torch.testing.assert_close(variances[:5], torch.full((5,), floor, dtype=torch.float64), rtol=0.05, atol=0)
+    assert 0 < (slow.free_energy[-1] - now.free_energy[-1]).item() / 5 < 10
+
+
+@pytest.mark.equation("11a")
+@pytest.mark.parametrize(("family", "noise"), CHOICES)
+def test_fit_is_a_fixed_point_with_the_reported_free_energy(family, noise):
+    _, y = low_rank_image(1, size=12, rank=2)
+    found = fit(y, svd_start(y, 4), Hyperpriors(2, 0.1, 2, 0.1, 2, 0.1), family=family, noise=noise, tolerance=1e-13)
+    assert found.converged.all()
+    hyperpriors = Hyperpriors(2, 0.1, 2, 0.1, 2, 0.1)
+    reported = found.free_energy[-1].sum(-1)
+    torch.testing.assert_close(free_energy(y, found.middle, hyperpriors, noise), reported)
+    torch.testing.assert_close(negative_elbo(elbo_terms(y, found.middle, found.leaf, hyperpriors)), reported)
+    again = fit(y, found.middle, hyperpriors, family=family, noise=noise, max_sweeps=1)
+    for q, r in zip(found.middle, again.middle, strict=True):
+        for x, z in zip(q, r, strict=True):
+            torch.testing.assert_close(x, z, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("noise", ["pixel", "scalar"])
+def test_full_covariances_never_end_above_the_diagonal_ones_they_start_from(noise):
+    _, y = low_rank_image(2, size=16, rank=2)
+    hyperpriors = Hyperpriors(2, 1e-2, 2, 1e-2, 2, 1e-2)
+    diagonal = fit(y, svd_start(y, 4), hyperpriors, noise=noise)
+    full = fit(y, diagonal.middle, hyperpriors, noise=noise, family="full")
+    assert full.free_energy[-1] < diagonal.free_energy[-1]
+    back = fit(y, full.middle, hyperpriors, noise=noise, family="diagonal", max_sweeps=1)
+    assert isinstance(back.middle.A, GaussianFactor)
+
+
+def test_with_one_noise_precision_and_no_sparse_part_full_covariances_are_diagonal():
+    # B'B and the covariances are diagonal at the singular vectors, so every update keeps them so.
+    _, y = low_rank_image(3)
+    diagonal, full = (fit(y, svd_start(y, 8), family=f, noise="scalar", sparse=False) for f in ("diagonal", "full"))
+    torch.testing.assert_close(full.free_energy, diagonal.free_energy)
+    torch.testing.assert_close(full.middle.A.covariance, torch.diag_embed(diagonal.middle.A.variance[:, :, :1]))
+
+
+def test_without_a_sparse_part_its_terms_are_left_out():
+    _, y = low_rank_image(4, size=16)
+    found = fit(y, svd_start(y, 4), noise="scalar", sparse=False)
+    assert not found.middle.S.mean.any()
+    assert not found.middle.S.variance.any()
+    terms = elbo_terms(y, found.middle, found.leaf, Hyperpriors())
+    kept = terms.fidelity + terms.rank + terms.gamma_prior + terms.lambda_prior
+    torch.testing.assert_close(found.free_energy[-1, :, 0], kept)
+
+
+def test_a_batch_is_a_loop_over_channels_of_images():
+    y = torch.cat([low_rank_image(seed, size=16, rank=1 + seed % 3)[1] for seed in range(4)]).reshape(2, 2, 16, 16)
+    start = svd_start(y, 6)
+    together = fit(y, start, noise="scalar", max_sweeps=20, tolerance=1e-300)
+    assert together.rank.tolist() == [[1, 2], [3, 1]]
+    assert together.middle.A.mean.shape == (2, 2, 16, 3)
+    for b, c in itertools.product(range(2), range(2)):
+        one = MiddleLevel(*(type(q)(*(x[b : b + 1, c : c + 1] for x in q)) for q in start))
+        alone = fit(y[b : b + 1, c : c + 1], one, noise="scalar", max_sweeps=20, tolerance=1e-300)
+        assert alone.rank.item() == together.rank[b, c]
+        torch.testing.assert_close(together.middle.means.low_rank[b, c], alone.middle.means.low_rank[0, 0])
+        torch.testing.assert_close(together.leaf.lambda_.mean[b, c], alone.leaf.lambda_.mean[0, 0])
+        # Columns switched off but kept for the sake of another image cost a few nats each.
+        extra = together.free_energy[-1, b, c] - alone.free_energy[-1, 0, 0]
+        columns = 3 - alone.rank.item()
+        assert -1e-6 <= extra <= 10 * columns + 1e-6
+
+
+@pytest.mark.parametrize(("family", "noise"), CHOICES)
+@pytest.mark.parametrize(("value", "rank"), [(0.0, 0), (0.5, 1)])
+def test_a_constant_image_has_rank_one_and_a_black_one_rank_zero(family, noise, value, rank):
+    y = torch.full((1, 1, 9, 6), value, dtype=torch.float64)
+    found = fit(y, svd_start(y, 6), family=family, noise=noise, max_sweeps=200)
+    assert found.rank.item() == rank
+    assert found.middle.A.mean.shape == (1, 1, 9, rank)
+    torch.testing.assert_close(found.middle.means.low_rank, y, rtol=0, atol=1e-5)
+
+
+def test_pure_noise_has_rank_zero():
+    y = 0.1 * normal(0, 2, 3, 32, 24)
+    found = fit(y, svd_start(y, 12), noise="scalar")
+    assert not found.rank.any()
+    torch.testing.assert_close(
+        found.leaf.lambda_.mean.rsqrt(), torch.full((2, 3, 1, 1), 0.1).double(), rtol=0.1, atol=0
+    )
+
+
+def test_single_precision_finds_the_same():
+    _, y = low_rank_image(5)
+    single, double = (fit(z, svd_start(z, 8), noise="scalar", family="full") for z in (y.float(), y))
+    assert single.middle.A.mean.dtype == torch.float32
+    assert single.rank.item() == double.rank.item() == 3
+    torch.testing.assert_close(single.middle.means.low_rank.double(), double.middle.means.low_rank, rtol=0, atol=1e-3)
+
+
+def test_gross_errors_go_to_the_sparse_part():
+    truth, y = low_rank_image(6, size=48)
+    hit = normal(7, *y.shape) > 1.6
+    y = torch.where(hit, y + torch.where(normal(8, *y.shape) > 0, 0.6, -0.6), y)
+    found = fit(y, svd_start(y, 12), Hyperpriors(omega_shape=0.5), noise="scalar", family="full")
+    assert found.rank.item() == 3
+    assert (found.middle.S.mean.abs() > 0.3).equal(hit)
+    without = fit(y, svd_start(y, 12), noise="scalar", sparse=False)
+    error, error_without = ((x.middle.means.low_rank - truth).norm() for x in (found, without))
+    assert error < error_without / 4
+
+
+def test_flat_priors_let_the_data_decide_on_the_rank():
+    truth, y = low_rank_image(9)
+    found = fit(y, svd_start(y, 8), FLAT, family="full", noise="scalar", sparse=False)
+    assert found.rank.item() == 3
+    assert (found.middle.means.low_rank - truth).norm() < 0.5 * (y - truth).norm()
+
+
+def test_fit_starts_where_it_is_told():
+    _, y = low_rank_image(10, size=16)
+    start = svd_start(y, 5)
+    found = fit(y, start, noise="scalar", max_sweeps=1, prune=False)
+    torch.testing.assert_close(found.free_energy[0].sum(-1), free_energy(y, start, Hyperpriors(), "scalar"))
+    from_optimum = fit(y, fit(y, start, noise="scalar").middle, noise="scalar")
+    assert len(from_optimum.free_energy) < 5
+
+
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_bad_input_is_refused_by_name():
+    _, y = low_rank_image(11, size=8)
+    start = svd_start(y, 3)
+    broken = y.clone()
+    broken[0, 0, 2, 2] = torch.nan
+    for call, error, message in [
+        (lambda: svd_start(y, 9), ValueError, r"max_rank must be in 1 to min\(height, width\) = 8, got 9"),
+        (lambda: svd_start(y, 0), ValueError, "max_rank must be in 1 to .* got 0"),
+        (lambda: svd_start(broken, 3), ValueError, "y must be finite"),
+        (lambda: fit(broken, start), ValueError, "y must be finite"),
+        (lambda: fit((255 * y).to(torch.uint8), start), TypeError, "y must be a floating-point image .* torch.uint8"),
+        (lambda: fit(y[..., :7], start), ValueError, r"start.B must have shape \(1, 1, 7, 3\)"),
+        (lambda: fit(y, start._replace(B=svd_start(y, 4).B)), ValueError, "start.B must have shape"),
+        (lambda: fit(y, start, family="rows"), ValueError, "family must be one of .* got 'rows'"),
+        (lambda: fit(y, start, noise="row"), ValueError, "noise must be one of .* got 'row'"),
+        (lambda: fit(y, start, max_sweeps=0), ValueError, "max_sweeps must be at least 1, got 0"),
+    ]:
+        with pytest.raises(error, match=message):
+            call()

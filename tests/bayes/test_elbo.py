@@ -18,6 +18,7 @@ from indeed.bayes.elbo import (
     elbo_terms,
     fidelity_term,
     kl_to_prior,
+    leaf_kl,
     negative_elbo,
     negative_expected_log_likelihood,
     rank_kl,
@@ -45,9 +46,8 @@ def expand(level, n):
 # -- the whole bound -------------------------------------------------------------------------------------------------
 
 
-def test_free_energy_is_the_monte_carlo_mean_of_log_q_minus_log_p(make_problem):
-    n = 40_000
-    p = make_problem(seed=8, batch=1, channels=2, height=2, width=3, rank=2)
+def log_densities(p, n=40_000):
+    """ln q(Z), ln p(Z) and ln p(Y | Z) at n draws of Z from q, factor by factor."""
     middle, leaf = expand(p.middle, n), expand(p.leaf, n)
     A, B, S = middle.rsample(p.generator)
     gamma, omega, lambda_ = (q.sample(p.generator) for q in leaf)
@@ -57,20 +57,35 @@ def test_free_energy_is_the_monte_carlo_mean_of_log_q_minus_log_p(make_problem):
         Gamma(q.shape, q.rate).log_prob(x).flatten(1).sum(1) for q, x in zip(leaf, (gamma, omega, lambda_), strict=True)
     )
     h = p.hyperpriors
-    log_p = (
-        model.log_likelihood(p.y.expand(n, -1, -1, -1), model.low_rank(A, B), S, lambda_)
-        + model.log_prior_left(A, gamma)
+    log_prior = (
+        model.log_prior_left(A, gamma)
         + model.log_prior_right(B, gamma)
         + model.log_prior_sparse(S, omega)
         + model.log_prior_gamma(gamma, h)
         + model.log_prior_omega(omega, h)
         + model.log_prior_lambda(lambda_, h)
     )
-    estimate = log_q - log_p
-    error = estimate.std() / n**0.5
-    free_energy = negative_elbo(terms_of(p)).item()
-    assert abs(estimate.mean() - free_energy) < 4 * error
-    assert error < 0.02 * free_energy
+    return log_q, log_prior, model.log_likelihood(p.y.expand(n, -1, -1, -1), model.low_rank(A, B), S, lambda_)
+
+
+def assert_is_mean(value, samples):
+    error = samples.std() / len(samples) ** 0.5
+    assert abs(samples.mean() - value) < 4 * error
+    assert error < 0.02 * value
+
+
+@pytest.mark.equation("2", "4", "23", "24")
+def test_free_energy_is_the_monte_carlo_mean_of_log_q_minus_log_p(make_problem):
+    p = make_problem(seed=8, batch=1, channels=2, height=2, width=3, rank=2)
+    log_q, log_prior, log_likelihood = log_densities(p)
+    assert_is_mean(-elbo(terms_of(p)).item(), log_q - log_prior - log_likelihood)
+
+
+@pytest.mark.equation("5")
+def test_divergence_of_both_levels_is_the_monte_carlo_mean_of_log_q_minus_log_prior(make_problem):
+    p = make_problem(seed=8, batch=1, channels=2, height=2, width=3, rank=2)
+    log_q, log_prior, _ = log_densities(p)
+    assert_is_mean(kl_to_prior(terms_of(p)).item(), log_q - log_prior)
 
 
 def log_evidence(y, h):
@@ -132,6 +147,7 @@ def descend(y, middle, h, steps):
 
 
 # The gap is the divergence from the true posterior: independent factors cannot follow a posterior with several modes.
+@pytest.mark.equation("3")
 @pytest.mark.parametrize(("y", "gap"), [(0.0, 0.8), (0.8, 1.0), (4.0, 3.5)])
 def test_elbo_never_exceeds_the_log_evidence_and_comes_close(make_problem, y, gap):
     evidence = log_evidence(y, make_problem().hyperpriors)
@@ -190,6 +206,7 @@ def expected_log(q):
     return torch.from_numpy(scipy.special.digamma(q.shape.numpy())) - q.rate.log()
 
 
+@pytest.mark.equation("24a")
 def test_fidelity_is_minus_the_expected_log_likelihood(make_problem, gamma_expectation):
     p = make_problem()
     draw = sampled_squared_residual(p.y, p.draw)
@@ -208,6 +225,7 @@ def test_fidelity_is_minus_the_expected_log_likelihood(make_problem, gamma_expec
     torch.testing.assert_close(terms_of(p).fidelity, negative_expected_log_likelihood(expected, p.leaf.lambda_))
 
 
+@pytest.mark.equation("24c", "24d")
 def test_rank_and_sparsity_terms_are_sums_of_scalar_divergences(make_problem):
     """Eq. 24c and 24d by loops over E[KL(N(m, v) || N(0, 1/x))] = (E[x](m² + v) - E[ln x] - ln v - 1)/2."""
     p = make_problem()
@@ -237,13 +255,16 @@ def test_rank_and_sparsity_terms_are_sums_of_scalar_divergences(make_problem):
     torch.testing.assert_close(terms_of(p).sparsity, sparsity_by_loops)
 
 
+@pytest.mark.equation("24e-24g")
 def test_prior_terms_are_the_gamma_divergences_of_torch(make_problem):
     p = make_problem()
-    h, terms = p.hyperpriors, terms_of(p)
+    h = p.hyperpriors
+    gamma, omega, lambda_ = leaf_kl(p.leaf, h)
+    assert_terms_close(terms_of(p)[4:], (gamma, omega, lambda_))
     for ours, q, shape, rate in [
-        (terms.gamma_prior, p.leaf.gamma, h.gamma_shape, h.gamma_rate),
-        (terms.omega_prior, p.leaf.omega, h.omega_shape, h.omega_rate),
-        (terms.lambda_prior, p.leaf.lambda_, h.lambda_shape, h.lambda_rate),
+        (gamma, p.leaf.gamma, h.gamma_shape, h.gamma_rate),
+        (omega, p.leaf.omega, h.omega_shape, h.omega_rate),
+        (lambda_, p.leaf.lambda_, h.lambda_shape, h.lambda_rate),
     ]:
         prior = Gamma(*torch.tensor([shape, rate], dtype=torch.float64))
         divergence = torch.distributions.kl_divergence(Gamma(q.shape, q.rate), prior)
@@ -264,6 +285,7 @@ def test_the_bound_is_minus_the_sum_of_the_seven_terms(make_problem):
 # -- sub-problem 2 ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.equation("33")
 def test_eq_33_is_eq_24c_up_to_its_stated_constant_with_equal_gradients(make_problem):
     p = make_problem()
     height, width = p.sizes[2:4]
@@ -275,6 +297,7 @@ def test_eq_33_is_eq_24c_up_to_its_stated_constant_with_equal_gradients(make_pro
     torch.testing.assert_close(torch.autograd.grad(ours.sum(), flat), torch.autograd.grad(full.sum(), flat))
 
 
+@pytest.mark.equation("33")
 def test_eq_33_is_the_printed_sum_of_norms_and_inner_products(make_problem):
     p = make_problem()
     batch, channels, height, width, _ = p.sizes
@@ -292,6 +315,7 @@ def test_eq_33_is_the_printed_sum_of_norms_and_inner_products(make_problem):
     torch.testing.assert_close(rank_term(p.middle.A, p.middle.B, p.leaf.gamma.mean), by_matrices)
 
 
+@pytest.mark.equation("34")
 def test_eq_34_is_eq_24d_up_to_its_stated_constant_with_equal_gradients(make_problem):
     p = make_problem()
     flat = [x.clone().requires_grad_() for x in p.middle.S]
@@ -302,6 +326,7 @@ def test_eq_34_is_eq_24d_up_to_its_stated_constant_with_equal_gradients(make_pro
     torch.testing.assert_close(torch.autograd.grad(ours.sum(), flat), torch.autograd.grad(full.sum(), flat))
 
 
+@pytest.mark.equation("32")
 def test_eq_32_is_eq_24a_up_to_its_stated_constant_with_equal_gradients(make_problem):
     p = make_problem()
     draw = [x.clone().requires_grad_() for x in p.draw]
@@ -320,6 +345,7 @@ def test_eq_32_is_eq_24a_up_to_its_stated_constant_with_equal_gradients(make_pro
     )
 
 
+@pytest.mark.equation("9", "31")
 def test_eq_31_differs_from_eq_24_by_what_the_leaf_level_alone_decides(make_problem):
     p, other = make_problem(seed=0), make_problem(seed=1)
     supervision = torch.tensor([1.0, 2.0], dtype=torch.float64)

@@ -30,6 +30,7 @@ def assert_same_value_and_gradient(ours, reference, *inputs):
         torch.testing.assert_close(ours_grad, their_grad, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.equation("16")
 def test_low_rank_is_the_sum_of_outer_products(make_problem):
     A, B, _ = make_problem().draw
     loops = torch.zeros(2, 3, 4, 5, dtype=torch.float64)
@@ -40,6 +41,7 @@ def test_low_rank_is_the_sum_of_outer_products(make_problem):
     torch.testing.assert_close(model.low_rank(A, B), loops)
 
 
+@pytest.mark.equation("1")
 @pytest.mark.parametrize("noise_mean", [0.0, 0.3])
 def test_log_likelihood_is_a_normal_around_low_rank_plus_sparse(make_problem, noise_mean):
     p = make_problem()
@@ -53,6 +55,7 @@ def test_log_likelihood_is_a_normal_around_low_rank_plus_sparse(make_problem, no
     )
 
 
+@pytest.mark.equation("17", "18")
 def test_factor_priors_are_normals_whose_precision_is_that_of_the_column(make_problem):
     p = make_problem()
 
@@ -72,6 +75,7 @@ def test_factor_priors_are_normals_whose_precision_is_that_of_the_column(make_pr
     assert_same_value_and_gradient(model.log_prior_right, columns, p.draw.B, gamma)
 
 
+@pytest.mark.equation("20")
 def test_sparse_prior_is_a_pixelwise_normal(make_problem):
     p = make_problem()
     assert_same_value_and_gradient(
@@ -82,8 +86,13 @@ def test_sparse_prior_is_a_pixelwise_normal(make_problem):
     )
 
 
-@pytest.mark.parametrize("name", ["gamma", "omega", "lambda"])
-def test_precision_priors_are_gammas_of_shape_and_rate(make_problem, name):
+@pytest.mark.equation("19", "21", "22")
+@pytest.mark.parametrize(
+    ("name", "log_prior"),
+    [("gamma", model.log_prior_gamma), ("omega", model.log_prior_omega), ("lambda", model.log_prior_lambda)],
+    ids=["gamma", "omega", "lambda"],
+)
+def test_precision_priors_are_gammas_of_shape_and_rate(make_problem, name, log_prior):
     p = make_problem()
     hyperpriors = p.hyperpriors
     prior = Gamma(
@@ -92,7 +101,7 @@ def test_precision_priors_are_gammas_of_shape_and_rate(make_problem, name):
     )
     x = {"gamma": p.leaf.gamma, "omega": p.leaf.omega, "lambda": p.leaf.lambda_}[name].mean
     assert_same_value_and_gradient(
-        lambda x: getattr(model, f"log_prior_{name}")(x, hyperpriors), lambda x: prior.log_prob(x).flatten(1).sum(1), x
+        lambda x: log_prior(x, hyperpriors), lambda x: prior.log_prob(x).flatten(1).sum(1), x
     )
 
 

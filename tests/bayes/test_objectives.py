@@ -34,6 +34,7 @@ def supervised_terms(p, **options):
 # -- supervision -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.equation("44")
 def test_eq_44_by_loops(make_problem):
     p, precision = make_problem(), 7.0
     by_loops = torch.zeros(2, dtype=torch.float64)
@@ -43,6 +44,7 @@ def test_eq_44_by_loops(make_problem):
     torch.testing.assert_close(denoising_supervision(p.draw, p.target, precision), by_loops)
 
 
+@pytest.mark.equation("44")
 def test_first_half_of_eq_44_is_a_normal_of_precision_sigma_0(make_problem):
     p, precision = make_problem(), 7.0
     exact_low_rank = denoising_supervision(p.draw, p.draw.low_rank, precision)  # U = L: only ||S||² is left
@@ -59,6 +61,7 @@ def test_first_half_of_eq_44_is_a_normal_of_precision_sigma_0(make_problem):
     torch.testing.assert_close(denoising_supervision(p.draw, other, precision), second_half)
 
 
+@pytest.mark.equation("45")
 def test_eq_45_by_loops(make_problem):
     p, precision = make_problem(), 3.0
     anomaly = p.y - p.target
@@ -88,6 +91,7 @@ def test_a_target_precision_that_is_not_positive_is_refused_by_name(make_problem
 # -- orthogonality ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.equation("42")
 def test_eq_42_by_loops(make_problem):
     p = make_problem(rank=3)
     literal, cosine = torch.zeros(2, 2, dtype=torch.float64)
@@ -144,6 +148,7 @@ def test_orthogonality_passes_gradcheck(make_problem, form):
 # -- the loss of one step --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.equation("14", "15")
 @pytest.mark.parametrize("residual", ["sampled", "expected"])
 def test_terms_are_those_of_sub_problem_2_at_the_solution_of_sub_problem_1(make_problem, residual):
     p = make_problem()
@@ -166,6 +171,7 @@ def test_defaults_are_the_papers_sampled_residual_and_literal_orthogonality(make
     assert not torch.allclose(supervised_terms(p).fidelity, supervised_terms(p, residual="expected").fidelity)
 
 
+@pytest.mark.equation("14", "15")
 @pytest.mark.parametrize("residual", ["sampled", "expected"])
 def test_no_gradient_flows_through_the_leaf_level(make_problem, residual):
     """Autograd agrees with finite differences at a leaf level held fixed, not with those at a moving one."""
@@ -239,6 +245,7 @@ def test_samples_of_a_batch_do_not_see_each_other(make_problem):
 # -- reductions ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.equation("12")
 def test_eq_12_is_the_mean_of_the_seven_terms_over_the_batch(make_problem):
     p = make_problem()
     terms = elbo_terms(p.y, p.middle, p.leaf, p.hyperpriors)
@@ -246,6 +253,7 @@ def test_eq_12_is_the_mean_of_the_seven_terms_over_the_batch(make_problem):
     assert expected_negative_elbo(terms).item() == pytest.approx(by_loops)
 
 
+@pytest.mark.equation("35", "43")
 def test_training_loss_is_eq_35_plus_weighted_orthogonality_per_element():
     terms = LossTerms(*torch.tensor([[1.0, 2.0], [10.0, 20.0], [100.0, 200.0], [1e3, 2e3], [1e4, 2e4]]))
     loss = training_loss(terms, orthogonality_weight=0.5, elements=3)

@@ -19,7 +19,7 @@ from indeed.bayes.posterior_summaries import (
     rank_index,
     sampled_squared_residual,
 )
-from indeed.bayes.variational_family import GammaFactor, GaussianFactor, MiddleLevel
+from indeed.bayes.variational_family import GammaFactor, GaussianFactor, MiddleLevel, RowGaussian
 
 SAMPLES = 40_000
 PROPERTY = settings(max_examples=40)
@@ -42,6 +42,46 @@ def test_exact_moments_of_the_low_rank_part_agree_with_monte_carlo(sampled):
     mean, variance = low_rank_moments(p.middle.A, p.middle.B)
     assert z_scores(draws.low_rank, mean[0]).abs().max() < 4.5
     assert z_scores((draws.low_rank - mean).square(), variance[0]).abs().max() < 4.5
+
+
+def with_full_covariances(p, shared=()):
+    """The problem's middle level with random row covariances of A and B; shared by the rows of those named."""
+
+    def full(name):
+        mean = getattr(p.middle, name).mean
+        root = 0.5 * p.normal(*mean.shape, mean.shape[-1])[:, :, : 1 if name in shared else None]
+        return RowGaussian(mean, root @ root.mT)
+
+    return p.middle._replace(A=full("A"), B=full("B"))
+
+
+@pytest.mark.parametrize("shared", ["", "A", "AB"])
+def test_moments_with_full_covariances_by_loops(make_problem, shared):
+    p = make_problem(seed=6)
+    middle = with_full_covariances(p, shared)
+    mean, variance = low_rank_moments(middle.A, middle.B)
+    batch, channels, height, width, rank = p.sizes
+    A, B = (q._replace(covariance=q.covariance.expand(*q.mean.shape, rank)) for q in middle[:2])
+    expected = torch.zeros(p.y.shape, dtype=torch.float64)
+    for b, c, j, n in itertools.product(range(batch), range(channels), range(height), range(width)):
+        left, left_covariance = A.mean[b, c, j], A.covariance[b, c, j]
+        right, right_covariance = B.mean[b, c, n], B.covariance[b, c, n]
+        expected[b, c, j, n] = (
+            left @ right_covariance @ left
+            + right @ left_covariance @ right
+            + torch.trace(left_covariance @ right_covariance)
+        )
+    torch.testing.assert_close(variance, expected)
+    torch.testing.assert_close(mean, A.mean @ B.mean.mT)
+
+
+@pytest.mark.parametrize("shared", ["", "AB"])
+def test_expected_residual_with_full_covariances_agrees_with_monte_carlo(make_problem, shared):
+    p = make_problem(seed=7, batch=1, channels=1, height=3, width=4, rank=3)
+    middle = with_full_covariances(p, shared)
+    many = MiddleLevel(*(type(q)(*(x.expand(SAMPLES, *x.shape[1:]) for x in q)) for q in middle))
+    squared = sampled_squared_residual(p.y.expand(SAMPLES, -1, -1, -1), many.rsample(p.generator))
+    assert z_scores(squared, expected_squared_residual(p.y, middle)[0]).abs().max() < 4.5
 
 
 def test_the_papers_moments_of_the_low_rank_part_are_wrong(sampled):

@@ -7,13 +7,14 @@ import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.distributions import Gamma, Normal, kl_divergence
+from torch.distributions import Gamma, MultivariateNormal, Normal, kl_divergence
 
 from indeed.bayes.variational_family import (
     Draw,
     GammaFactor,
     GaussianFactor,
     MiddleLevel,
+    RowGaussian,
     expected_gaussian_kl,
     gamma_kl,
 )
@@ -58,6 +59,7 @@ def test_pathwise_gradient_of_a_draw_is_the_gradient_of_the_expectation():
     assert_within_monte_carlo_error(by_log_variance, math.exp(-1.0))
 
 
+@pytest.mark.equation("23")
 def test_draws_of_a_b_and_s_are_independent():
     zero = torch.zeros(1, 1, 200, 200, dtype=torch.float64)
     middle = MiddleLevel(*(GaussianFactor(zero, zero) for _ in range(3)))
@@ -77,6 +79,56 @@ def test_low_rank_of_a_draw_is_a_times_b_transposed(make_problem):
     draw = make_problem().draw
     assert isinstance(draw, Draw)
     torch.testing.assert_close(draw.low_rank, torch.einsum("bchr,bcwr->bchw", draw.A, draw.B))
+
+
+# -- full row covariances ---------------------------------------------------------------------------------------------
+
+
+def row_gaussian(seed=0, rows=3, rank=4, shared=False):
+    generator = torch.Generator().manual_seed(seed)
+    root = torch.randn(1 if shared else rows, rank, rank, dtype=torch.float64, generator=generator)
+    covariance = root @ root.mT + 0.1 * torch.eye(rank, dtype=torch.float64)
+    return RowGaussian(torch.randn(rows, rank, dtype=torch.float64, generator=generator), covariance)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_rows_with_full_covariances_are_multivariate_normals(shared):
+    q = row_gaussian(shared=shared)
+    reference = MultivariateNormal(q.mean, q.covariance)
+    torch.testing.assert_close(q.variance, reference.variance)
+    torch.testing.assert_close(q.log_variance.exp(), reference.variance)
+    torch.testing.assert_close(q.std, reference.stddev)
+    torch.testing.assert_close(q.second_moment, reference.variance + q.mean**2)
+    torch.testing.assert_close(q.conditional_log_variance.sum(-1), torch.logdet(q.covariance).expand(3))
+    draws = RowGaussian(q.mean.expand(40_000, 3, 4), q.covariance.expand(40_000, *q.covariance.shape)).rsample(
+        torch.Generator().manual_seed(1)
+    )
+    deviation = draws - q.mean
+    products = (deviation.unsqueeze(-1) * deviation.unsqueeze(-2)).flatten(-2)
+    assert_within_monte_carlo_error(products, q.covariances)
+    assert_within_monte_carlo_error(
+        (draws.unsqueeze(-1) * draws.unsqueeze(-2)).flatten(-2), q.mean_products + q.covariances
+    )
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_divergence_of_a_row_is_that_of_the_multivariate_normal(shared):
+    q = row_gaussian(2, shared=shared)
+    precision = torch.tensor([0.5, 1.0, 2.0, 8.0], dtype=torch.float64)
+    sure = GammaFactor(torch.full((4,), 1e12, dtype=torch.float64), 1e12 / precision)
+    prior = MultivariateNormal(torch.zeros_like(q.mean), precision_matrix=torch.diag(precision))
+    reference = kl_divergence(MultivariateNormal(q.mean, q.covariance), prior)
+    torch.testing.assert_close(expected_gaussian_kl(q, sure).sum(-1), reference)
+
+
+def test_diagonal_covariances_make_the_full_family_the_diagonal_one():
+    log_variance = torch.tensor([[-1.0, 0.3], [0.2, -4.0]], dtype=torch.float64)
+    diagonal = GaussianFactor(torch.ones_like(log_variance), log_variance)
+    full = RowGaussian(diagonal.mean, torch.diag_embed(diagonal.variance))
+    for name in ("variance", "std", "second_moment", "log_variance", "conditional_log_variance"):
+        torch.testing.assert_close(getattr(full, name), getattr(diagonal, name))
+    generators = (torch.Generator().manual_seed(0) for _ in range(2))
+    torch.testing.assert_close(*(q.rsample(g) for q, g in zip((full, diagonal), generators, strict=True)))
 
 
 # -- Gamma factors ---------------------------------------------------------------------------------------------------
