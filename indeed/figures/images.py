@@ -80,7 +80,7 @@ def decomposition_panel(
     N: Float[Tensor, "channel height width"],
     clean: Float[Tensor, "channel height width"] | None = None,
 ) -> tuple["Figure", dict[str, ImageArray]]:
-    """Observation beside its low-rank, sparse and noise parts and the denoised L + S (Eq. 1), in rows of three.
+    """Observation beside its low-rank, sparse and noise parts and the denoised L + S, in rows of three.
 
     S and N are shown by `signed_display`, with their limits in the titles. The last panel is the clean image, where it
     is known. Figure and data are those of `image_grid`.

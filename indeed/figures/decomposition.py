@@ -1,0 +1,88 @@
+"""Figures of the classical decompositions: how fast singular values fall, and where robust PCA recovers its parts."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def rank_curves(
+    singular_values: dict[str, Float[Tensor, "_ _"]],
+) -> tuple["Figure", dict[str, list[tuple[float, float]]]]:
+    """PSNR of the best approximation of rank k against k over the side, for images cut into square tiles.
+
+    The error is what the singular values left out amount to (Eckart and Young), over all the tiles of an image.
+
+    Parameters
+    ----------
+    singular_values
+        By the name of the line, those of each tile in a row, of tiles with as many pixels a side and values in [0, 1].
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        The points (k over the side, PSNR in dB) of each line.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    data = {}
+    for name, values in singular_values.items():
+        tiles, side = values.shape
+        energy = values.double().square().sum(0)
+        left_out = (energy.sum() - energy.cumsum(0))[:-1] / (tiles * side**2)
+        psnr = [-10 * math.log10(error) for error in left_out.clamp(min=1e-12).tolist()]
+        data[name] = [((k + 1) / side, value) for k, value in enumerate(psnr)]
+    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+    ax = figure.subplots()
+    styles = zip(seaborn.color_palette("colorblind"), "os^Dv", strict=False)
+    for (name, points), (colour, marker) in zip(data.items(), styles, strict=False):
+        ax.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=3, label=name)
+    ax.set_ylim(10, 60)
+    ax.set_xlim(0, 0.75)
+    ax.set_xlabel("rank k, as a share of the side of a tile")
+    ax.set_ylabel("PSNR (dB)")
+    ax.grid(alpha=0.3)
+    ax.legend()
+    return figure, data
+
+
+def recovery_map(
+    recovered: Float[np.ndarray, "rank share"], ranks: list[int], shares: list[float], side: int
+) -> tuple["Figure", Float[np.ndarray, "rank share"]]:
+    """Share of random problems that are solved exactly, against the rank and the share of gross errors.
+
+    Parameters
+    ----------
+    recovered
+        Solved share of the trials of each cell, from 0 to 1.
+    ranks, shares
+        Of the rows and columns.
+    side
+        Of the square matrices.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        ``recovered``.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.6, 3.8), layout="constrained")
+    ax = figure.subplots()
+    picture = ax.imshow(recovered, cmap="cividis", vmin=0, vmax=1, origin="lower", aspect="auto")
+    ax.set_xticks(range(len(shares)), [f"{100 * share:g}" for share in shares])
+    ax.set_yticks(range(len(ranks)), [str(rank) for rank in ranks])
+    ax.set_xlabel("share of gross errors (%)")
+    ax.set_ylabel(f"rank (of {side})")
+    figure.colorbar(picture, ax=ax, label="share of trials recovered")
+    return figure, recovered

@@ -1,0 +1,261 @@
+"""Figures of per-image inference: how the free energy falls, and what a precision per pixel does to the fidelity."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from indeed.bayes.generative_model import Hyperpriors
+from indeed.images.noise import GREY_LEVEL
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Series = Float[np.ndarray, " number"]
+# The updates of a sweep as a reader knows them: three of the middle level, the leaf level, the fate of columns.
+KINDS = {
+    "A": ("A",),
+    "B": ("B",),
+    "S": ("S",),
+    "leaf level": ("gamma", "omega", "lambda"),
+    "columns off": ("switch off", "remove"),
+}
+
+
+def ascent_traces(
+    traces: Mapping[str, Sequence[tuple[str, float]]],
+) -> tuple["Figure", dict[str, dict[str, dict[str, Series]]]]:
+    """Free energy after every update of coordinate ascent, above its last value, marked by the kind of update.
+
+    Parameters
+    ----------
+    traces
+        For each panel, by its title: the names of the updates and the free energy after each, as
+        `indeed.bayes.coordinate_ascent.fit` reports them; the first is the start.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        By title and kind of update: its ``number`` (the count of the update), what the free energy is then ``above``
+        the last one, and by how much all updates of the kind ``lowered`` it, in total.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    colours = dict(zip(KINDS, seaborn.color_palette("colorblind", len(KINDS)), strict=True))
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    data: dict[str, dict[str, dict[str, Series]]] = {}
+    for ax, (title, trace) in zip(figure.subplots(1, len(traces), squeeze=False)[0], traces.items(), strict=True):
+        names = np.array([name for name, _ in trace])
+        values = np.array([value for _, value in trace])
+        steps = -np.diff(values, prepend=values[0])
+        above = values - values[-1]
+        ax.plot(above[:-1], color="0.8", linewidth=0.8, zorder=0)
+        data[title] = {}
+        for kind, updates in KINDS.items():
+            number = np.flatnonzero(np.isin(names, updates))
+            data[title][kind] = {
+                "number": number.astype(float),
+                "above": above[number],
+                "lowered": np.atleast_1d(steps[number].sum()),
+            }
+            shown = number[above[number] > 0]
+            ax.scatter(shown, above[shown], s=7, color=colours[kind], label=kind, linewidth=0)
+        ax.set_yscale("log")
+        ax.set_title(title, fontsize=10)
+        ax.set_xlabel("update")
+    figure.axes[0].set_ylabel("free energy above its last value (nats per pixel)")
+    figure.axes[0].legend(markerscale=2, fontsize=9)
+    return figure, data
+
+
+def descent_against_ascent(
+    ascent: Mapping[str, Series], descent: Mapping[str, Mapping[str, Series]], best: float
+) -> tuple["Figure", dict[str, dict[str, Series]]]:
+    """Free energy above ``best`` by coordinate ascent and by stochastic gradient, against steps and against time.
+
+    Parameters
+    ----------
+    ascent
+        ``step`` (sweeps), ``seconds`` and ``free energy`` of coordinate ascent.
+    descent
+        The same of one or more gradient descents, by their label; their steps are gradient steps.
+    best
+        The free energy to subtract, in the same unit: nats per pixel.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        The curves by label, ``free energy`` replaced by what is ``above`` the best.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    curves = {"coordinate ascent": ascent, **descent}
+    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    data: dict[str, dict[str, Series]] = {}
+    palette = seaborn.color_palette("colorblind", len(curves))
+    for (label, curve), colour, marker in zip(curves.items(), palette, "osD^v"[: len(curves)], strict=True):
+        above = np.maximum(np.asarray(curve["free energy"]) - best, 1e-7)
+        data[label] = {"step": np.asarray(curve["step"]), "seconds": np.asarray(curve["seconds"]), "above": above}
+        for ax, along in zip(axes, ("step", "seconds"), strict=True):
+            ax.plot(data[label][along], above, marker=marker, markersize=4, color=colour, linewidth=1.3, label=label)
+    for ax, label in zip(axes, ("sweeps, or gradient steps", "seconds"), strict=True):
+        ax.axhline(0.01, color="black", linestyle=":", linewidth=1)
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_xlabel(label)
+    axes[0].set_ylabel("free energy above the best (nats per pixel)")
+    axes[0].legend(fontsize=9)
+    return figure, data
+
+
+def fidelity_of_a_pixel(
+    hyperpriors: Hyperpriors, residual_sd: float, uncertainty: float
+) -> tuple["Figure", dict[str, dict[str, Series] | Series]]:
+    r"""Fidelity of one pixel against its residual, and its pull, with the noise precision solved in three ways.
+
+    The precision is that of Eq. 30 for the pixel's own squared residual; the same with a posterior variance added (the
+    expected square); or one for all pixels. The fidelity is :math:`\tfrac12\mu_\lambda r^2`, the pull
+    :math:`\mu_\lambda r`: the gradient that a training step sees, the precision being held fixed.
+
+    Parameters
+    ----------
+    hyperpriors
+        Shape and rate of the noise precision.
+    residual_sd
+        Standard deviation of all residuals, which the shared precision follows; in grey levels.
+    uncertainty
+        Posterior standard deviation of a pixel's residual, in grey levels.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        The ``residual`` in grey levels; for ``own sample``, ``own expectation`` and ``shared``, the ``fidelity`` in
+        nats and the ``pull`` in nats per grey level.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    grey = np.geomspace(0.003, 100, 300)
+    square = (GREY_LEVEL * grey) ** 2
+    shape, rate = hyperpriors.lambda_shape + 0.5, hyperpriors.lambda_rate
+    precisions = {
+        "own sample": shape / (rate + square / 2),
+        "own expectation": shape / (rate + (square + (GREY_LEVEL * uncertainty) ** 2) / 2),
+        "shared": np.full_like(grey, (GREY_LEVEL * residual_sd) ** -2),
+    }
+    data: dict[str, dict[str, Series] | Series] = {"residual": grey}
+    labels = {
+        "own sample": "per pixel, sampled residual",
+        "own expectation": f"per pixel, expected residual (sd {uncertainty:g})",
+        "shared": f"one for all pixels (sd {residual_sd:g})",
+    }
+    figure = Figure(figsize=(6.4, 3.5), layout="constrained")
+    axes = figure.subplots(1, 2)
+    palette = seaborn.color_palette("colorblind", 3)
+    for (name, precision), colour, style in zip(precisions.items(), palette, ("-", "--", "-."), strict=True):
+        fidelity, pull = 0.5 * precision * square, precision * grey * GREY_LEVEL**2
+        data[name] = {"fidelity": fidelity, "pull": pull}
+        for ax, values in zip(axes, (fidelity, pull), strict=True):
+            ax.plot(grey, values, color=colour, linestyle=style, linewidth=1.8, label=labels[name])
+    axes[0].set_ylim(0, 6)
+    axes[0].set_ylabel(r"fidelity $\frac{1}{2}\mu_\lambda r^2$ (nats)")
+    axes[1].set_yscale("log")
+    axes[1].set_ylabel(r"pull $\mu_\lambda r$ (nats per grey level)")
+    for ax in axes:
+        ax.set_xscale("log")
+        ax.set_xlabel("residual r (grey levels)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=1, fontsize=9)
+    return figure, data
+
+
+def target_precision_curve(
+    noise_level: float, target_precisions: Sequence[float], hyperpriors: Hyperpriors
+) -> tuple["Figure", dict[str, Series]]:
+    r"""How well a perfect denoiser does under the supervision and the log penalty of the fidelity, and why.
+
+    Per pixel, with noise n and an error e of the estimate, it minimises
+
+    .. math:: \tfrac12\sigma_0 e^2 + (\alpha^0_\lambda + \tfrac12) \ln\big((n - e)^2 + 2\beta^0_\lambda\big) ,
+
+    the supervision and what the fidelity amounts to once its precision is solved with the residual :math:`n - e`. The
+    first minimum is where a descent from e = 0 stops; the lowest one may be elsewhere.
+
+    Parameters
+    ----------
+    noise_level
+        Standard deviation of the noise, in grey levels.
+    target_precisions
+        Values of :math:`\sigma_0` (1 / intensity²), ascending; the left panel shows the objective of four of them.
+    hyperpriors
+        Shape and rate of the noise precision.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        ``target precision``, and the PSNR of the ``first`` and the ``lowest`` minimum in dB. Also the share of pixels
+        that are ``copied``: those without a minimum short of the noise.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+    from scipy.stats import norm
+
+    weight, floor = hyperpriors.lambda_shape + 0.5, 2 * hyperpriors.lambda_rate
+    count = 400
+    noise = GREY_LEVEL * noise_level * norm.ppf(0.5 + (np.arange(count) + 0.5) / (2 * count))
+
+    def objective(error: Series, n: float, precision: float) -> Series:
+        return 0.5 * precision * error**2 + weight * np.log((n - error) ** 2 + floor)
+
+    squares = np.zeros((2, len(target_precisions)))
+    copied = np.zeros(len(target_precisions))
+    for k, precision in enumerate(target_precisions):
+        for n in noise:
+            # Zeros of the derivative: precision e ((n - e)^2 + floor) = 2 weight (n - e).
+            cubic = np.array([1, -2 * n, n**2 + floor + 2 * weight / precision, -2 * weight * n / precision])
+            roots = np.roots(cubic)
+            errors = np.sort(roots.real[np.abs(roots.imag) < 1e-6 * n])
+            lowest = errors[objective(errors, n, precision).argmin()]
+            squares[:, k] += np.array([errors[0], lowest]) ** 2 / count
+            copied[k] += (errors[0] > 0.5 * n) / count
+    first, lowest_psnr = -10 * np.log10(squares)
+    data = {
+        "target precision": np.asarray(target_precisions, dtype=float),
+        "first": first,
+        "lowest": lowest_psnr,
+        "copied": copied,
+    }
+    figure = Figure(figsize=(6.4, 3.3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    palette = seaborn.color_palette("colorblind", 4)
+    grey = np.linspace(-5, noise_level + 15, 801)
+    chosen = [target_precisions[round(k * (len(target_precisions) - 1) / 3)] for k in range(4)]
+    for precision, colour in zip(chosen, palette, strict=True):
+        values = objective(GREY_LEVEL * grey, GREY_LEVEL * noise_level, precision)
+        start = objective(np.zeros(1), GREY_LEVEL * noise_level, precision)
+        left.plot(
+            grey, values - start, color=colour, linewidth=1.5, label=rf"$\sigma_0 = 10^{{{np.log10(precision):.0f}}}$"
+        )
+    left.set_ylim(-35, 45)
+    left.set_xlabel("error e of the estimate (grey levels)")
+    left.set_ylabel("objective of a pixel (nats)")
+    left.legend(fontsize=8)
+    right.plot(target_precisions, first, color=palette[0], linewidth=1.8, label="first minimum")
+    right.plot(target_precisions, lowest_psnr, color=palette[1], linewidth=1.8, linestyle="--", label="lowest minimum")
+    right.axhline(-20 * np.log10(GREY_LEVEL * noise_level), color="0.4", linestyle=":", label="the noisy image")
+    right.set_xscale("log")
+    right.set_xlabel(r"target precision $\sigma_0$")
+    right.set_ylabel("PSNR of the estimate (dB)")
+    right.legend(fontsize=8)
+    return figure, data
