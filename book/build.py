@@ -26,9 +26,9 @@ def inputs() -> Iterator[Path]:
 
 
 def pages() -> Iterator[Path]:
-    """List what the build reads besides the inputs of the chapters."""
+    """List what the build reads besides the inputs of the chapters; the equation index shows tests."""
     yield ROOT / "_config.yml"
-    for path in sorted((ROOT / "book").rglob("*")):
+    for path in sorted([*(ROOT / "book").rglob("*"), *(ROOT / "tests").rglob("*.py")]):
         if path.is_file() and "__pycache__" not in path.parts:
             yield path
 

@@ -138,7 +138,7 @@ class Recorder:
 
     Examples
     --------
-    In a chapter, ``{glue:text}`first_decomposition_psnr_noisy` `` then shows 20.17 in the prose:
+    In a chapter, ``{glue:text}`first_decomposition_psnr_noisy``` then shows 20.17 in the prose:
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = {"matplotlib", "seaborn", "pandas", "skimage", "sklearn", "scipy", "IPython"}
+HEAVY = {"matplotlib", "seaborn", "pandas", "skimage", "pywt", "sklearn", "scipy", "IPython"}
 
 
 def modules_after(*names: str) -> set[str]:

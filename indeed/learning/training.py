@@ -136,7 +136,7 @@ def train_step(
     config: TrainingConfig,
     generator: torch.Generator,
 ) -> tuple[LossTerms, bool]:
-    """One alternation of the two sub-problems on one batch (Eq. 11c, 13): leaves in closed form, then a gradient step.
+    """One alternation of the two sub-problems on one batch (Eq. 13): leaves in closed form, then a gradient step.
 
     Returns
     -------
@@ -177,7 +177,9 @@ class Validation(NamedTuple):
 
 
 class Trainer:
-    """A training run in a folder: ``state.pt`` to resume from, ``log.csv``, and ``config.json`` for its reader.
+    """A training run: one network in the place of one optimisation per image (Eq. 11).
+
+    It lives in a folder: ``state.pt`` to resume from, ``log.csv``, and ``config.json`` for its reader.
 
     Parameters
     ----------

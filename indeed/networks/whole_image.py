@@ -22,7 +22,7 @@ from indeed.networks.inference_network import InDeed
 
 @dataclass(frozen=True, eq=False)
 class Decomposition:
-    """An image as low-rank + sparse + noise (Eq. 1), with the posterior of the middle level tile by tile.
+    """An image as low-rank + sparse + noise, Eq. 1, with the posterior of the middle level tile by tile.
 
     ``L + S + N`` is the image, up to the rounding of a float32 sum. L and S are blended posterior means; the low rank
     of L holds within a tile.

@@ -28,7 +28,8 @@ def build(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("book_build", chapters.BOOK / "build.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name in ("indeed/bayes/elbo.py", "results/measured/cpu/x.csv", "constraints.txt", "_config.yml", "book/a.md"):
+    read = ["indeed/bayes/elbo.py", "results/measured/cpu/x.csv", "constraints.txt"]
+    for name in (*read, "_config.yml", "book/a.md", "tests/test_a.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("1")
     monkeypatch.setattr(module, "ROOT", tmp_path)
@@ -84,7 +85,7 @@ def test_nothing_is_built_where_nothing_has_changed(built):
     assert len(built.calls) == 1
 
 
-@pytest.mark.parametrize("name", ["book/a.md", "_config.yml"])
+@pytest.mark.parametrize("name", ["book/a.md", "_config.yml", "tests/test_a.py"])
 def test_an_edit_of_a_page_is_built_with_the_cache(built, name):
     (built.ROOT / name).write_text("2")
     assert built.main() == 0

@@ -11,7 +11,9 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from indeed.bayes.objectives import denoising_supervision
+from indeed.bayes.conjugate_updates import solve_leaf_level
+from indeed.bayes.elbo import elbo_terms, negative_elbo
+from indeed.bayes.objectives import amortised_terms, denoising_supervision, training_loss
 from indeed.data.patches import PatchSampler
 from indeed.images.metrics import psnr
 from indeed.learning.training import (
@@ -162,6 +164,26 @@ def test_a_batch_that_is_not_finite_is_skipped_counted_and_changes_no_weight(tmp
     assert log_without_time(tmp_path)[-1]["skipped"] == str(TINY.steps)
 
 
+@pytest.mark.equation("11")
+def test_training_one_network_lowers_the_free_energy_of_every_new_patch(tmp_path):
+    run = trainer(tmp_path, replace(TINY, steps=100, learning_rate=3e-3))
+    generator = torch.Generator().manual_seed(98)
+    clean = PatchSampler(smooth_images(), 16, 32)(generator)
+    noisy = clean + 25 / 255 * torch.randn(clean.shape, generator=generator)
+
+    def free_energy() -> torch.Tensor:
+        with torch.no_grad():
+            middle, draw = run.model(noisy, torch.Generator().manual_seed(97))
+            leaf = solve_leaf_level(noisy, middle, TINY.hyperpriors)
+            supervision = denoising_supervision(draw, clean, TINY.target_precision)
+            return negative_elbo(elbo_terms(noisy, middle, leaf, TINY.hyperpriors, supervision=supervision))
+
+    before = free_energy()
+    run.run(progress=False)
+    assert (free_energy() < before).all()
+
+
+@pytest.mark.equation("13")
 def test_one_step_descends_the_loss_of_its_own_batch(tmp_path):
     run = trainer(tmp_path, replace(TINY, warmup_steps=0))
     generator = torch.Generator().manual_seed(5)
@@ -169,15 +191,17 @@ def test_one_step_descends_the_loss_of_its_own_batch(tmp_path):
     for group in run.optimizer.param_groups:
         group["lr"] = 1e-4
 
-    def supervision() -> float:
+    def loss() -> float:
         with torch.no_grad():
-            _, draw = run.model(batch.observed, torch.Generator().manual_seed(6))
-            return batch.supervision(draw).mean().item()
+            middle, draw = run.model(batch.observed, torch.Generator().manual_seed(6))
+            terms = amortised_terms(batch.observed, middle, draw, batch.supervision(draw), TINY.hyperpriors)
+            pixels = batch.observed[0].numel()
+            return training_loss(terms, orthogonality_weight=TINY.orthogonality_weight, elements=pixels).item()
 
-    before = supervision()
+    before = loss()
     _, applied = train_step(run.model, run.optimizer, batch, TINY, torch.Generator().manual_seed(6))
     assert applied
-    assert supervision() < before
+    assert loss() < before
 
 
 def test_validation_is_logged_at_its_steps_and_at_the_end(tmp_path):

@@ -35,6 +35,7 @@ def test_parameter_count_hardly_depends_on_the_maximal_rank_as_in_table_3():
     assert all(round(count / 1e6, 1) in (5.8, 5.9) for count in counts)
 
 
+@pytest.mark.equation("10")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(16, 16), (24, 10)])
@@ -62,6 +63,7 @@ def test_evaluation_uses_the_means_and_training_samples_with_the_given_generator
     assert not torch.equal(first.A - middle.A.mean, first.B - middle.B.mean)
 
 
+@pytest.mark.equation("10")
 @pytest.mark.parametrize("form", FORMS)
 def test_sparse_part_is_conditioned_on_the_drawn_low_rank_part(form):
     model, y = build(FORMS[form]), torch.rand(1, 1, 16, 16)
