@@ -27,8 +27,8 @@ PerMatrix = Float[Tensor, " stack"]
 Rank = Int[Tensor, " stack"]
 Basis = Float[Tensor, "stack width vectors"]
 
-SPARE = 14
-"""Singular vectors followed beyond those last needed: room for the rank to grow, and faster convergence."""
+SPARE = 15
+"""Vectors followed beyond those last needed: room for the rank to grow, faster convergence, and one always random."""
 SWEEPS = 15
 """Subspace iterations before a whole decomposition is taken instead; they cost about the same."""
 SHARE = 5
@@ -260,7 +260,7 @@ def _threshold_singular_values(
     """Every singular value moved towards zero by ``level``; rank and right singular vectors to start from next time.
 
     ``rank`` and ``basis`` are the last ones of similar matrices; ``accuracy`` bounds the error of the result in the
-    Frobenius norm.
+    Frobenius norm, as `_settled` judges it.
     """
     threshold = _Threshold(x, level, accuracy, rank, basis)
     few = rank + SPARE <= basis.shape[-1]
@@ -287,7 +287,10 @@ class _Threshold:
         """Follow the leading singular vectors by subspace iteration, and decompose what it does not settle."""
         limit = self.basis.shape[-1]
         x = self.x[which] if len(which) < len(self.x) else self.x
-        product = x @ self.basis[which, :, :vectors]
+        # The last column stays random. The others may have lost a direction that was weak before and is strong now (a
+        # faint block beside a bright one), and would never find it again.
+        start = self.basis[which]
+        product = x @ torch.cat([start[..., : vectors - 1], start[..., -1:]], dim=-1)
         for _ in range(SWEEPS):
             if not len(which):
                 return
@@ -318,7 +321,7 @@ class _Threshold:
         """Keep the result of some matrices, and their vectors for the next time."""
         excess = s - self.level[which, None]
         self.rank[which] = (excess > 0).sum(-1)
-        count = min(V.shape[-1], self.basis.shape[-1])
+        count = min(V.shape[-1], self.basis.shape[-1] - 1)
         self.basis[which, :, :count] = V[..., :count]
         kept = slice(int(self.rank[which].max()))
         self.result[which] = (U[..., kept] * excess[:, None, kept].clamp(min=0)) @ V[..., kept].mT
@@ -341,7 +344,8 @@ def _settled(
 
     X differs by the matrix of the vectors ``error`` from one that falls into two orthogonal blocks: the triplets above
     the threshold, and the rest. Thresholding is non-expansive, so the triplets alone are off by no more than its norm,
-    if the rest has no singular value above the threshold. The largest of the rest is the first triplet below.
+    if the rest has no singular value above the threshold. That is judged by the first triplet below, not proved: a
+    direction that the vectors do not contain escapes, until the random one among them has brought it in.
     """
     above = s > level[:, None]
     too_few = above[:, -1]
@@ -352,8 +356,8 @@ def _settled(
 
 
 def _start(stack: Stack) -> tuple[Rank, Basis]:
-    """No vectors needed yet, and random ones to start from: fixed, since the result does not depend on them."""
-    vectors = min(stack.shape[1:]) // SHARE
+    """No vectors needed yet, and random ones to start from, the last of which is never replaced."""
+    vectors = min(stack.shape[1:]) // SHARE + 1
     generator = torch.Generator().manual_seed(0)
     basis = torch.randn(stack.shape[2], vectors, generator=generator, dtype=stack.dtype).to(stack.device)
     return torch.zeros(len(stack), dtype=torch.long, device=stack.device), basis.repeat(len(stack), 1, 1)

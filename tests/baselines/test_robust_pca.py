@@ -61,6 +61,11 @@ def twin(y, tolerance=1e-7, growth=1.5):
     raise AssertionError
 
 
+def faint_beside_bright():
+    """Low rank plus errors, and in rows and columns of its own a block so faint that at first it counts for nothing."""
+    return torch.block_diag(sum(problem(180, 180, rank=3, share=0.1)), torch.full((80, 80), 0.01).double())
+
+
 class TestRecovery:
     @pytest.mark.parametrize("solver", SOLVERS)
     @pytest.mark.parametrize("shape", [(120, 120), (90, 150), (150, 90)])
@@ -149,8 +154,9 @@ class TestPartialDecomposition:
             sum(problem(150, 150, rank=25, share=0.02)),  # more vectors than are spared
             patch(128),
             sample_image("moon")[0, :150, :200].double(),
+            faint_beside_bright(),
         ],
-        ids=["low rank", "gross", "rank 25", "photograph", "smooth photograph"],
+        ids=["low rank", "gross", "rank 25", "photograph", "smooth photograph", "faint beside bright"],
     )
     def test_it_ends_where_whole_decompositions_end(self, y):
         found = inexact_augmented_lagrangian(y)
@@ -179,6 +185,16 @@ class TestPartialDecomposition:
         U, s, Vh = torch.linalg.svd(x, full_matrices=False)
         torch.testing.assert_close(found, (U * (s - level).clamp(min=0).unsqueeze(-2)) @ Vh, atol=1e-7, rtol=0)
         assert rank.tolist() == (s > level).sum(-1).tolist()
+
+    def test_a_direction_orthogonal_to_all_that_were_followed_is_found(self):
+        bright = torch.randn(80, 80, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        first = torch.block_diag(bright, torch.zeros(40, 40))[None]
+        then = torch.block_diag(bright, torch.full((40, 40), 10.0))[None]
+        level = torch.tensor([30.0]).double()
+        _, *last = robust_pca._threshold_singular_values(first, level, 1e-9 * level, *robust_pca._start(first))
+        found, rank, _ = robust_pca._threshold_singular_values(then, level, 1e-9 * level, *last)
+        assert rank.item() == 1
+        torch.testing.assert_close(found, torch.block_diag(0 * bright, torch.full((40, 40), 9.25))[None])
 
     def test_a_spectrum_without_a_gap_is_decomposed_whole(self):
         x = torch.randn(1, 100, 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
