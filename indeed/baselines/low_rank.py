@@ -36,7 +36,7 @@ def truncated_svd(y: Matrices, rank: int) -> Matrices:
     >>> torch.isclose(error, torch.linalg.svdvals(y)[3])
     tensor(True)
     """
-    _check(y)
+    check_matrices(y)
     if not 1 <= rank <= min(y.shape[-2:]):
         raise ValueError(
             f"rank: got {rank}, expected 1 to {min(y.shape[-2:])} for {y.shape[-2]} x {y.shape[-1]} pixels"
@@ -80,7 +80,7 @@ def optimal_shrinkage(y: Matrices, sigma: float | None = None) -> Matrices:
     >>> optimal_shrinkage(noise, sigma=1.05).count_nonzero()
     tensor(0)
     """
-    _check(y)
+    check_matrices(y)
     if sigma is not None and not 0 <= sigma < math.inf:
         raise ValueError(f"sigma: got {sigma}, expected a finite standard deviation >= 0")
     U, s, Vh = torch.linalg.svd(y, full_matrices=False)
@@ -106,7 +106,7 @@ def noise_level(y: Matrices) -> Float[Tensor, "*batch"]:
     TypeError, ValueError
         If ``y`` is not of a floating-point type, or not finite.
     """
-    _check(y)
+    check_matrices(y)
     return _median_level(torch.linalg.svdvals(y), y.shape[-2:])
 
 
@@ -142,7 +142,16 @@ def marchenko_pastur_median(beta: float) -> float:
     return float(1 + beta - 2 * beta**0.5 * torch.cos(edges[below] + share * math.pi / cells))
 
 
-def _check(y: Matrices) -> None:
+def check_matrices(y: Matrices) -> None:
+    """Reject what no decomposition can take.
+
+    Raises
+    ------
+    TypeError
+        If ``y`` is not of a floating-point type.
+    ValueError
+        If ``y`` has no pixels or is not finite.
+    """
     if not y.is_floating_point():
         raise TypeError(f"y: got {y.dtype}, expected a floating-point type")
     if y.ndim < 2 or 0 in y.shape[-2:]:

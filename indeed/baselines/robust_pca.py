@@ -21,6 +21,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from indeed.baselines.low_rank import check_matrices
+
 Matrices = Float[Tensor, "*batch height width"]
 Stack = Float[Tensor, "stack height width"]
 PerMatrix = Float[Tensor, " stack"]
@@ -398,12 +400,7 @@ def _pursuit(
 
 
 def _checked(y: Matrices, sparsity_weight: float | None, tolerance: float, max_iterations: int) -> tuple[Stack, float]:
-    if not y.is_floating_point():
-        raise TypeError(f"y: got {y.dtype}, expected a floating-point type")
-    if y.ndim < 2 or 0 in y.shape[-2:]:
-        raise ValueError(f"y: got shape {tuple(y.shape)}, expected (..., height, width) with at least one pixel")
-    if not bool(y.isfinite().all()):
-        raise ValueError("y: got NaN or infinite values, expected finite ones")
+    check_matrices(y)
     weight = max(y.shape[-2:]) ** -0.5 if sparsity_weight is None else sparsity_weight
     for name, value in (("sparsity_weight", weight), ("tolerance", tolerance)):
         if not 0 < value < math.inf:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Series = Float[np.ndarray, " number"]
+Values = Float[np.ndarray, "..."]
 # The updates of a sweep as a reader knows them: three of the middle level, the leaf level, the fate of columns.
 KINDS = {
     "A": ("A",),
@@ -43,18 +44,20 @@ def ascent_traces(
         the last one, and by how much all updates of the kind ``lowered`` it, in total.
     """
     import seaborn
+    from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
+    lowest = 1e-4  # what happens further down is rounding and the last superfluous column
     colours = dict(zip(KINDS, seaborn.color_palette("colorblind", len(KINDS)), strict=True))
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    figure = Figure(figsize=(6.4, 3.5), layout="constrained")
     data: dict[str, dict[str, dict[str, Series]]] = {}
     for ax, (title, trace) in zip(figure.subplots(1, len(traces), squeeze=False)[0], traces.items(), strict=True):
         names = np.array([name for name, _ in trace])
         values = np.array([value for _, value in trace])
         steps = -np.diff(values, prepend=values[0])
         above = values - values[-1]
-        ax.plot(above[:-1], color="0.8", linewidth=0.8, zorder=0)
         data[title] = {}
+        ax.plot(np.maximum(above, lowest), color="0.8", linewidth=1, zorder=0)
         for kind, updates in KINDS.items():
             number = np.flatnonzero(np.isin(names, updates))
             data[title][kind] = {
@@ -62,18 +65,25 @@ def ascent_traces(
                 "above": above[number],
                 "lowered": np.atleast_1d(steps[number].sum()),
             }
-            shown = number[above[number] > 0]
-            ax.scatter(shown, above[shown], s=7, color=colours[kind], label=kind, linewidth=0)
+            # Each update is a line from where it found the free energy to where it left it.
+            ends = np.stack(
+                [[number, np.maximum(above[number - 1], lowest)], [number, np.maximum(above[number], lowest)]]
+            )
+            segments = LineCollection(list(ends.transpose(2, 0, 1)), colors=[colours[kind]], linewidths=2.5, label=kind)
+            ax.add_collection(segments)
+        ax.set_xlim(0.8, 1.2 * len(values))
+        ax.set_ylim(lowest, 2 * above[0])
+        ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_title(title, fontsize=10)
         ax.set_xlabel("update")
-    figure.axes[0].set_ylabel("free energy above its last value (nats per pixel)")
-    figure.axes[0].legend(markerscale=2, fontsize=9)
+    figure.axes[0].set_ylabel("free energy above its last value\n(nats per pixel)")
+    figure.axes[0].legend(fontsize=9, loc="lower left")
     return figure, data
 
 
 def descent_against_ascent(
-    ascent: Mapping[str, Series], descent: Mapping[str, Mapping[str, Series]], best: float
+    ascent: Mapping[str, Sequence[float]], descent: Mapping[str, Mapping[str, Sequence[float]]], best: float
 ) -> tuple["Figure", dict[str, dict[str, Series]]]:
     """Free energy above ``best`` by coordinate ascent and by stochastic gradient, against steps and against time.
 
@@ -101,7 +111,7 @@ def descent_against_ascent(
     axes = figure.subplots(1, 2, sharey=True)
     data: dict[str, dict[str, Series]] = {}
     palette = seaborn.color_palette("colorblind", len(curves))
-    for (label, curve), colour, marker in zip(curves.items(), palette, "osD^v"[: len(curves)], strict=True):
+    for (label, curve), colour, marker in zip(curves.items(), palette, ".osD^v"[: len(curves)], strict=True):
         above = np.maximum(np.asarray(curve["free energy"]) - best, 1e-7)
         data[label] = {"step": np.asarray(curve["step"]), "seconds": np.asarray(curve["seconds"]), "above": above}
         for ax, along in zip(axes, ("step", "seconds"), strict=True):
@@ -111,8 +121,8 @@ def descent_against_ascent(
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_xlabel(label)
-    axes[0].set_ylabel("free energy above the best (nats per pixel)")
-    axes[0].legend(fontsize=9)
+    axes[0].set_ylabel("free energy above the best\n(nats per pixel)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8)
     return figure, data
 
 
@@ -212,23 +222,27 @@ def target_precision_curve(
     from scipy.stats import norm
 
     weight, floor = hyperpriors.lambda_shape + 0.5, 2 * hyperpriors.lambda_rate
-    count = 400
+    count = 4000
     noise = GREY_LEVEL * noise_level * norm.ppf(0.5 + (np.arange(count) + 0.5) / (2 * count))
 
-    def objective(error: Series, n: float, precision: float) -> Series:
-        return 0.5 * precision * error**2 + weight * np.log((n - error) ** 2 + floor)
+    def objective(error: Values, n: Values | float, precision: float) -> Values:
+        return np.asarray(0.5 * precision * error**2 + weight * np.log((n - error) ** 2 + floor))
 
-    squares = np.zeros((2, len(target_precisions)))
-    copied = np.zeros(len(target_precisions))
+    squares, copied = np.zeros((2, len(target_precisions))), np.zeros(len(target_precisions))
     for k, precision in enumerate(target_precisions):
-        for n in noise:
-            # Zeros of the derivative: precision e ((n - e)^2 + floor) = 2 weight (n - e).
-            cubic = np.array([1, -2 * n, n**2 + floor + 2 * weight / precision, -2 * weight * n / precision])
-            roots = np.roots(cubic)
-            errors = np.sort(roots.real[np.abs(roots.imag) < 1e-6 * n])
-            lowest = errors[objective(errors, n, precision).argmin()]
-            squares[:, k] += np.array([errors[0], lowest]) ** 2 / count
-            copied[k] += (errors[0] > 0.5 * n) / count
+        # Zeros of the derivative, precision e ((n - e)^2 + floor) = 2 weight (n - e), by companion matrices.
+        companion = np.zeros((count, 3, 3))
+        companion[:, 1, 0] = companion[:, 2, 1] = 1
+        companion[:, 0, 0] = 2 * noise
+        companion[:, 0, 1] = -(noise**2 + floor + 2 * weight / precision)
+        companion[:, 0, 2] = 2 * weight * noise / precision
+        roots = np.linalg.eigvals(companion)
+        real = np.abs(roots.imag) < 1e-6 * noise[:, None]
+        errors = np.where(real, roots.real, noise[:, None])
+        least = errors[np.arange(count), objective(errors, noise[:, None], precision).argmin(1)]
+        nearest = np.where(real, roots.real, np.inf).min(1)
+        squares[:, k] = np.mean(nearest**2), np.mean(least**2)
+        copied[k] = np.mean(nearest > 0.5 * noise)
     first, lowest_psnr = -10 * np.log10(squares)
     data = {
         "target precision": np.asarray(target_precisions, dtype=float),

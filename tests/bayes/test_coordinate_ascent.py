@@ -252,8 +252,8 @@ def test_switching_off_at_once_ends_where_the_columns_would_have_ended():
     )
     assert now.rank.item() == now.middle.A.mean.shape[-1] == 3
     assert slow.rank.item() == 8
-    assert len(now.free_energy) < len(slow.free_energy) / 5
-    torch.testing.assert_close(now.middle.means.low_rank, slow.middle.means.low_rank, rtol=0, atol=1e-6)
+    assert len(now.free_energy) < len(slow.free_energy) / 2
+    torch.testing.assert_close(now.middle.means.low_rank, slow.middle.means.low_rank, rtol=0, atol=1e-5)
     # The columns that were not removed sit at the floor, and cost a few nats each.
     variances = slow.leaf.gamma.mean.reciprocal().flatten().sort().values
     floor = hyperpriors.gamma_rate / hyperpriors.gamma_shape

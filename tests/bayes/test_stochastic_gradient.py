@@ -38,7 +38,7 @@ def assert_same_free_energy(y, columns, steps):
 
 @pytest.mark.equation("8")
 def test_gradient_descent_ends_at_the_free_energy_of_coordinate_ascent():
-    assert_same_free_energy(image(16, rank=2), columns=4, steps=2000)
+    assert_same_free_energy(image(16, rank=2), columns=4, steps=3000)
 
 
 @pytest.mark.slow
