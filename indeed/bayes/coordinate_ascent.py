@@ -152,7 +152,8 @@ def check_problem(y: Image, start: MiddleLevel, noise: Noise) -> None:
     Raises
     ------
     TypeError, ValueError
-        If ``y`` is not a finite floating-point image, ``start`` does not fit it, or ``noise`` is unknown.
+        If ``y`` is not a finite floating-point image, ``start`` does not fit it or is not finite, or ``noise`` is
+        unknown.
     """
     _check_image(y)
     if noise not in get_args(Noise):
@@ -163,12 +164,18 @@ def check_problem(y: Image, start: MiddleLevel, noise: Noise) -> None:
     for name, factor, shape in zip("ABS", start, shapes, strict=True):
         if factor.mean.shape != shape:
             raise ValueError(f"start.{name} must have shape {shape} for this image, got {tuple(factor.mean.shape)}")
+        if factor.variance.shape != shape:
+            got = tuple(factor.variance.shape)
+            raise ValueError(f"start.{name} must have variances of shape {shape} like its mean, got {got}")
+        if not (factor.mean.isfinite().all() and factor.variance.isfinite().all()):
+            raise ValueError(f"start.{name} must have finite means and variances")
 
 
 def free_energy(y: Image, middle: MiddleLevel, hyperpriors: Hyperpriors, noise: Noise = "pixel") -> PerSample:
     """Exact negative ELBO of a middle level with its leaf level solved: the number in which posteriors are compared.
 
-    In nats per sample, summed over channels.
+    In nats per sample, summed over channels. Infinite for a posterior without S (``fit(..., sparse=False)``), of which
+    the fit itself says the free energy without the two terms of S.
     """
     leaf = solve_leaf_level(y, middle, hyperpriors, noise=noise)
     return negative_elbo(elbo_terms(y, middle, leaf, hyperpriors))
@@ -191,7 +198,7 @@ def fit(
     r"""Posterior of the whole model for every channel of every image, by coordinate ascent on the ELBO (Eq. 11a).
 
     A sweep sets A, B, S, :math:`\gamma`, :math:`\Omega` and :math:`\Lambda`, one after the other, to their optimum
-    given the rest. Then it tries to switch off one column. Nothing raises the free energy.
+    given the rest. Then it tries to switch off one column. Nothing raises the free energy, up to rounding.
 
     Parameters
     ----------
@@ -213,7 +220,8 @@ def fit(
         of the largest precision goes at once to where it would end, mean zero and variance (at most)
         :math:`\beta^0_\gamma/\alpha^0_\gamma`. It is accepted where that does not raise the free energy (leaf level
         solved again). Columns off in all channels of all images are removed. From then on the free energy is that of
-        a model with fewer columns; it is lower by their divergence from the prior, a few nats each.
+        a model with fewer columns; it is lower by their divergence from the prior, a few nats each. A column off in
+        one image but kept for another still counts in both: compare free energies of images fitted alone.
     tolerance
         Stop after a sweep that lowers no free energy by more than this, in nats per pixel, and switches nothing off.
     max_sweeps

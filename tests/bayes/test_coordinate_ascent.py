@@ -393,6 +393,8 @@ def test_bad_input_is_refused_by_name():
         (lambda: fit((255 * y).to(torch.uint8), start), TypeError, "y must be a floating-point image .* torch.uint8"),
         (lambda: fit(y[..., :7], start), ValueError, r"start.B must have shape \(1, 1, 7, 3\)"),
         (lambda: fit(y, start._replace(B=svd_start(y, 4).B)), ValueError, "start.B must have shape"),
+        (lambda: fit(y, start._replace(S=GaussianFactor(y, y[..., :1]))), ValueError, "start.S must have variances of"),
+        (lambda: fit(y, start._replace(S=GaussianFactor(broken, y))), ValueError, "start.S must have finite means"),
         (lambda: fit(y, start, family="rows"), ValueError, "family must be one of .* got 'rows'"),
         (lambda: fit(y, start, noise="row"), ValueError, "noise must be one of .* got 'row'"),
         (lambda: fit(y, start, max_sweeps=0), ValueError, "max_sweeps must be at least 1, got 0"),
