@@ -63,7 +63,7 @@ def evidence_bound(
     left.axhline(log_evidence, color="black", linestyle="--", linewidth=1.2, label="ln p(Y), exact")
     last, worst = max((gap[-1], len(gap) - 1) for gap in gaps.values())[::-1]
     left.annotate("", (last, log_evidence), (last, log_evidence - worst), arrowprops={"arrowstyle": "<->"})
-    left.text(last - 0.5, log_evidence - worst / 2, "KL(q || p)", ha="right", va="center", fontsize=8)
+    left.text(last - 1, log_evidence - worst / 2, "KL(q || p)", ha="right", va="center", fontsize=8)
     left.set_xlabel("update")
     left.set_ylabel("ELBO (nats)")
     left.legend(fontsize=8, loc="lower right")
