@@ -15,6 +15,7 @@ from indeed.bayes.variational_family import (
     Factor,
     GammaFactor,
     GaussianFactor,
+    Generators,
     LeafLevel,
     MiddleLevel,
     expected_gaussian_kl,
@@ -175,17 +176,23 @@ def sub_problem_2_terms(
     leaf: LeafLevel,
     squared_residual: Image,
     supervision: PerSample | None = None,
+    *,
+    generator: Generators | None = None,
 ) -> MiddleTerms:
     r"""Terms of :math:`\ell_m`, the objective of sub-problem 2 (Eq. 9, 31).
 
     Their sum :math:`\ell_m(\phi_{\mathcal Z_m}; \phi_{\mathcal Z_l}, Y, U)` differs from Eq. 24 by what depends on
     the leaf level alone. The leaf level is used as given: detach it when the middle level comes from a network that
     also produced it. (Eq. 9 as printed lacks the log in front of :math:`p(Y|\mathcal Z)`.)
+
+    The terms are linear in the precisions, whose means stand for the expectation over the leaf level. With a generator
+    they are drawn instead: the same expectation, disturbed, the *stochastic regularisation* of section 3.1.4.
     """
-    fidelity = fidelity_term(squared_residual, leaf.lambda_.mean)
+    precisions = leaf.means if generator is None else leaf.sample(generator)
+    fidelity = fidelity_term(squared_residual, precisions.lambda_)
     return MiddleTerms(
         fidelity,
         torch.zeros_like(fidelity) if supervision is None else supervision,
-        rank_term(middle.A, middle.B, leaf.gamma.mean),
-        sparsity_term(middle.S, leaf.omega.mean),
+        rank_term(middle.A, middle.B, precisions.gamma),
+        sparsity_term(middle.S, precisions.omega),
     )

@@ -13,7 +13,7 @@ from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.elbo import ElboTerms, negative_elbo, per_sample_sum, sub_problem_2_terms
 from indeed.bayes.generative_model import Hyperpriors, Image, PerSample
 from indeed.bayes.posterior_summaries import expected_squared_residual, sampled_squared_residual
-from indeed.bayes.variational_family import Draw, MiddleLevel
+from indeed.bayes.variational_family import Draw, Generators, MiddleLevel
 
 Scalar = Float[Tensor, ""]
 
@@ -93,6 +93,7 @@ def amortised_terms(
     *,
     residual: Literal["sampled", "expected"] = "sampled",
     orthogonality_form: Literal["literal", "cosine"] = "literal",
+    leaf_generator: Generators | None = None,
 ) -> LossTerms:
     r"""Per-sample loss of one step of the alternation (Eq. 14, 15).
 
@@ -106,6 +107,8 @@ def amortised_terms(
         Whether Eq. 30 and 32 use the residual of the draw, as in the paper, or its expectation.
     orthogonality_form
         See :func:`orthogonality`.
+    leaf_generator
+        With it, the precisions of the leaf level enter by one draw each in the place of their means (section 3.1.4).
     """
     if residual not in ("sampled", "expected"):
         raise ValueError(f"residual must be 'sampled' or 'expected', got {residual!r}")
@@ -113,11 +116,13 @@ def amortised_terms(
     with torch.no_grad():
         leaf = solve_leaf_level(y, middle, hyperpriors, draw=draw if sampled else None)
     squared = sampled_squared_residual(y, draw) if sampled else expected_squared_residual(y, middle)
-    terms = sub_problem_2_terms(middle, leaf, squared, supervision)
+    terms = sub_problem_2_terms(middle, leaf, squared, supervision, generator=leaf_generator)
     return LossTerms(*terms, orthogonality(draw, orthogonality_form))
 
 
-def training_loss(terms: LossTerms, *, orthogonality_weight: float, elements: int) -> Scalar:
+def training_loss(
+    terms: LossTerms, *, orthogonality_weight: float, elements: int, variational: bool = True
+) -> Scalar:
     r"""Training loss :math:`\hat{\mathcal L}_{dnn} + \tau\,\ell_{orth}` averaged over the batch (Eq. 35 and 43).
 
     The one place where terms are reduced. All of them are divided by ``elements``, the pixels times channels of one
@@ -131,6 +136,9 @@ def training_loss(terms: LossTerms, *, orthogonality_weight: float, elements: in
         The paper's :math:`\tau`.
     elements
         channel * height * width of one sample.
+    variational
+        False leaves out fidelity, rank and sparsity, so that supervision and orthogonality alone are learned from: the
+        loss of model 9 of Table 3.
 
     Raises
     ------
@@ -141,7 +149,9 @@ def training_loss(terms: LossTerms, *, orthogonality_weight: float, elements: in
         raise ValueError(f"orthogonality_weight must not be negative, got {orthogonality_weight!r}")
     if elements < 1:
         raise ValueError(f"elements must be at least 1, got {elements!r}")
-    per_sample = terms.fidelity + terms.supervision + terms.rank + terms.sparsity
+    per_sample = terms.supervision
+    if variational:
+        per_sample = per_sample + terms.fidelity + terms.rank + terms.sparsity
     return (per_sample + orthogonality_weight * terms.orthogonality).mean() / elements
 
 

@@ -5,6 +5,7 @@ r"""The variational family: Eq. 2 and 23, right column of Table 2.
                     \underbrace{q(\gamma)\,q(\Omega)\,q(\Lambda)}_{\text{leaf level, Gamma}}
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,33 @@ from torch import Tensor
 from indeed.bayes.generative_model import low_rank
 
 AnyShape = Float[Tensor, "*shape"]
+Generators = torch.Generator | Sequence[torch.Generator]
+"""Source of randomness: one for a whole batch, or one for each sample, which then does not depend on the others."""
+
+
+def standard_normal(like: Tensor, generator: Generators) -> Tensor:
+    """Standard normal values in the shape and type of ``like``.
+
+    They are drawn where the generator is and moved, so that a CPU generator gives the same values on every device.
+
+    Raises
+    ------
+    ValueError
+        If there is a sequence of generators, but not one for each sample.
+    """
+    if isinstance(generator, torch.Generator):
+        noise = torch.randn(like.shape, dtype=like.dtype, device=generator.device, generator=generator)
+    else:
+        _check_one_each(generator, like)
+        noise = torch.stack([
+            torch.randn(like.shape[1:], dtype=like.dtype, device=one.device, generator=one) for one in generator
+        ])
+    return noise.to(like.device)
+
+
+def _check_one_each(generator: Sequence[torch.Generator], batch: Tensor) -> None:
+    if len(generator) != len(batch):
+        raise ValueError(f"generator: got {len(generator)} for {len(batch)} samples, expected one for each")
 
 
 class GaussianFactor(NamedTuple):
@@ -55,15 +83,13 @@ class GaussianFactor(NamedTuple):
         """Covariances over the same pairs as `mean_products`."""
         return self.variance
 
-    def rsample(self, generator: torch.Generator) -> Tensor:
+    def rsample(self, generator: Generators) -> Tensor:
         r"""Reparameterised draw :math:`\mu + \sigma\odot\eta,\ \eta\sim\mathcal N(0, I)` (text under Eq. 32).
 
         Each call draws its own noise: the paper writes one symbol for the noise of A, B and S, but they are
         independent.
         """
-        # Drawn where the generator is and moved, so that a CPU generator gives the same draw on every device.
-        noise = torch.randn(self.mean.shape, dtype=self.mean.dtype, device=generator.device, generator=generator)
-        return self.mean + self.std * noise.to(self.mean.device)
+        return self.mean + self.std * standard_normal(self.mean, generator)
 
 
 class RowGaussian(NamedTuple):
@@ -127,11 +153,10 @@ class RowGaussian(NamedTuple):
         """Covariances over all pairs of columns, (..., row or 1, rank * rank)."""
         return self.covariance.flatten(-2)
 
-    def rsample(self, generator: torch.Generator) -> Tensor:
+    def rsample(self, generator: Generators) -> Tensor:
         r"""Reparameterised draw :math:`m_j + T_j \eta_j` with :math:`T_j T_j^\top = C_j`."""
-        noise = torch.randn(self.mean.shape, dtype=self.mean.dtype, device=generator.device, generator=generator)
         scale = torch.linalg.cholesky(self.covariance)
-        draw: Tensor = self.mean + (scale @ noise.to(self.mean.device).unsqueeze(-1)).squeeze(-1)
+        draw: Tensor = self.mean + (scale @ standard_normal(self.mean, generator).unsqueeze(-1)).squeeze(-1)
         return draw
 
 
@@ -164,11 +189,17 @@ class GammaFactor(NamedTuple):
         r"""Mean of the logarithm, :math:`E[\ln x] = \psi(\alpha) - \ln\beta`."""
         return torch.digamma(self.shape) - self.rate.log()
 
-    def sample(self, generator: torch.Generator) -> Tensor:
-        """Draw of the broadcast shape of ``shape`` and ``rate``."""
+    def sample(self, generator: Generators) -> Tensor:
+        """Draw of the broadcast shape of ``shape`` and ``rate``, whose device must be that of the generators."""
         shape = self.shape + torch.zeros_like(self.rate)
         # torch.distributions takes no generator; this is the sampler underneath it.
-        standard: Tensor = torch._standard_gamma(shape, generator=generator)
+        standard: Tensor
+        if isinstance(generator, torch.Generator):
+            standard = torch._standard_gamma(shape, generator=generator)
+        else:
+            _check_one_each(generator, shape)
+            pairs = zip(shape, generator, strict=True)
+            standard = torch.stack([torch._standard_gamma(one, generator=source) for one, source in pairs])
         return standard / self.rate
 
 
@@ -189,7 +220,7 @@ class MiddleLevel(NamedTuple):
         """The posterior means, in the place of a draw."""
         return Draw(self.A.mean, self.B.mean, self.S.mean)
 
-    def rsample(self, generator: torch.Generator) -> "Draw":
+    def rsample(self, generator: Generators) -> "Draw":
         """Independent reparameterised draws of A, B and S."""
         return Draw(self.A.rsample(generator), self.B.rsample(generator), self.S.rsample(generator))
 
@@ -224,6 +255,23 @@ class LeafLevel(NamedTuple):
     gamma: GammaFactor
     omega: GammaFactor
     lambda_: GammaFactor
+
+    @property
+    def means(self) -> "Precisions":
+        """The posterior means, which are what the terms of sub-problem 2 need."""
+        return Precisions(self.gamma.mean, self.omega.mean, self.lambda_.mean)
+
+    def sample(self, generator: Generators) -> "Precisions":
+        """Independent draws in the place of the means."""
+        return Precisions(*(factor.sample(generator) for factor in self))
+
+
+class Precisions(NamedTuple):
+    """Values of gamma, Omega and Lambda: the means of the leaf level, or one sample of it."""
+
+    gamma: Float[Tensor, "batch channel rank"]
+    omega: Float[Tensor, "batch channel height width"]
+    lambda_: Float[Tensor, "batch channel rows columns"]
 
 
 def expected_gaussian_kl(q: Factor, precision: GammaFactor) -> AnyShape:

@@ -24,6 +24,8 @@ from indeed.files import atomic_write
 from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.networks.inference_network import InDeed, NetworkConfig
 
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -48,7 +50,11 @@ class TrainingConfig:
     """The paper's tau."""
     orthogonality_form: Literal["literal", "cosine"] = "literal"
     residual: Literal["sampled", "expected"] = "sampled"
+    variational: bool = True
+    """Whether fidelity, rank and sparsity are learned from; without them only the supervision is (model 9, Table 3)."""
     hyperpriors: Hyperpriors = field(default_factory=Hyperpriors)
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type the ResNets compute in (autocast); the heads, the closed forms and the loss stay in float32."""
     seed: int = 0
     validate_every: int = 1000
     log_every: int = 100
@@ -63,6 +69,8 @@ class TrainingConfig:
         for name in ("learning_rate", "gradient_clip", "target_precision"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.schedule not in ("cosine", "halving"):
             raise ValueError(f"schedule must be 'cosine' or 'halving', got {self.schedule!r}")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
@@ -80,7 +88,7 @@ def training_preset(name: Literal["tiny", "cpu", "paper"]) -> TrainingConfig:
     if name == "tiny":
         return TrainingConfig(steps=20, batch_size=4, warmup_steps=5, validate_every=10, log_every=5)
     if name == "cpu":
-        return TrainingConfig(steps=36_000)
+        return TrainingConfig(steps=36_000, batch_size=2, precision="bfloat16")
     if name == "paper":
         return TrainingConfig(
             steps=400_000,
@@ -146,7 +154,8 @@ def train_step(
         False if the loss or the gradient was not finite; the network is then left as it was.
     """
     buffers = [buffer.clone() for buffer in model.buffers()]  # running statistics, where there are any
-    middle, draw = model(batch.observed, generator)
+    with torch.autocast(batch.observed.device.type, PRECISIONS[config.precision], config.precision != "float32"):
+        middle, draw = model(batch.observed, generator)
     terms = amortised_terms(
         batch.observed,
         middle,
@@ -156,7 +165,12 @@ def train_step(
         residual=config.residual,
         orthogonality_form=config.orthogonality_form,
     )
-    loss = training_loss(terms, orthogonality_weight=config.orthogonality_weight, elements=batch.observed[0].numel())
+    loss = training_loss(
+        terms,
+        orthogonality_weight=config.orthogonality_weight,
+        elements=batch.observed[0].numel(),
+        variational=config.variational,
+    )
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)

@@ -1,5 +1,6 @@
-"""Convolutional backbones: the ResNet of section 3.4.2 and Table 3, and the cheaper form that halves a pooled axis."""
+"""Backbones: the ResNet of section 3.4.2 and Table 3, its form that halves a pooled axis, and the transformer."""
 
+import math
 from typing import Literal
 
 import torch
@@ -63,9 +64,11 @@ class ResNet(nn.Module):
     in_channels, width, blocks, kernel_size, norm
         Sizes; ``kernel_size`` must be odd.
     halve
-        Axis (``"height"`` or ``"width"``) that average pooling halves in front of every block until one pixel is left.
-        For a network whose output is averaged over that axis anyway, the output has the same shape at a fraction of the
-        cost.
+        Axis (``"height"`` or ``"width"``) that average pooling halves in front of every block while more than
+        `halve_to` pixels are left. For a network whose output is averaged over that axis anyway, the output has the
+        same shape at a fraction of the cost.
+    halve_to
+        Pixels of the halved axis that are kept.
 
     Raises
     ------
@@ -81,6 +84,7 @@ class ResNet(nn.Module):
         kernel_size: int = 3,
         norm: Norm = "group",
         halve: Literal["height", "width"] | None = None,
+        halve_to: int = 1,
     ) -> None:
         super().__init__()
         if kernel_size % 2 == 0:
@@ -89,6 +93,7 @@ class ResNet(nn.Module):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.halve = halve
+        self.halve_to = halve_to
         self.stem = nn.Conv2d(in_channels, width, kernel_size, padding="same")
         self.blocks = nn.ModuleList(ResidualBlock(width, kernel_size, norm) for _ in range(blocks))
 
@@ -100,11 +105,97 @@ class ResNet(nn.Module):
         return x
 
     def _pool(self, x: Tensor) -> Tensor:
-        if self.halve == "height" and x.shape[-2] > 1:
+        if self.halve == "height" and x.shape[-2] > self.halve_to:
             return functional.avg_pool2d(x, (2, 1), ceil_mode=True)
-        if self.halve == "width" and x.shape[-1] > 1:
+        if self.halve == "width" and x.shape[-1] > self.halve_to:
             return functional.avg_pool2d(x, (1, 2), ceil_mode=True)
         return x
+
+
+class Transformer(nn.Module):
+    """Vision transformer with features for every pixel, or row, or column (model 11 of Table 3).
+
+    The paper says only that it is one, of 79 million parameters with its heads. This is the plain one: patches embedded
+    by a convolution, fixed positions, pre-norm blocks with heads of 64 and four times as wide inner layers, a last
+    normalisation, and a transposed convolution back to pixels. With the defaults of
+    :class:`indeed.networks.inference_network.NetworkConfig`, and 64 features a pixel, the three modules have 78.7
+    million parameters.
+
+    Parameters
+    ----------
+    in_channels, features
+        Channels in, feature maps out.
+    width, blocks, patch
+        Length of a token (a multiple of four, and of 64 from there on), transformer blocks, side of a patch in pixels.
+    average
+        Axis (``"height"`` or ``"width"``) over which the tokens are averaged before they are taken back to pixels; it
+        has one pixel in the output.
+
+    Raises
+    ------
+    ValueError
+        For sizes below one, or a width that four or the heads do not divide; in ``forward``, for sides that are no
+        multiples of the patch.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        features: int,
+        width: int,
+        blocks: int,
+        patch: int,
+        average: Literal["height", "width"] | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = {"in_channels": in_channels, "features": features, "width": width, "blocks": blocks, "patch": patch}
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        heads = max(1, width // 64)
+        if width % 4 or width % heads:
+            raise ValueError(f"width must be a multiple of 4, and of 64 where it is more than 64, got {width}")
+        self.average = average
+        self.embed = nn.Conv2d(in_channels, width, patch, stride=patch)
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(blocks)
+        )
+        self.norm = nn.LayerNorm(width)
+        kernel = (1 if average == "height" else patch, 1 if average == "width" else patch)
+        self.to_pixels = nn.ConvTranspose2d(width, features, kernel, stride=kernel)
+
+    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch feature rows columns"]:
+        """Image-like input to feature maps; an averaged axis has one pixel, the others keep their size."""
+        patch = self.embed.stride[0]
+        if x.shape[-2] % patch or x.shape[-1] % patch:
+            raise ValueError(f"height and width of x must be multiples of {patch}, got {tuple(x.shape[-2:])}")
+        tokens: Tensor = self.embed(x)
+        grid = tokens.shape[-2:]
+        tokens = (tokens + positions(tokens.shape[1], *grid).to(tokens)).flatten(2).mT
+        for block in self.blocks:
+            tokens = block(tokens)
+        features: Tensor = self.norm(tokens).mT.unflatten(2, grid)
+        if self.average is not None:
+            features = features.mean(-2 if self.average == "height" else -1, keepdim=True)
+        pixels: Tensor = self.to_pixels(features)
+        return pixels
+
+
+def positions(width: int, rows: int, columns: int) -> Float[Tensor, "width rows columns"]:
+    """Fixed encoding of the position of a token: sines and cosines of its row, then of its column, at each frequency.
+
+    >>> positions(8, 3, 5)[:4, 1, 2].allclose(positions(8, 3, 5)[:4, 1, 4])  # the same row
+    True
+    """
+    frequency = torch.exp(torch.arange(width // 4) * (-math.log(10_000.0) / (width // 4)))
+    down, across = (
+        torch.cat([(frequency[:, None] * torch.arange(n)).sin(), (frequency[:, None] * torch.arange(n)).cos()])
+        for n in (rows, columns)
+    )
+    return torch.cat([down[:, :, None].expand(-1, -1, columns), across[:, None].expand(-1, rows, -1)])
 
 
 def parameter_count(module: nn.Module) -> int:

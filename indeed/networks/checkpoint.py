@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from indeed.files import atomic_write
 from indeed.networks.inference_network import InDeed, NetworkConfig
@@ -18,7 +19,7 @@ class CheckpointError(ValueError):
     """A file that is no usable checkpoint; the message is one line naming the file and what is wrong with it."""
 
 
-def save_checkpoint(path: Path, model: InDeed, record: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, model: nn.Module, record: dict[str, Any]) -> None:
     """Write weights, network configuration and training record as one safetensors file.
 
     Parameters
@@ -26,14 +27,15 @@ def save_checkpoint(path: Path, model: InDeed, record: dict[str, Any]) -> None:
     path
         Target; written to a temporary name and renamed.
     model
-        Network whose parameters and buffers are stored, on any device.
+        Network whose parameters and buffers are stored, on any device; its ``config`` is a dataclass.
     record
         How it was made (preset, seed, data, commit, steps, ...): anything JSON can hold.
     """
     from safetensors.torch import save_file
 
+    config: Any = model.config
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    metadata = {"format": FORMAT, "network": json.dumps(asdict(model.config)), "record": json.dumps(record)}
+    metadata = {"format": FORMAT, "network": json.dumps(asdict(config)), "record": json.dumps(record)}
     with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata)
 
@@ -47,7 +49,7 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> tuple[InD
         If the file is missing, truncated, not safetensors, not of this format, or its tensors do not fit its
         configuration.
     """
-    network, record, tensors = _read(Path(path))
+    network, record, tensors = read_checkpoint(Path(path))
     try:
         with torch.random.fork_rng(devices=[]):
             model = InDeed(NetworkConfig(**network))
@@ -65,7 +67,7 @@ def read_record(path: Path) -> dict[str, Any]:
     CheckpointError
         If the file is missing, truncated, not safetensors, or not of this format.
     """
-    network, record, tensors = _read(Path(path))
+    network, record, tensors = read_checkpoint(Path(path))
     parameters = sum(value.numel() for value in tensors.values())
     return {"format": FORMAT, "network": network, "record": record, "parameters": parameters}
 
@@ -89,8 +91,14 @@ def shipped_checkpoint(name: Shipped) -> Path:
     )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, torch.Tensor]]:
-    """Network configuration, record and tensors of a checkpoint."""
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, torch.Tensor]]:
+    """Network configuration, training record and tensors of a checkpoint, of whatever network.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, truncated, not safetensors, or not of this format.
+    """
     from safetensors import SafetensorError, safe_open
 
     if path.is_dir():

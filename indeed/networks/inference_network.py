@@ -5,7 +5,7 @@ It maps an observation to the variational parameters of the middle level; the le
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from indeed.bayes.generative_model import Image, low_rank
-from indeed.bayes.variational_family import Draw, GaussianFactor, MiddleLevel
-from indeed.networks.backbones import Norm, ResNet, scale_
+from indeed.bayes.variational_family import Draw, GaussianFactor, Generators, MiddleLevel
+from indeed.networks.backbones import Norm, ResNet, Transformer, scale_
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,26 @@ class NetworkConfig:
     """The paper's r0, an upper bound of the rank; at most the patch size."""
     patch_size: int = 128
     """Side in pixels of the square tiles the network is trained on and applied to."""
+    backbone: Literal["resnet", "transformer"] = "resnet"
+    """What the three modules are made of; for a transformer the widths are features a pixel, in front of the heads."""
+    transformer_width: int = 512
+    transformer_blocks: int = 8
+    transformer_patch: int = 8
+    """Length of a token, blocks of each module, and side in pixels of the patch that a token stands for."""
     norm: Norm = "group"
+    """Normalisation of f_S, and of f_A and f_B unless `factor_norm` says otherwise."""
+    factor_norm: Norm | None = None
+    """Normalisation of f_A and f_B; None: that of `norm`."""
     factor_width: int = 64
     factor_blocks: int = 17
     """Residual blocks of f_A and of f_B; the paper's depth is twice this plus one (35)."""
     factor_kernel_size: int = 3
     factor_halving: bool = False
     """Whether f_A and f_B halve the axis they average away in front of every block (same output shape, less work)."""
+    factor_bins: int = 1
+    """Bins along the other axis that f_A and f_B average into before their heads; 1, the paper's, is the plain mean."""
+    factor_coordinates: bool = False
+    """Whether f_A and f_B also see the coordinates of each pixel, from -1 to 1 along each side of the tile."""
     sparse_width: int = 128
     sparse_blocks: int = 11
     sparse_unshuffle: int = 1
@@ -58,10 +71,18 @@ class NetworkConfig:
             raise ValueError(f"channels must be 1 or 3, got {self.channels}")
         if not 1 <= self.max_rank <= self.patch_size:
             raise ValueError(f"max_rank must be between 1 and patch_size ({self.patch_size}), got {self.max_rank}")
+        if not 1 <= self.factor_bins <= self.patch_size:
+            raise ValueError(
+                f"factor_bins must be between 1 and patch_size ({self.patch_size}), got {self.factor_bins}"
+            )
         if self.sparse_unshuffle < 1 or self.patch_size % self.sparse_unshuffle:
             raise ValueError(
                 f"sparse_unshuffle must divide patch_size ({self.patch_size}), got {self.sparse_unshuffle}"
             )
+        if self.backbone not in ("resnet", "transformer"):
+            raise ValueError(f"backbone must be 'resnet' or 'transformer', got {self.backbone!r}")
+        if self.patch_size % self.multiple:
+            raise ValueError(f"transformer_patch * sparse_unshuffle must divide patch_size ({self.patch_size})")
         if self.sparse_input not in ("residual", "observation_and_low_rank"):
             raise ValueError(
                 f"sparse_input must be 'residual' or 'observation_and_low_rank', got {self.sparse_input!r}"
@@ -74,17 +95,22 @@ class NetworkConfig:
                 f"{self.log_variance_min}, {self.log_variance_init}, {self.log_variance_max}"
             )
 
+    @property
+    def multiple(self) -> int:
+        """Number of pixels that height and width of an image must be a multiple of."""
+        return self.sparse_unshuffle * (self.transformer_patch if self.backbone == "transformer" else 1)
+
 
 def network_preset(name: Literal["tiny", "cpu", "paper"], channels: int) -> NetworkConfig:
     """Named sizes: ``tiny`` for tests (seconds), ``cpu`` for the shipped models, ``paper`` for section 4.1.
 
-    The ``cpu`` preset is the efficient family: factor networks that halve the averaged axis, f_S on 2x unshuffled
-    pixels that sees Y and L and predicts the noise, no normalisation. Its chapters measure what each of these choices
-    changes.
+    The ``cpu`` preset is the efficient family: factor networks that see coordinates and halve the averaged axis, f_S
+    without normalisation on 2x unshuffled pixels, which sees Y and L and predicts the noise. What each of these choices
+    changes is measured by :mod:`indeed.experiments.design_search`.
     """
     if name == "paper":
         return NetworkConfig(channels=channels)
-    sizes = {
+    sizes: dict[str, dict[str, Any]] = {
         "tiny": {
             "max_rank": 4,
             "patch_size": 16,
@@ -94,12 +120,12 @@ def network_preset(name: Literal["tiny", "cpu", "paper"], channels: int) -> Netw
             "sparse_blocks": 1,
         },
         "cpu": {
-            "max_rank": 32,
-            "patch_size": 64,
+            "max_rank": 64,
+            "patch_size": 128,
             "factor_width": 24,
             "factor_blocks": 5,
-            "sparse_width": 48,
-            "sparse_blocks": 6,
+            "sparse_width": 64,
+            "sparse_blocks": 7,
         },
     }
     if name not in sizes:
@@ -107,7 +133,9 @@ def network_preset(name: Literal["tiny", "cpu", "paper"], channels: int) -> Netw
     return NetworkConfig(
         channels=channels,
         norm="none",
+        factor_norm="group",
         factor_halving=True,
+        factor_coordinates=True,
         sparse_unshuffle=2,
         sparse_input="observation_and_low_rank",
         sparse_output="noise",
@@ -115,11 +143,28 @@ def network_preset(name: Literal["tiny", "cpu", "paper"], channels: int) -> Netw
     )
 
 
+def full_precision(y: Tensor) -> torch.autocast:
+    """Context without autocast: only the ResNets may run in 16 bits, not the heads, nor the product A Bᵀ."""
+    return torch.autocast(y.device.type, enabled=False)
+
+
+def _with_coordinates(y: Tensor) -> Tensor:
+    """Image with two more channels: row and column of each pixel, from -1 to 1."""
+    height, width = y.shape[-2:]
+    rows, columns = (torch.linspace(-1, 1, size, dtype=y.dtype, device=y.device) for size in (height, width))
+    place = torch.stack([rows[:, None].expand(height, width), columns.expand(height, width)])
+    return torch.cat([y, place.expand(len(y), -1, -1, -1)], dim=1)
+
+
 class FactorNetwork(nn.Module):
     r"""Module f_A or f_B: image to the mean and log-variance of one factor (section 3.4.2).
 
     A ResNet, the mean over the other axis, and a 1x1 head with 2 * channels * max_rank outputs, so the number of rows
     of the result follows the image. f_A keeps the height, f_B the width.
+
+    The mean forgets *where* along the other axis a feature was, which the product :math:`AB^\top` needs to know: with
+    ``factor_bins`` the heads see the means of that many bins side by side, and with ``factor_coordinates`` the ResNet
+    sees the place of each pixel. Both are ours.
     """
 
     def __init__(self, config: NetworkConfig, keep: Literal["height", "width"]) -> None:
@@ -127,25 +172,41 @@ class FactorNetwork(nn.Module):
         self.config = config
         self.keep = keep
         averaged: Literal["height", "width"] = "width" if keep == "height" else "height"
-        self.trunk = ResNet(
-            config.channels,
-            config.factor_width,
-            config.factor_blocks,
-            config.factor_kernel_size,
-            config.norm,
-            halve=averaged if config.factor_halving else None,
-        )
+        inputs = config.channels + (2 if config.factor_coordinates else 0)
+        self.trunk: nn.Module
+        if config.backbone == "transformer":
+            size = (config.transformer_width, config.transformer_blocks, config.transformer_patch)
+            self.trunk = Transformer(inputs, config.factor_width, *size, average=averaged)
+        else:
+            self.trunk = ResNet(
+                inputs,
+                config.factor_width,
+                config.factor_blocks,
+                config.factor_kernel_size,
+                config.factor_norm or config.norm,
+                halve=averaged if config.factor_halving else None,
+                halve_to=config.factor_bins,
+            )
         outputs = config.channels * config.max_rank
         # The two mean heads start away from zero: at A = B = 0 the gradient of A B^T vanishes (a saddle).
-        self.mean_head = nn.Conv1d(config.factor_width, outputs, 1)
-        self.log_variance_head = nn.Conv1d(config.factor_width, outputs, 1)
+        features = config.factor_width * config.factor_bins
+        self.mean_head = nn.Conv1d(features, outputs, 1)
+        self.log_variance_head = nn.Conv1d(features, outputs, 1)
         scale_(self.log_variance_head, 0.1)
         nn.init.constant_(self.log_variance_head.bias, config.log_variance_init)  # type: ignore[arg-type]
 
     def forward(self, y: Image) -> GaussianFactor:
         """Posterior of the factor: mean and log-variance, (batch, channel, height or width, rank)."""
-        features = self.trunk(y).mean(-1 if self.keep == "height" else -2)
-        return GaussianFactor(self._columns(self.mean_head(features)), self._log_variance(features))
+        features = self.trunk(_with_coordinates(y) if self.config.factor_coordinates else y)
+        with full_precision(y):
+            binned = self._bins(features.to(y.dtype))
+            return GaussianFactor(self._columns(self.mean_head(binned)), self._log_variance(binned))
+
+    def _bins(self, features: Tensor) -> Float[Tensor, "batch feature length"]:
+        """Means of the bins of the other axis, as features of each position of the axis that is kept."""
+        if self.keep == "width":
+            features = features.mT
+        return functional.adaptive_avg_pool2d(features, (features.shape[-2], self.config.factor_bins)).mT.flatten(1, 2)
 
     def _columns(self, heads: Float[Tensor, "batch outputs length"]) -> Tensor:
         batch, _, length = heads.shape
@@ -167,7 +228,12 @@ class SparseNetwork(nn.Module):
         self.config = config
         pixels = config.sparse_unshuffle**2
         inputs = config.channels * (2 if config.sparse_input == "observation_and_low_rank" else 1)
-        self.trunk = ResNet(inputs * pixels, config.sparse_width, config.sparse_blocks, 3, config.norm)
+        self.trunk: nn.Module
+        if config.backbone == "transformer":
+            size = (config.transformer_width, config.transformer_blocks, config.transformer_patch)
+            self.trunk = Transformer(inputs * pixels, config.sparse_width, *size)
+        else:
+            self.trunk = ResNet(inputs * pixels, config.sparse_width, config.sparse_blocks, 3, config.norm)
         self.mean_head = nn.Conv2d(config.sparse_width, config.channels * pixels, 3, padding="same")
         self.log_variance_head = nn.Conv2d(config.sparse_width, config.channels * pixels, 3, padding="same")
         scale_(self.mean_head, 0.1)
@@ -179,9 +245,11 @@ class SparseNetwork(nn.Module):
         residual = y - low_rank_image
         seen = residual if self.config.sparse_input == "residual" else torch.cat([y, low_rank_image], dim=1)
         factor = self.config.sparse_unshuffle
-        features = functional.relu(self.trunk(functional.pixel_unshuffle(seen, factor)))
-        mean = functional.pixel_shuffle(self.mean_head(features), factor)
-        log_variance = functional.pixel_shuffle(self.log_variance_head(features), factor)
+        features = self.trunk(functional.pixel_unshuffle(seen, factor))
+        with full_precision(y):
+            features = functional.relu(features.to(y.dtype))
+            mean = functional.pixel_shuffle(self.mean_head(features), factor)
+            log_variance = functional.pixel_shuffle(self.log_variance_head(features), factor)
         if self.config.sparse_output == "noise":
             mean = residual - mean
         return GaussianFactor(mean, log_variance.clamp(self.config.log_variance_min, self.config.log_variance_max))
@@ -200,10 +268,13 @@ class InDeed(nn.Module):
         self.f_A = FactorNetwork(config, "height")
         self.f_B = FactorNetwork(config, "width")
         self.f_S = SparseNetwork(config)
-        # The layout convolutions are fastest in, on CPUs and GPUs alike; it changes no value.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for module in (self.f_A, self.f_B, self.f_S):
+            # The layout convolutions are fastest in; it changes no value. The backward pass of GroupNorm is ten times
+            # slower in it on a CPU in 16 bits.
+            if not any(isinstance(part, nn.GroupNorm) for part in module.modules()):
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, y: Image, generator: torch.Generator | None = None) -> tuple[MiddleLevel, Draw]:
+    def forward(self, y: Image, generator: Generators | None = None) -> tuple[MiddleLevel, Draw]:
         """Posterior of the middle level, and the draw that conditions S and enters the loss.
 
         Parameters
@@ -211,12 +282,13 @@ class InDeed(nn.Module):
         y
             Images in [0, 1] (noise may leave that range), (batch, channel, height, width).
         generator
-            With a generator A, B and S are sampled, as in training; without, the draw is the means, as in evaluation.
+            With a generator, or one for each sample, A, B and S are sampled, as in training; without, the draw is the
+            means, as in evaluation.
 
         Raises
         ------
         ValueError
-            If the channels differ from ``config.channels`` or a side is no multiple of ``config.sparse_unshuffle``.
+            If the channels differ from ``config.channels`` or a side is no multiple of ``config.multiple``.
         """
         self._check(y)
         A, B = self.f_A(y), self.f_B(y)
@@ -224,7 +296,9 @@ class InDeed(nn.Module):
             left, right = A.mean, B.mean
         else:
             left, right = A.rsample(generator), B.rsample(generator)
-        S = self.f_S(y, low_rank(left, right))
+        with full_precision(y):
+            low_rank_image = low_rank(left, right)
+        S = self.f_S(y, low_rank_image)
         sparse = S.mean if generator is None else S.rsample(generator)
         return MiddleLevel(A, B, S), Draw(left, right, sparse)
 
@@ -239,6 +313,6 @@ class InDeed(nn.Module):
     def _check(self, y: Tensor) -> None:
         if y.shape[1] != self.config.channels:
             raise ValueError(f"y must have {self.config.channels} channels, got {y.shape[1]}")
-        factor = self.config.sparse_unshuffle
-        if y.shape[-2] % factor or y.shape[-1] % factor:
-            raise ValueError(f"height and width of y must be multiples of {factor}, got {tuple(y.shape[-2:])}")
+        multiple = self.config.multiple
+        if y.shape[-2] % multiple or y.shape[-1] % multiple:
+            raise ValueError(f"height and width of y must be multiples of {multiple}, got {tuple(y.shape[-2:])}")

@@ -1,0 +1,176 @@
+"""Cells of a table: each row is computed once, kept in a file of its own, and gathered into one tidy table.
+
+A killed run therefore continues where it was, and the cells of one table can be computed by different machines.
+"""
+
+import csv
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from indeed.files import atomic_write
+from indeed.record import Provenance, provenance
+
+Row = dict[str, str]
+"""One line of a table as it is in the file, so that a row just computed and one read back are equal."""
+
+_PROVENANCE = (*(field.name for field in fields(Provenance)), "data_hash")
+
+
+def run_cell(
+    path: Path,
+    key: Mapping[str, str | int | float],
+    compute: Callable[[], Mapping[str, float]],
+    *,
+    profile: str,
+    seed: int,
+    data: str,
+    device: torch.device | str = "cpu",
+    files: Sequence[Path] = (),
+) -> Row:
+    """Row of a cell: read from its file if it was computed before, else computed, timed and written.
+
+    Parameters
+    ----------
+    path
+        File of the cell, ``*.csv``; its folder is made.
+    key
+        What tells this cell from the others of its table. A name that is also one of the columns of provenance (such
+        as ``seed``) must have that value.
+    compute
+        Measures the values. NaN and infinity are values too: a diverged training is a result.
+    profile, seed, data, device
+        As in :func:`indeed.record.provenance`.
+    files
+        What the cell is computed from (images, a checkpoint). A cell computed from other files is stale, and is
+        computed again.
+
+    Returns
+    -------
+    The columns of the key, the values, ``seconds`` (the duration of ``compute``), the columns of
+    :class:`indeed.record.Provenance`, and the ``data_hash`` of the files.
+
+    Raises
+    ------
+    ValueError
+        If the file holds another cell (key, profile or seed) or is damaged: it is left as it is, and to delete it is up
+        to its owner. If names of key and values clash.
+    """
+    label = {name: str(value) for name, value in key.items()}
+    fixed = label | {"profile": profile, "seed": str(seed)}
+    if different := [name for name, value in label.items() if fixed[name] != value]:
+        raise ValueError(
+            f"key: {different[0]} is {label[different[0]]}, expected {fixed[different[0]]} as passed beside"
+        )
+    inputs = data_hash(files)
+    if path.exists():
+        row = _read_cell(path, fixed)
+        if row["data_hash"] == inputs:
+            return row
+    start = time.perf_counter()
+    values = compute()
+    seconds = time.perf_counter() - start
+    reserved = {"seconds", *_PROVENANCE, *label}
+    if clash := sorted(reserved & values.keys()):
+        raise ValueError(f"compute: returned {', '.join(clash)}, a name that the row already has")
+    row = label | {name: repr(float(value)) for name, value in values.items()} | {"seconds": f"{seconds:.3f}"}
+    row |= {name: str(value) for name, value in asdict(provenance(profile, seed, data, device)).items()}
+    row["data_hash"] = inputs
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_table(path, [row])
+    return row
+
+
+def gather(paths: Iterable[Path]) -> list[Row]:
+    """Rows of finished cells, in the order of the paths.
+
+    Raises
+    ------
+    FileNotFoundError
+        If cells are missing; says how many and which is the first.
+    ValueError
+        If a file is damaged.
+    """
+    paths = list(paths)
+    if missing := [path for path in paths if not path.exists()]:
+        raise FileNotFoundError(f"{len(missing)} of {len(paths)} cells are not computed yet, the first is {missing[0]}")
+    return [_read_cell(path, {}) for path in paths]
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write rows as CSV, whole or not at all; a row that lacks a column of another is empty there."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_table(path: Path) -> list[Row]:
+    """Rows of a CSV file with a header.
+
+    Raises
+    ------
+    ValueError
+        If the file has no rows, no end, or a row with more or fewer fields than the header.
+    """
+    text = Path(path).read_bytes().decode("utf-8", errors="replace")
+    header, *lines = list(csv.reader(text.splitlines(keepends=True))) or [[]]
+    if not lines or not text.endswith("\n") or any(len(line) != len(header) for line in lines):
+        raise ValueError(
+            f"{path}: damaged, expected a table with a header and whole rows; delete it to compute it anew"
+        )
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def data_hash(files: Iterable[Path]) -> str:
+    """First 12 hexadecimal digits of the SHA-256 over names and bytes of files, in any order; empty for none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    """
+    parts = sorted((path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12] if parts else ""
+
+
+def run_command(
+    program: str, commands: Mapping[str, Callable[..., Any]], arguments: Sequence[str] | None = None
+) -> None:
+    """Run one of the commands of a module from its arguments; parameters without a default are positional.
+
+    What is missing or wrong is one line on the standard error stream and exit code 2.
+    """
+    import tyro
+
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            dict(commands), prog=program, args=arguments, config=(tyro.conf.PositionalRequiredArgs,)
+        )
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        print(f"{program}: {' '.join(str(error).split())[:400]}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _read_cell(path: Path, expected: Mapping[str, str]) -> Row:
+    rows = read_table(path)
+    lacking = {"seconds", *_PROVENANCE, *expected} - rows[0].keys()
+    if len(rows) != 1 or lacking:
+        raise ValueError(
+            f"{path}: damaged, expected one row with the columns of a cell"
+            f"{' (lacks ' + ', '.join(sorted(lacking)) + ')' if lacking else ''}; delete it to compute it anew"
+        )
+    if different := [name for name, value in expected.items() if rows[0][name] != value]:
+        name = different[0]
+        raise ValueError(
+            f"{path}: holds another cell ({name} is {rows[0][name]!r}, expected {expected[name]!r}); "
+            "delete it or choose another folder"
+        )
+    return rows[0]

@@ -1,0 +1,173 @@
+"""The search behind the `cpu` preset: one choice at a time is changed, each at the same small budget of arithmetic.
+
+Equal steps would favour what is large, equal seconds what the machine was busy with. So each form gets as many steps as
+cost, forward and backward, what the steps of the base cost. Choices are made on the validation images.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro  # noqa: TID253  (a command's own module: no other module of the library imports it)
+
+from indeed.data.patches import PatchSampler
+from indeed.experiments.cells import Row, run_cell, write_table
+from indeed.experiments.denoiser import Preset, training_images, validation_on
+from indeed.learning.training import Trainer, TrainingConfig, denoising_batches, training_preset
+from indeed.networks.backbones import parameter_count
+from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
+
+
+@dataclass(frozen=True)
+class Form:
+    """One variant of the preset: its name, what it is, and the fields of the network and of the run that differ."""
+
+    name: str
+    meaning: str
+    network: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+FORMS = (
+    Form("preset", "the preset"),
+    Form("factors_plain", "f_A and f_B without normalisation", {"factor_norm": "none"}),
+    Form("group_norm", "GroupNorm in f_S too, as in the paper", {"norm": "group"}),
+    Form("no_coordinates", "f_A and f_B do not see coordinates, as in the paper", {"factor_coordinates": False}),
+    Form("bins", "f_A and f_B average into eight bins", {"factor_bins": 8}),
+    Form("full_factors", "f_A and f_B keep the averaged axis, as in the paper", {"factor_halving": False}),
+    Form("factor_width", "f_A and f_B twice as wide", {"factor_width": 48}),
+    Form("sparse_output", "f_S outputs the mean of S, as in the paper", {"sparse_output": "sparse"}),
+    Form("residual_input", "f_S sees Y - L, as in the paper", {"sparse_input": "residual"}),
+    Form("full_pixels", "f_S works on full pixels, as in the paper", {"sparse_unshuffle": 1}),
+    Form("narrow", "f_S 48 wide", {"sparse_width": 48}),
+    Form("wide", "f_S 96 wide", {"sparse_width": 96}),
+    Form("shallow", "f_S of 4 blocks", {"sparse_blocks": 4}),
+    Form("deep", "f_S of 10 blocks", {"sparse_blocks": 10}),
+    Form("patch_64", "patches of 64 pixels, four times as many, r0 = 32", {"patch_size": 64, "max_rank": 32}),
+    Form("target_1e4", "target precision 1e4", training={"target_precision": 1e4}),
+    Form("target_1e6", "target precision 1e6, as in the paper", training={"target_precision": 1e6}),
+    Form("cosine_gram", "orthogonality of unit columns", training={"orthogonality_form": "cosine"}),
+    Form("halving_schedule", "learning rate halved each tenth, as in the paper", training={"schedule": "halving"}),
+    Form("fast", "learning rate 2e-3", training={"learning_rate": 2e-3}),
+    Form("slow", "learning rate 5e-4", training={"learning_rate": 5e-4}),
+    Form("no_average", "the last weights, not their moving average", training={"ema_decay": None}),
+    Form("noise_55", "noise up to 55 grey levels, not 75", training={"noise_high": 55 / 255}),
+)
+"""The preset and its variants; "as in the paper" where the paper says so or its closest code does."""
+
+
+def configurations(form: Form, preset: Preset, channels: int, steps: int) -> tuple[NetworkConfig, TrainingConfig]:
+    """Network and run of a form; `steps` are those of the preset, a form gets what the same arithmetic pays for.
+
+    Raises
+    ------
+    ValueError
+        If the form has a field that the preset has not.
+    """
+    base = network_preset(preset, channels)
+    network = replace(base, **form.network)
+    training = replace(training_preset(preset), **form.training)
+    # A batch always holds the same number of pixels.
+    training = replace(training, batch_size=training.batch_size * (base.patch_size // network.patch_size) ** 2)
+    budget = flops(base, training_preset(preset).batch_size) * steps
+    affordable = max(1, round(budget / flops(network, training.batch_size)))
+    return network, replace(training, steps=affordable, validate_every=affordable)
+
+
+def flops(network: NetworkConfig, batch: int) -> int:
+    """Floating-point operations of one forward and backward pass (two for each multiplication with its addition)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.random.fork_rng(devices=[]):
+        model = InDeed(network)
+    y = torch.zeros(batch, network.channels, network.patch_size, network.patch_size)
+    with FlopCounterMode(display=False) as counter:
+        middle, _ = model(y)
+        sum(part.sum() for factor in middle for part in factor).backward()
+    return int(counter.get_total_flops())
+
+
+def measure(
+    form: Form,
+    folder: Path,
+    *,
+    profile: str = "cpu",
+    preset: Preset = "cpu",
+    channels: int = 1,
+    steps: int = 600,
+    seed: int = 0,
+    data: str = "bsd",
+) -> Row:
+    """Train one form on the training images, validate it, and keep the row; a killed run continues.
+
+    Raises
+    ------
+    DataMissingError
+        If the data are not on disk.
+    """
+    network, training = configurations(form, preset, channels, steps)
+    source, train, held_out = training_images(data, channels, network.patch_size)
+
+    def compute() -> dict[str, float]:
+        run = replace(training, seed=seed)
+        batches = denoising_batches(PatchSampler(train, network.patch_size, run.batch_size), run)
+        trainer = Trainer(network, run, batches, folder / form.name, resume=True, description={"data": source})
+        trainer.run(progress=False)
+        merits = validation_on(held_out, network.patch_size)(trainer.average)
+        return {
+            "psnr": merits.psnr,
+            "psnr_low_rank": merits.psnr_low_rank,
+            "steps": run.steps,
+            "batch": run.batch_size,
+            "parameters": parameter_count(trainer.model),
+            "gflop_per_step": flops(network, run.batch_size) / 1e9,
+        }
+
+    return run_cell(folder / f"{form.name}.csv", {"form": form.name}, compute, profile=profile, seed=seed, data=source)
+
+
+def search(
+    folder: Path,
+    table: Path,
+    *,
+    forms: Sequence[Form] = FORMS,
+    report: Callable[[Row], object] = lambda row: None,
+    **options: Any,
+) -> list[Row]:
+    """Measure forms (options as in `measure`) and write the table of those that are done after each."""
+    rows = []
+    for form in forms:
+        rows.append(measure(form, folder, **options))
+        write_table(table, rows)
+        report(rows[-1])
+    return rows
+
+
+@dataclass(frozen=True)
+class Command:
+    """Search the design of the `cpu` preset; the state lies in runs/, so that a killed search continues."""
+
+    folder: Path = Path("runs/design_search")
+    table: Annotated[Path, tyro.conf.arg(help="Table to write.")] = Path("results/measured/cpu/design_search.csv")
+    only: tuple[str, ...] = ()
+    """Names of the forms to measure; default: all. With some of them no table is written."""
+
+
+def main() -> None:
+    """Run the search from the command line."""
+    command = tyro.cli(Command)
+    if unknown := set(command.only) - {form.name for form in FORMS}:
+        known = ", ".join(form.name for form in FORMS)
+        raise SystemExit(f"only: got {', '.join(sorted(unknown))}, expected some of {known}")
+    if command.only:
+        for form in FORMS:
+            if form.name in command.only:
+                print(measure(form, command.folder))
+        return
+    search(command.folder, command.table, report=lambda row: print(row["form"], row["psnr"], row["psnr_low_rank"]))
+
+
+if __name__ == "__main__":
+    main()
