@@ -36,6 +36,8 @@ FORMS = (
     Form("group_norm", "GroupNorm in f_S too, as in the paper", {"norm": "group"}),
     Form("no_coordinates", "f_A and f_B do not see coordinates, as in the paper", {"factor_coordinates": False}),
     Form("bins", "f_A and f_B average into eight bins", {"factor_bins": 8}),
+    Form("factors_half", "f_A and f_B on images unshuffled by 2 along the averaged axis", {"factor_unshuffle": 2}),
+    Form("factors_quarter", "the same by 4", {"factor_unshuffle": 4}),
     Form("full_factors", "f_A and f_B keep the averaged axis, as in the paper", {"factor_halving": False}),
     Form("factor_width", "f_A and f_B twice as wide", {"factor_width": 48}),
     Form("sparse_output", "f_S outputs the mean of S, as in the paper", {"sparse_output": "sparse"}),

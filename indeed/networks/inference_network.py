@@ -49,6 +49,8 @@ class NetworkConfig:
     factor_kernel_size: int = 3
     factor_halving: bool = False
     """Whether f_A and f_B halve the axis they average away in front of every block (same output shape, less work)."""
+    factor_unshuffle: int = 1
+    """f_A and f_B work on images whose averaged axis is unshuffled by this factor: its pixels become channels."""
     factor_bins: int = 1
     """Bins along the other axis that f_A and f_B average into before their heads; 1, the paper's, is the plain mean."""
     factor_coordinates: bool = False
@@ -71,6 +73,10 @@ class NetworkConfig:
             raise ValueError(f"channels must be 1 or 3, got {self.channels}")
         if not 1 <= self.max_rank <= self.patch_size:
             raise ValueError(f"max_rank must be between 1 and patch_size ({self.patch_size}), got {self.max_rank}")
+        if self.factor_unshuffle < 1 or self.patch_size % self.factor_unshuffle:
+            raise ValueError(
+                f"factor_unshuffle must divide patch_size ({self.patch_size}), got {self.factor_unshuffle}"
+            )
         if not 1 <= self.factor_bins <= self.patch_size:
             raise ValueError(
                 f"factor_bins must be between 1 and patch_size ({self.patch_size}), got {self.factor_bins}"
@@ -172,7 +178,7 @@ class FactorNetwork(nn.Module):
         self.config = config
         self.keep = keep
         averaged: Literal["height", "width"] = "width" if keep == "height" else "height"
-        inputs = config.channels + (2 if config.factor_coordinates else 0)
+        inputs = config.channels * config.factor_unshuffle + (2 if config.factor_coordinates else 0)
         self.trunk: nn.Module
         if config.backbone == "transformer":
             size = (config.transformer_width, config.transformer_blocks, config.transformer_patch)
@@ -197,10 +203,17 @@ class FactorNetwork(nn.Module):
 
     def forward(self, y: Image) -> GaussianFactor:
         """Posterior of the factor: mean and log-variance, (batch, channel, height or width, rank)."""
-        features = self.trunk(_with_coordinates(y) if self.config.factor_coordinates else y)
+        seen = self._unshuffled(y)
+        features = self.trunk(_with_coordinates(seen) if self.config.factor_coordinates else seen)
         with full_precision(y):
             binned = self._bins(features.to(y.dtype))
             return GaussianFactor(self._columns(self.mean_head(binned)), self._log_variance(binned))
+
+    def _unshuffled(self, y: Image) -> Float[Tensor, "batch feature rows columns"]:
+        """Image with the pixels of each short run along the averaged axis as channels."""
+        axis = -1 if self.keep == "height" else -2
+        runs = y.unflatten(axis, (-1, self.config.factor_unshuffle))
+        return runs.movedim(-1 if axis == -1 else -2, 2).flatten(1, 2)
 
     def _bins(self, features: Tensor) -> Float[Tensor, "batch feature length"]:
         """Means of the bins of the other axis, as features of each position of the axis that is kept."""
