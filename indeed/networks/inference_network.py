@@ -51,10 +51,10 @@ class NetworkConfig:
     """Whether f_A and f_B halve the axis they average away in front of every block (same output shape, less work)."""
     factor_unshuffle: int = 1
     """f_A and f_B work on images whose averaged axis is unshuffled by this factor: its pixels become channels."""
-    factor_bins: int = 1
-    """Bins along the other axis that f_A and f_B average into before their heads; 1, the paper's, is the plain mean."""
-    factor_coordinates: bool = False
-    """Whether f_A and f_B also see the coordinates of each pixel, from -1 to 1 along each side of the tile."""
+    factor_moments: int = 1
+    """Cosine moments along the averaged axis that the heads of f_A and f_B see; the first, the paper's, is the mean."""
+    factor_positions: int = 0
+    """Cosines of the position along the axis that is kept that the heads see besides."""
     sparse_width: int = 128
     sparse_blocks: int = 11
     sparse_unshuffle: int = 1
@@ -77,10 +77,13 @@ class NetworkConfig:
             raise ValueError(
                 f"factor_unshuffle must divide patch_size ({self.patch_size}), got {self.factor_unshuffle}"
             )
-        if not 1 <= self.factor_bins <= self.patch_size:
+        if not 1 <= self.factor_moments <= self.patch_size // self.factor_unshuffle:
             raise ValueError(
-                f"factor_bins must be between 1 and patch_size ({self.patch_size}), got {self.factor_bins}"
+                f"factor_moments must be between 1 and {self.patch_size // self.factor_unshuffle} "
+                f"(patch_size / factor_unshuffle), got {self.factor_moments}"
             )
+        if self.factor_positions < 0:
+            raise ValueError(f"factor_positions must not be negative, got {self.factor_positions}")
         if self.sparse_unshuffle < 1 or self.patch_size % self.sparse_unshuffle:
             raise ValueError(
                 f"sparse_unshuffle must divide patch_size ({self.patch_size}), got {self.sparse_unshuffle}"
@@ -110,9 +113,9 @@ class NetworkConfig:
 def network_preset(name: Literal["tiny", "cpu", "paper"], channels: int) -> NetworkConfig:
     """Named sizes: ``tiny`` for tests (seconds), ``cpu`` for the shipped models, ``paper`` for section 4.1.
 
-    The ``cpu`` preset is the efficient family: factor networks that see coordinates and halve the averaged axis, f_S
-    without normalisation on 2x unshuffled pixels, which sees Y and L and predicts the noise. What each of these choices
-    changes is measured by :mod:`indeed.experiments.design_search`.
+    The ``cpu`` preset is the efficient family: no normalisation; factor networks that halve the averaged axis, with
+    cosine moments and positions; f_S on 2x unshuffled pixels, which sees Y and L and predicts the noise. What each of
+    these choices changes is measured by :mod:`indeed.experiments.design_search`.
     """
     if name == "paper":
         return NetworkConfig(channels=channels)
@@ -139,9 +142,10 @@ def network_preset(name: Literal["tiny", "cpu", "paper"], channels: int) -> Netw
     return NetworkConfig(
         channels=channels,
         norm="none",
-        factor_norm="group",
         factor_halving=True,
-        factor_coordinates=True,
+        factor_unshuffle=2,
+        factor_moments=sizes[name]["max_rank"] // 4,
+        factor_positions=sizes[name]["max_rank"] // 2,
         sparse_unshuffle=2,
         sparse_input="observation_and_low_rank",
         sparse_output="noise",
@@ -154,12 +158,11 @@ def full_precision(y: Tensor) -> torch.autocast:
     return torch.autocast(y.device.type, enabled=False)
 
 
-def _with_coordinates(y: Tensor) -> Tensor:
-    """Image with two more channels: row and column of each pixel, from -1 to 1."""
-    height, width = y.shape[-2:]
-    rows, columns = (torch.linspace(-1, 1, size, dtype=y.dtype, device=y.device) for size in (height, width))
-    place = torch.stack([rows[:, None].expand(height, width), columns.expand(height, width)])
-    return torch.cat([y, place.expand(len(y), -1, -1, -1)], dim=1)
+def cosines(length: int, count: int, like: Tensor) -> Float[Tensor, "count length"]:
+    r"""Cosines of the DCT-II along an axis: :math:`\cos(\pi k (i + 1/2) / n)` at pixel i, k = 0, ..., count - 1."""
+    pixels = torch.arange(length, dtype=like.dtype, device=like.device)
+    waves = torch.arange(count, dtype=like.dtype, device=like.device)
+    return torch.cos(torch.pi / length * waves[:, None] * (pixels + 0.5))
 
 
 class FactorNetwork(nn.Module):
@@ -168,9 +171,10 @@ class FactorNetwork(nn.Module):
     A ResNet, the mean over the other axis, and a 1x1 head with 2 * channels * max_rank outputs, so the number of rows
     of the result follows the image. f_A keeps the height, f_B the width.
 
-    The mean forgets *where* along the other axis a feature was, which the product :math:`AB^\top` needs to know: with
-    ``factor_bins`` the heads see the means of that many bins side by side, and with ``factor_coordinates`` the ResNet
-    sees the place of each pixel. Both are ours.
+    The mean forgets *where* along the other axis a feature was, which the product :math:`AB^\top` needs to know. It is
+    the first of the cosine moments of the axis; with ``factor_moments`` the heads see more of them. With
+    ``factor_positions`` they see cosines of the position along the axis that is kept, so that a factor can hold a fixed
+    basis for the other to weigh. Both are ours.
     """
 
     def __init__(self, config: NetworkConfig, keep: Literal["height", "width"]) -> None:
@@ -178,7 +182,7 @@ class FactorNetwork(nn.Module):
         self.config = config
         self.keep = keep
         averaged: Literal["height", "width"] = "width" if keep == "height" else "height"
-        inputs = config.channels * config.factor_unshuffle + (2 if config.factor_coordinates else 0)
+        inputs = config.channels * config.factor_unshuffle
         self.trunk: nn.Module
         if config.backbone == "transformer":
             size = (config.transformer_width, config.transformer_blocks, config.transformer_patch)
@@ -191,11 +195,11 @@ class FactorNetwork(nn.Module):
                 config.factor_kernel_size,
                 config.factor_norm or config.norm,
                 halve=averaged if config.factor_halving else None,
-                halve_to=config.factor_bins,
+                halve_to=config.factor_moments,
             )
         outputs = config.channels * config.max_rank
         # The two mean heads start away from zero: at A = B = 0 the gradient of A B^T vanishes (a saddle).
-        features = config.factor_width * config.factor_bins
+        features = config.factor_width * config.factor_moments + config.factor_positions
         self.mean_head = nn.Conv1d(features, outputs, 1)
         self.log_variance_head = nn.Conv1d(features, outputs, 1)
         scale_(self.log_variance_head, 0.1)
@@ -203,23 +207,28 @@ class FactorNetwork(nn.Module):
 
     def forward(self, y: Image) -> GaussianFactor:
         """Posterior of the factor: mean and log-variance, (batch, channel, height or width, rank)."""
-        seen = self._unshuffled(y)
-        features = self.trunk(_with_coordinates(seen) if self.config.factor_coordinates else seen)
+        features = self.trunk(self._unshuffled(y))
         with full_precision(y):
-            binned = self._bins(features.to(y.dtype))
-            return GaussianFactor(self._columns(self.mean_head(binned)), self._log_variance(binned))
+            moments = self._moments(features.to(y.dtype))
+            return GaussianFactor(self._columns(self.mean_head(moments)), self._log_variance(moments))
 
     def _unshuffled(self, y: Image) -> Float[Tensor, "batch feature rows columns"]:
         """Image with the pixels of each short run along the averaged axis as channels."""
-        axis = -1 if self.keep == "height" else -2
-        runs = y.unflatten(axis, (-1, self.config.factor_unshuffle))
-        return runs.movedim(-1 if axis == -1 else -2, 2).flatten(1, 2)
+        batch, channel, height, width = y.shape
+        run = self.config.factor_unshuffle
+        if self.keep == "height":
+            return y.reshape(batch, channel, height, width // run, run).movedim(4, 2).flatten(1, 2)
+        return y.reshape(batch, channel, height // run, run, width).movedim(3, 2).flatten(1, 2)
 
-    def _bins(self, features: Tensor) -> Float[Tensor, "batch feature length"]:
-        """Means of the bins of the other axis, as features of each position of the axis that is kept."""
+    def _moments(self, features: Tensor) -> Float[Tensor, "batch feature length"]:
+        """Cosine moments of the other axis, and cosines of the position on the axis that is kept."""
         if self.keep == "width":
             features = features.mT
-        return functional.adaptive_avg_pool2d(features, (features.shape[-2], self.config.factor_bins)).mT.flatten(1, 2)
+        length, averaged = features.shape[-2:]
+        waves = cosines(averaged, self.config.factor_moments, features) / averaged
+        moments = (features @ waves.T).mT.flatten(1, 2)
+        positions = cosines(length, self.config.factor_positions + 1, features)[1:]
+        return torch.cat([moments, positions.expand(len(moments), -1, -1)], dim=1)
 
     def _columns(self, heads: Float[Tensor, "batch outputs length"]) -> Tensor:
         batch, _, length = heads.shape
