@@ -1,7 +1,7 @@
 """The paper's data sets on disk: where they are, how they are split, and what to do when they are missing.
 
 The folder named by the environment variable ``INDEED_DATA`` (default ``data``) holds ``denoise/test/<set>``,
-``denoise/train/<set>``, ``denoise/real/<set>`` and ``uad/<set>``; ``data_scripts/`` puts them there.
+``denoise/train/<set>`` and ``denoise/real/<set>``, where ``data_scripts/`` puts them, and ``uad/<set>``.
 """
 
 import os
@@ -15,9 +15,22 @@ SETS = {
     "bsd68": "denoise/test/bsd68",
     "set12": "denoise/test/set12",
     "kodak24": "denoise/test/kodak24",
+    "kodak24_500": "denoise/test/kodak24_500",
+    "mcmaster": "denoise/test/mcmaster",
+    "div2k_valid": "denoise/test/div2k_valid",
     "bsd400_gray": "denoise/train/bsd400_gray",
     "cbsd432": "denoise/train/cbsd432",
+    "div2k": "denoise/train/div2k",
+    "polyu": "denoise/real/polyu",
+    "sidd_small": "denoise/real/sidd_small",
 }
+SCRIPTS = {
+    "bsd68": "cbsd68.py",
+    "kodak24_500": "kodak24.py --crop",
+    "div2k_valid": "div2k.py",
+    "bsd400_gray": "bsd400.py",
+}
+"""Commands of `data_scripts/` that are not named after the set they bring."""
 VALIDATION_SIZE = {"bsd400_gray": 40, "cbsd432": 32}
 
 
@@ -50,7 +63,10 @@ def benchmark(name: str) -> list[Path]:
     folder = data_root() / SETS[name]
     files = image_files(folder) if folder.is_dir() else []
     if not files:
-        raise DataMissingError(f"{name}: no images in {folder}; set INDEED_DATA or see data_scripts/README.md")
+        script = SCRIPTS.get(name, f"{name}.py")
+        raise DataMissingError(
+            f"{name}: no images in {folder}; set INDEED_DATA to the data, or run: python data_scripts/{script}"
+        )
     return files
 
 

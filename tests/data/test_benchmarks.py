@@ -1,3 +1,4 @@
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -50,3 +51,10 @@ def test_training_sets_have_their_stated_sizes(name, train, validation):
     except benchmarks.DataMissingError as missing:
         pytest.skip(str(missing))
     assert tuple(map(len, parts)) == (train, validation)
+
+
+@pytest.mark.parametrize(("name", "script"), [("cbsd68", "cbsd68.py"), ("kodak24_500", r"kodak24.py --crop")])
+def test_a_missing_set_names_the_script_that_gets_it(monkeypatch, tmp_path, name, script):
+    monkeypatch.setenv("INDEED_DATA", str(tmp_path))
+    with pytest.raises(benchmarks.DataMissingError, match=f"python data_scripts/{re.escape(script)}$"):
+        benchmarks.benchmark(name)

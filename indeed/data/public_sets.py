@@ -1,0 +1,419 @@
+"""Public image sets: described in `data_scripts/`, brought here whole and verified, or not at all.
+
+A set lands in the folder that `indeed.data.benchmarks.SETS` gives it, together with ``SHA256SUMS`` (the format of the
+command ``sha256sum``), which a later call verifies.
+"""
+
+import argparse
+import csv
+import os
+import re
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from indeed.data.benchmarks import SETS, data_root
+from indeed.data.download import DataError, Source, check, digest, fetch
+from indeed.data.files import FORMATS
+from indeed.data.unpack import unpack, whole_folder
+from indeed.files import atomic_write
+
+SUMS = "SHA256SUMS"
+RECORDED = "checksums.csv"
+"""Beside the data: checksums that were unknown before the first download, and are verified since."""
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    r"""What is known about a set before it is there.
+
+    Attributes
+    ----------
+    name
+        Key of `indeed.data.benchmarks.SETS`.
+    home
+        Page of the people who made it.
+    terms
+        What its source says about use; shown before the download.
+    sources
+        Files to download: archives if ``members`` is given, else the images themselves.
+    files
+        File names with their SHA-256, None where that is not known.
+    count
+        Number of files, where their names are not known (``files`` is empty).
+    sizes
+        Widths and heights that occur; empty if any may.
+    members
+        Regular expression for the paths of the wanted files in the archives.
+    lands
+        File name made of its groups.
+    password
+        Of an encrypted archive, as published on its page.
+    crop
+        Side of the centre crops that ``--crop`` writes into the set ``<name>_<crop>``.
+    """
+
+    name: str
+    home: str
+    terms: str
+    sources: tuple[Source, ...]
+    files: Mapping[str, str | None] = field(default_factory=dict)
+    count: int = 0
+    sizes: frozenset[tuple[int, int]] = frozenset()
+    members: str = ""
+    lands: str = r"\1"
+    password: str | None = None
+    crop: int | None = None
+
+    @property
+    def expected(self) -> int:
+        """Number of files."""
+        return len(self.files) or self.count
+
+    def landing(self, path: str) -> str | None:
+        """File name for a path in an archive, None if the set does not want it."""
+        match = re.fullmatch(self.members, path) if self.members else None
+        name = match.expand(self.lands) if match else None
+        return name if not self.files or name in self.files else None
+
+
+def read_sha256(path: Path) -> dict[str, str]:
+    """Checksums by file name from a table with the columns ``file`` and ``sha256``."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["file"]: row["sha256"] for row in csv.DictReader(file)}
+
+
+def verify_files(folder: Path, files: Mapping[str, str | None], *, count: int = 0) -> None:
+    """Compare the files of a folder with names and checksums; what is neither an image nor named is left alone.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, differs or, being an image, is not expected.
+    """
+    there = sorted(path.name for path in folder.iterdir())
+    images = [name for name in there if Path(name).suffix.lower() in FORMATS]
+    missing = sorted(set(files) - set(there))
+    if missing:
+        raise DataError(f"{folder / missing[0]}: missing ({len(missing)} of {len(files)} files are), expected all")
+    extra = sorted(set(images) - set(files)) if files else []
+    if extra:
+        raise DataError(f"{folder / extra[0]}: {len(extra)} image(s) more than the {len(files)} files expected")
+    if not files and len(images) != count:
+        raise DataError(f"{folder}: {len(images)} images, expected {count}")
+    for name, expected in sorted(files.items()):
+        if not (folder / name).is_file():
+            raise DataError(f"{folder / name}: not a file, expected one")
+        if expected is not None and (found := digest(folder / name)) != expected:
+            raise DataError(f"{folder / name}: sha256 {found}, expected {expected}")
+
+
+def verify_images(folder: Path, sizes: frozenset[tuple[int, int]]) -> None:
+    """Open every image of a folder, check its integrity as far as its format can tell, and its width and height.
+
+    Raises
+    ------
+    DataError
+        If one is not an image or has another size.
+    """
+    from PIL import Image
+
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in FORMATS:
+            continue
+        try:
+            with warnings.catch_warnings(), Image.open(path) as image:
+                warnings.simplefilter("error")
+                size = image.size
+                image.verify()
+        except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError) as error:
+            raise DataError(f"{path}: damaged or not an image ({' '.join(str(error).split())})") from error
+        if sizes and size not in sizes:
+            wanted = " or ".join(f"{width}x{height}" for width, height in sorted(sizes))
+            raise DataError(f"{path}: {size[0]}x{size[1]} pixels, expected {wanted}")
+
+
+def verify(public: PublicSet, folder: Path) -> None:
+    """Verify a set that is there: against what was known before, and against its own ``SHA256SUMS`` if it has one.
+
+    Raises
+    ------
+    DataError
+        If it is not what it was, or nobody knows what it should be.
+    """
+    if (folder / SUMS).exists():
+        noted = _read_sums(folder / SUMS)
+        for name in sorted(set(noted) | set(public.files)) if public.files else ():
+            found, expected = noted.get(name), public.files.get(name)
+            if found is None or name not in public.files or expected not in (None, found):
+                raise DataError(f"{folder / SUMS}: {name} has sha256 {found}, expected {expected or 'no such file'}")
+        verify_files(folder, noted)
+    elif public.files and all(public.files.values()):
+        verify_files(folder, public.files)
+        verify_images(folder, public.sizes)
+    else:
+        raise DataError(
+            f"{folder}: has no {SUMS}, expected a set that this script wrote; move it away, and give it with --from"
+        )
+
+
+def obtain(
+    public: PublicSet,
+    root: Path,
+    given: Path | None = None,
+    *,
+    accepted: Callable[[PublicSet], bool],
+    report: Report = print,
+    get: Callable[[Source, Path], Path] = fetch,
+) -> Path:
+    """Bring a set to its folder, or verify it there.
+
+    Parameters
+    ----------
+    public
+        The set.
+    root
+        Folder of the data sets.
+    given
+        Folder that already holds the archives, or the images, under their names; nothing is downloaded then.
+    accepted
+        Shows the terms and says whether the user accepts them.
+    report
+        Prints a line.
+    get
+        Downloads one file into a folder.
+
+    Raises
+    ------
+    DataError
+        If it cannot be had, or anything about it is not as expected; then nothing of it is left but the downloads.
+    """
+    folder, downloads = root / SETS[public.name], root / "downloads"
+    if folder.is_dir() and any(folder.iterdir()):
+        verify(public, folder)
+        report(f"{public.name}: {public.expected} files in {folder} are whole; nothing to do")
+        return folder
+    if given is not None and not given.is_dir():
+        raise DataError(f"{given}: not a folder, expected one with the files of {public.name}")
+    if not accepted(public):
+        raise DataError(f"{public.name}: terms not accepted, expected yes (or --yes)")
+    unpacked = given is not None and not all((given / source.name).is_file() for source in public.sources)
+    with _alone(downloads / f".{public.sources[0].name}.lock"), whole_folder(folder) as temporary:
+        fresh = {}
+        try:
+            if given is not None and unpacked:
+                _copy_images(public, given, temporary)
+            else:
+                fresh = _land(public, given, downloads, temporary, root / RECORDED, get)
+            verify_files(temporary, public.files, count=public.count)
+            verify_images(temporary, public.sizes)
+        except DataError:
+            if given is None:  # else the next call would take the same wrong file, whose checksum nobody knows
+                for source in public.sources:
+                    if source.checksum is None:
+                        (downloads / source.name).unlink(missing_ok=True)
+            raise
+        _write_sums(temporary)
+    _record(root / RECORDED, fresh, report)
+    report(f"{public.name}: {public.expected} files, verified, in {folder}")
+    return folder
+
+
+def centre_crops(public: PublicSet, root: Path, *, report: Report = print) -> Path:
+    """Cut the square in the middle out of every image of a set, top and left rounded down, and write it as PNG.
+
+    Raises
+    ------
+    DataError
+        If the crops are there and are not what was written, or an image is smaller than the square.
+    """
+    from PIL import Image
+
+    if public.crop is None:
+        raise ValueError(f"public must have a crop, got {public.name} without")
+    side, name = public.crop, f"{public.name}_{public.crop}"
+    folder, target = root / SETS[public.name], root / SETS[name]
+    sizes = frozenset({(side, side)})
+    if target.is_dir() and any(target.iterdir()):
+        if not (target / SUMS).exists():
+            raise DataError(f"{target}: has no {SUMS}, expected a set that this script wrote; move it away")
+        verify_files(target, _read_sums(target / SUMS))
+        report(f"{name}: {public.expected} files in {target} are whole; nothing to do")
+        return target
+    with whole_folder(target) as temporary:
+        for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in FORMATS):
+            with Image.open(path) as image:
+                width, height = image.size
+                if min(width, height) < side:
+                    raise DataError(f"{path}: {width}x{height} pixels, expected at least {side}x{side}")
+                left, top = (width - side) // 2, (height - side) // 2
+                image.crop((left, top, left + side, top + side)).save(temporary / f"{path.stem}.png")
+        verify_files(temporary, {}, count=public.expected)
+        verify_images(temporary, sizes)
+        _write_sums(temporary)
+    report(f"{name}: {public.expected} centre crops in {target}")
+    return target
+
+
+def command(*sets: PublicSet, argv: Sequence[str] | None = None, get: Callable[[Source, Path], Path] = fetch) -> int:
+    """Run a script of `data_scripts/`: 0 if the sets are there and whole, 2 with one line on stderr if not."""
+    names = ", ".join(public.name for public in sets)
+    parser = argparse.ArgumentParser(description=f"Download, check and unpack {names}.")
+    parser.add_argument("--from", dest="given", type=Path, metavar="DIR", help="take archives or images from DIR")
+    parser.add_argument("--root", type=Path, help="folder of the data sets (default: INDEED_DATA, or data)")
+    parser.add_argument("--yes", action="store_true", help="accept the terms of use")
+    parser.add_argument("--keep", action="store_true", help="keep the downloaded archives")
+    if any(public.crop for public in sets):
+        parser.add_argument("--crop", action="store_true", help="also write the centre crops")
+    arguments = parser.parse_args(argv)
+    root = (arguments.root or data_root()).expanduser()
+
+    def accepted(public: PublicSet) -> bool:
+        print(f"{public.name}: {public.home}\n{_wrapped(public.terms)}")
+        if arguments.yes:
+            return True
+        try:
+            return input("Accept these terms? [y/N] ").strip().lower() in ("y", "yes")
+        except EOFError:
+            return False
+
+    try:
+        for public in sets:
+            obtain(public, root, arguments.given, accepted=accepted, get=get)
+            if public.crop and arguments.crop:
+                centre_crops(public, root)
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{error.filename or root}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run again to continue", file=sys.stderr)
+        return 130
+    if not arguments.keep:
+        for source in (source for public in sets for source in public.sources):
+            (root / "downloads" / source.name).unlink(missing_ok=True)
+    return 0
+
+
+def _wrapped(text: str) -> str:
+    import textwrap
+
+    return textwrap.fill(" ".join(text.split()), 100, initial_indent="  ", subsequent_indent="  ")
+
+
+def _land(
+    public: PublicSet,
+    given: Path | None,
+    downloads: Path,
+    folder: Path,
+    recorded: Path,
+    get: Callable[[Source, Path], Path],
+) -> dict[str, tuple[int, str]]:
+    """Write the images of the sources of a set; return size and checksum of the sources that had no known checksum."""
+    known = _read_recorded(recorded)
+    fresh = {}
+    for source in public.sources:
+        if given is None:
+            path = get(source, downloads)
+        else:
+            path = given / source.name
+            check(path, source)
+        if source.checksum is None:
+            found = (path.stat().st_size, digest(path))
+            # GitHub makes its archives on demand, and their bytes may change: known files are judged one by one.
+            if source.url in known and known[source.url] != found and not all(public.files.values()):
+                raise DataError(
+                    f"{path}: sha256 {found[1]}, expected {known[source.url][1]} as at the first download ({recorded})"
+                )
+            fresh[source.url] = found
+        if public.members:
+            unpack(path, folder, public.landing, public.password)
+        else:
+            shutil.copyfile(path, folder / source.name)
+    return fresh
+
+
+def _copy_images(public: PublicSet, given: Path, folder: Path) -> None:
+    """Copy images from a folder that holds them under the paths of the archive or under their final names."""
+    found: dict[str, Path] = {}
+    for path in sorted(path for path in given.resolve().rglob("*") if path.is_file()):
+        tails = ("/".join(path.parts[start:]) for start in range(1, len(path.parts)))
+        name = next(filter(None, map(public.landing, tails)), path.name if path.name in public.files else None)
+        if name is None:
+            continue
+        if name in found:
+            raise DataError(f"{path}: a second {name} beside {found[name]}, expected one")
+        found[name] = path
+    if not found:
+        raise DataError(
+            f"{given}: holds nothing of {public.name}, expected {' and '.join(s.name for s in public.sources[:3])} "
+            f"or its {public.expected} files"
+        )
+    for name, path in found.items():
+        shutil.copyfile(path, folder / name)
+
+
+def _read_sums(path: Path) -> dict[str, str]:
+    rows = (line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines())
+    try:
+        return {name: checksum for checksum, name in rows}
+    except ValueError as error:
+        raise DataError(f"{path}: a line is not '<sha256>  <file>', expected the output of sha256sum") from error
+
+
+def _write_sums(folder: Path) -> None:
+    lines = []
+    for path in sorted(folder.iterdir()):
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+        lines.append(f"{digest(path)}  {path.name}\n")
+    with atomic_write(folder / SUMS) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def _read_recorded(path: Path) -> dict[str, tuple[int, str]]:
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        try:
+            return {row["url"]: (int(row["bytes"]), row["sha256"]) for row in csv.DictReader(file)}
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read ({error}), expected columns url, bytes, sha256") from error
+
+
+def _record(path: Path, fresh: Mapping[str, tuple[int, str]], report: Report) -> None:
+    """Note the checksums of a set that turned out whole."""
+    known = _read_recorded(path)
+    new = {url: found for url, found in fresh.items() if known.get(url) != found}
+    if not new:
+        return
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["url", "bytes", "sha256"])
+        writer.writerows([url, *found] for url, found in sorted((known | new).items()))
+    for url, (_, checksum) in new.items():
+        report(f"{url}: no checksum was known; recorded sha256 {checksum} in {path}")
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time work on a set; the lock of a killed one ends with it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(f"{path}: another process works on this set, expected none") from error
+        yield

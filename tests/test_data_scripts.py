@@ -1,0 +1,167 @@
+"""The descriptions of `data_scripts/` agree with each other, with the loader and, where they are, with the data."""
+
+import hashlib
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from indeed.data.benchmarks import SCRIPTS, SETS, data_root
+from indeed.data.public_sets import PublicSet, command, verify
+
+SCRIPT_FOLDER = Path(__file__).resolve().parents[1] / "data_scripts"
+
+
+def described(path: Path) -> list[PublicSet]:
+    spec = importlib.util.spec_from_file_location(f"data_script_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return [value for value in vars(module).values() if isinstance(value, PublicSet)]
+
+
+BY_SCRIPT = {path.name: described(path) for path in sorted(SCRIPT_FOLDER.glob("*.py"))}
+BY_NAME = {public.name: public for sets in BY_SCRIPT.values() for public in sets}
+each = pytest.mark.parametrize("public", BY_NAME.values(), ids=list(BY_NAME))
+
+# One path of each archive as its source has it, and the file name that it gets.
+PATHS = {
+    "bsd400_gray": ("DnCNN-PyTorch-6b08/data/train/test_001.png", "test_001.png"),
+    "bsd68": ("FFDNet-e787/testsets/BSD68/test001.png", "test001.png"),
+    "cbsd432": ("BSR/BSDS500/data/images/test/100007.jpg", "100007.jpg"),
+    "cbsd68": ("FFDNet-e787/testsets/CBSD68/101085.png", "101085.png"),
+    "div2k": ("DIV2K_train_HR/0001.png", "0001.png"),
+    "div2k_valid": ("DIV2K_valid_HR/0801.png", "0801.png"),
+    "mcmaster": ("McM/18.tif", "18.tif"),
+    "polyu": ("PolyU-3af0/CroppedImages/Sony_4_200_3200_door_10_real.JPG", "Sony_4_200_3200_door_10_real.JPG"),
+    "set12": ("FFDNet-e787/testsets/Set12/12.png", "12.png"),
+    "sidd_small": (
+        "SIDD_Small_sRGB_Only/Data/0001_001_S6_00100_00060_3200_L/GT_SRGB_010.PNG",
+        "0001_001_S6_00100_00060_3200_L_GT_SRGB_010.PNG",
+    ),
+}
+
+
+def test_each_set_of_the_loader_has_one_script_that_its_error_names():
+    brought = {public.name: script for script, sets in BY_SCRIPT.items() for public in sets}
+    brought |= {
+        f"{public.name}_{public.crop}": f"{brought[public.name]} --crop" for public in BY_NAME.values() if public.crop
+    }
+    assert {name: SCRIPTS.get(name, f"{name}.py") for name in SETS} == brought
+    assert sum(map(len, BY_SCRIPT.values())) == len(BY_NAME)
+
+
+@each
+def test_a_description_is_complete(public):
+    assert public.home.startswith("https://")
+    assert len(public.terms) > 50
+    assert public.expected > 0
+    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in public.files.values() if value is not None)
+    # A file is checked by a published checksum of its archive, or by its own.
+    assert all(source.checksum for source in public.sources) or all(public.files.values())
+    assert len({source.name for source in public.sources}) == len(public.sources)
+
+
+@pytest.mark.parametrize(("name", "path", "file"), [(name, *paths) for name, paths in PATHS.items()])
+def test_a_path_of_the_archive_lands_under_its_name(name, path, file):
+    assert BY_NAME[name].landing(path) == file
+    assert BY_NAME[name].landing(f"unwanted/{path}") is None
+
+
+def test_every_set_with_an_archive_has_its_paths_tested():
+    assert {public.name for public in BY_NAME.values() if public.members} == set(PATHS)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("bsd400_gray", 400),
+        ("bsd68", 68),
+        ("cbsd432", 432),
+        ("cbsd68", 68),
+        ("div2k", 800),
+        ("div2k_valid", 100),
+        ("kodak24", 24),
+        ("mcmaster", 18),
+        ("polyu", 202),
+        ("set12", 12),
+        ("sidd_small", 320),
+    ],
+)
+def test_sets_have_their_stated_sizes(name, count):
+    assert BY_NAME[name].expected == count
+
+
+def test_the_training_photographs_are_those_of_bsds500_that_are_not_tested_on():
+    train = {Path(name).stem for name in BY_NAME["cbsd432"].files}
+    test = {Path(name).stem for name in BY_NAME["cbsd68"].files}
+    assert not train & test
+    assert len(train | test) == 500
+    assert BY_NAME["cbsd432"].landing("BSR/BSDS500/data/images/val/101085.jpg") is None
+
+
+def test_every_noisy_photograph_has_its_reference():
+    names = [name for name in BY_NAME["polyu"].files if name.endswith(".JPG")]
+    assert {name.replace("_real", "_mean") for name in names if "_real" in name} == {n for n in names if "_mean" in n}
+
+
+@pytest.mark.parametrize("script", list(BY_SCRIPT))
+def test_the_readme_has_a_row_for_each_script(script):
+    assert f"`{script}" in (SCRIPT_FOLDER / "README.md").read_text()
+
+
+def test_a_script_runs_on_its_own(tmp_path):
+    process = subprocess.run(
+        [sys.executable, str(SCRIPT_FOLDER / "set12.py"), "--root", str(tmp_path), "--from", str(tmp_path / "none")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (process.returncode, process.stdout) == (2, "")
+    assert re.fullmatch(r".*none: not a folder, expected one with the files of set12\n", process.stderr)
+
+
+def there(name: str) -> Path:
+    folder = data_root() / SETS[name]
+    if not folder.is_dir():
+        pytest.skip(f"{name}: not in {folder}; set INDEED_DATA")
+    return folder
+
+
+@pytest.mark.data
+@each
+def test_the_data_are_those_of_the_tables(public):
+    verify(public, there(public.name))
+
+
+@pytest.mark.data
+def test_kodak_has_the_checksum_that_others_published():
+    """SHA-1 over the 24 files in turn, from facebookresearch/NeuralCompression, neuralcompression/data/_kodak.py."""
+    sha1 = hashlib.sha1()
+    for path in sorted(there("kodak24").glob("*.png")):
+        sha1.update(path.read_bytes())
+    assert sha1.hexdigest() == "076e2a5fd4515b5fda677f15fe63dd112d266bc5"
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["set12", "kodak24"])
+def test_the_data_at_hand_make_the_set(name, tmp_path, capsys):
+    arguments = ["--root", str(tmp_path), "--from", str(there(name)), "--yes"]
+    assert command(BY_NAME[name], argv=arguments + ["--crop"] * (name == "kodak24")) == 0
+    assert command(BY_NAME[name], argv=arguments) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert (tmp_path / "denoise/test/kodak24_500").exists() == (name == "kodak24")
+
+
+@pytest.mark.data
+def test_an_archive_of_the_form_that_github_makes_is_unpacked(tmp_path):
+    folder, public = there("set12"), BY_NAME["set12"]
+    with zipfile.ZipFile(tmp_path / public.sources[0].name, "w") as archive:
+        for path in folder.glob("*.png"):
+            archive.write(path, f"FFDNet-e787f46/testsets/Set12/{path.name}")
+    assert command(public, argv=["--root", str(tmp_path / "data"), "--from", str(tmp_path), "--yes"]) == 0
+    shutil.rmtree(tmp_path / "data")
