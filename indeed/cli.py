@@ -98,6 +98,14 @@ class Train:
     """bsd (Berkeley images under INDEED_DATA), embedded (installed photographs), auto (what is there), or a folder."""
     steps: int | None = None
     """Length of the run; default: the preset's."""
+    batch_size: int | None = None
+    """Samples of a step; default: the preset's."""
+    patch_size: int | None = None
+    """Side in pixels of the tiles that are trained on; default: the preset's."""
+    learning_rate: float | None = None
+    """Largest learning rate; default: the preset's."""
+    start: Path | None = None
+    """Checkpoint whose weights the run starts from, such as one trained on smaller patches."""
     seed: int = 0
     """Seed of the initial weights, the patches and the noise."""
     resume: bool = False
@@ -330,6 +338,10 @@ def _train(options: Train) -> None:
         channels=options.channels,
         data=options.data,
         steps=options.steps,
+        batch_size=options.batch_size,
+        patch_size=options.patch_size,
+        learning_rate=options.learning_rate,
+        start=options.start,
         seed=options.seed,
         resume=options.resume,
         device=str(_device(options.device)),

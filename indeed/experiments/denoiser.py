@@ -18,8 +18,8 @@ from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.learning.training import Trainer, Validation, denoising_batches, training_preset
 from indeed.networks.backbones import parameter_count
-from indeed.networks.checkpoint import save_checkpoint
-from indeed.networks.inference_network import InDeed, network_preset
+from indeed.networks.checkpoint import load_checkpoint, save_checkpoint
+from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 from indeed.record import provenance
 
 Preset = Literal["tiny", "cpu", "paper"]
@@ -34,6 +34,10 @@ def train_denoiser(
     channels: Literal[1, 3] = 1,
     data: str = "auto",
     steps: int | None = None,
+    batch_size: int | None = None,
+    patch_size: int | None = None,
+    learning_rate: float | None = None,
+    start: Path | None = None,
     seed: int = 0,
     resume: bool = False,
     folder: Path | None = None,
@@ -55,6 +59,11 @@ def train_denoiser(
         packages; ``auto``: the former where present, else the latter; anything else: a folder of images.
     steps
         Length of the run if it should differ from the preset's.
+    batch_size, patch_size, learning_rate
+        The same for the samples of a step, the side of the tiles in pixels, and the rate.
+    start
+        Checkpoint whose weights the run starts from: same network, whatever its patch size. Small patches first, many a
+        step, and large ones at the end cost less than large ones all the way.
     seed
         Seed of the initial weights and of every batch.
     resume
@@ -74,7 +83,10 @@ def train_denoiser(
     if out.suffix != ".safetensors":
         raise ValueError(f"out must end in .safetensors, got {out}")
     network, training = network_preset(preset, channels), training_preset(preset)
-    training = replace(training, seed=seed, steps=training.steps if steps is None else steps)
+    network = replace(network, patch_size=patch_size or network.patch_size)
+    changes = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+    training = replace(training, seed=seed, **{name: to for name, to in changes.items() if to is not None})
+    weights, earlier = _weights(start, network) if start is not None else (None, None)
     source, train, held_out = training_images(data, channels, network.patch_size)
     validate = validation_on(held_out, network.patch_size)
     trainer = Trainer(
@@ -82,9 +94,10 @@ def train_denoiser(
         training,
         denoising_batches(PatchSampler(train, network.patch_size, training.batch_size), training),
         folder or out.with_suffix(""),
+        start=weights,
         validate=validate,
         resume=resume,
-        description={"preset": preset, "data": source},
+        description={"preset": preset, "data": source, "start": None if start is None else start.name},
         device=device,
     )
     started = _started(trainer.folder / "started.json", asdict(provenance(preset, seed, source, device)))
@@ -101,9 +114,18 @@ def train_denoiser(
         "steps": trainer.step,
         "skipped_steps": trainer.skipped,
         "seconds": round(trainer.seconds),
+        "start": earlier,
     }
     save_checkpoint(out, trainer.average, record)
     return trainer
+
+
+def _weights(path: Path, network: NetworkConfig) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights of a checkpoint of the same network but for its patch size, and its record."""
+    model, record = load_checkpoint(path)
+    if replace(model.config, patch_size=network.patch_size) != network:
+        raise ValueError(f"{path}: a network of other sizes or forms than the run's, expected to differ in patch_size only")
+    return model.state_dict(), record
 
 
 def _started(path: Path, now: dict[str, Any]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import csv
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -89,7 +89,9 @@ def training_preset(name: Literal["tiny", "cpu", "paper"]) -> TrainingConfig:
     if name == "tiny":
         return TrainingConfig(steps=20, batch_size=4, warmup_steps=5, validate_every=10, log_every=5)
     if name == "cpu":
-        return TrainingConfig(steps=36_000, batch_size=2, noise_high=55 * GREY_LEVEL, precision="bfloat16")
+        return TrainingConfig(
+            steps=36_000, learning_rate=2e-3, noise_high=55 * GREY_LEVEL, precision="bfloat16", save_every_seconds=60.0
+        )
     if name == "paper":
         return TrainingConfig(
             steps=400_000,
@@ -204,6 +206,8 @@ class Trainer:
         Source of training batches, on the CPU; all randomness is drawn there too.
     folder
         Where the state and the log are kept.
+    start
+        Weights to start from; None: random ones.
     validate
         Measures the averaged network for the log, every ``validate_every`` steps and at the end.
     resume
@@ -228,6 +232,7 @@ class Trainer:
         batches: BatchSource,
         folder: Path,
         *,
+        start: Mapping[str, Tensor] | None = None,
         validate: Callable[[InDeed], Validation] | None = None,
         resume: bool = False,
         description: dict[str, Any] | None = None,
@@ -249,6 +254,8 @@ class Trainer:
             torch.manual_seed(training.seed)
             self.model = InDeed(network).to(self.device)
             self.average = InDeed(network).to(self.device)
+        if start is not None:
+            self.model.load_state_dict(start)
         self.average.load_state_dict(self.model.state_dict())
         self.average.requires_grad_(False).eval()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=training.learning_rate, fused=True)

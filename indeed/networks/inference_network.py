@@ -114,8 +114,8 @@ def network_preset(name: Literal["tiny", "cpu", "paper"], channels: int) -> Netw
     """Named sizes: ``tiny`` for tests (seconds), ``cpu`` for the shipped models, ``paper`` for section 4.1.
 
     The ``cpu`` preset is the efficient family: no normalisation; factor networks that halve the averaged axis, with
-    cosine moments and positions; f_S on 2x unshuffled pixels, which sees Y and L and predicts the noise. What each of
-    these choices changes is measured by :mod:`indeed.experiments.design_search`.
+    cosine moments and positions; f_S on 2x unshuffled pixels, which sees Y and L and predicts the noise. It starts on
+    tiles of 64 pixels; the same weights go on with larger ones. What each of these choices changes is measured by :mod:`indeed.experiments.design_search`.
     """
     if name == "paper":
         return NetworkConfig(channels=channels)
@@ -130,7 +130,7 @@ def network_preset(name: Literal["tiny", "cpu", "paper"], channels: int) -> Netw
         },
         "cpu": {
             "max_rank": 64,
-            "patch_size": 128,
+            "patch_size": 64,
             "factor_width": 24,
             "factor_blocks": 5,
             "sparse_width": 64,
@@ -149,6 +149,7 @@ def network_preset(name: Literal["tiny", "cpu", "paper"], channels: int) -> Netw
         sparse_unshuffle=2,
         sparse_input="observation_and_low_rank",
         sparse_output="noise",
+        log_variance_init=-10.0,
         **sizes[name],
     )
 
