@@ -120,9 +120,7 @@ def amortised_terms(
     return LossTerms(*terms, orthogonality(draw, orthogonality_form))
 
 
-def training_loss(
-    terms: LossTerms, *, orthogonality_weight: float, elements: int, variational: bool = True
-) -> Scalar:
+def training_loss(terms: LossTerms, *, orthogonality_weight: float, elements: int, variational: bool = True) -> Scalar:
     r"""Training loss :math:`\hat{\mathcal L}_{dnn} + \tau\,\ell_{orth}` averaged over the batch (Eq. 35 and 43).
 
     The one place where terms are reduced. All of them are divided by ``elements``, the pixels times channels of one

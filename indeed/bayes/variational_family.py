@@ -20,7 +20,7 @@ Generators = torch.Generator | Sequence[torch.Generator]
 
 
 def standard_normal(like: Tensor, generator: Generators) -> Tensor:
-    """Standard normal values in the shape and type of ``like``.
+    """Draw standard normal values in the shape and type of ``like``.
 
     They are drawn where the generator is and moved, so that a CPU generator gives the same values on every device.
 
@@ -33,9 +33,9 @@ def standard_normal(like: Tensor, generator: Generators) -> Tensor:
         noise = torch.randn(like.shape, dtype=like.dtype, device=generator.device, generator=generator)
     else:
         _check_one_each(generator, like)
-        noise = torch.stack([
-            torch.randn(like.shape[1:], dtype=like.dtype, device=one.device, generator=one) for one in generator
-        ])
+        noise = torch.stack(
+            [torch.randn(like.shape[1:], dtype=like.dtype, device=one.device, generator=one) for one in generator]
+        )
     return noise.to(like.device)
 
 

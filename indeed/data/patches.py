@@ -16,8 +16,6 @@ class PatchSampler:
         Clean 8-bit images (channel, height, width), all with the same channels.
     patch_size
         Side of a crop in pixels.
-    batch_size
-        Crops per call.
 
     Raises
     ------
@@ -25,7 +23,7 @@ class PatchSampler:
         If there is no image, or one is smaller than a patch or differs in channels.
     """
 
-    def __init__(self, images: Sequence[UInt8[Tensor, "channel _ _"]], patch_size: int, batch_size: int) -> None:
+    def __init__(self, images: Sequence[UInt8[Tensor, "channel _ _"]], patch_size: int) -> None:
         if not images:
             raise ValueError("images must hold at least one image")
         for index, image in enumerate(images):
@@ -35,18 +33,14 @@ class PatchSampler:
                 raise ValueError(f"images[{index}] is {tuple(image.shape[1:])}, smaller than patch_size {patch_size}")
         self.images = list(images)
         self.patch_size = patch_size
-        self.batch_size = batch_size
 
-    def __call__(self, generator: torch.Generator) -> Float[Tensor, "batch channel height width"]:
-        """One batch in [0, 1]; all randomness comes from ``generator``."""
-        uniform = torch.rand(self.batch_size, 4, generator=generator, dtype=torch.float64).tolist()
-        crops = []
-        for which, top, left, symmetry in uniform:
-            image = self.images[int(which * len(self.images))]
-            y = int(top * (image.shape[1] - self.patch_size + 1))
-            x = int(left * (image.shape[2] - self.patch_size + 1))
-            crop = image[:, y : y + self.patch_size, x : x + self.patch_size]
-            quarter_turns, mirrored = divmod(int(symmetry * 8), 2)
-            crop = torch.rot90(crop, quarter_turns, (1, 2))
-            crops.append(crop.flip(2) if mirrored else crop)
-        return torch.stack(crops).float().div_(255)
+    def __call__(self, generator: torch.Generator) -> Float[Tensor, "channel height width"]:
+        """One patch in [0, 1]; all randomness comes from ``generator``."""
+        which, top, left, symmetry = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+        image = self.images[int(which * len(self.images))]
+        y = int(top * (image.shape[1] - self.patch_size + 1))
+        x = int(left * (image.shape[2] - self.patch_size + 1))
+        crop = image[:, y : y + self.patch_size, x : x + self.patch_size]
+        quarter_turns, mirrored = divmod(int(symmetry * 8), 2)
+        crop = torch.rot90(crop, quarter_turns, (1, 2))
+        return (crop.flip(2) if mirrored else crop).float() / 255

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from indeed.data.benchmarks import DataMissingError, image_files, split, training_split
 from indeed.data.files import read_image
@@ -16,10 +16,11 @@ from indeed.data.samples import sample_image, sample_names
 from indeed.files import atomic_write
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL, gaussian
-from indeed.learning.training import Trainer, Validation, denoising_batches, training_preset
+from indeed.learning.distributed import from_first, process_group, process_rank
+from indeed.learning.training import Trainer, TrainingConfig, Validation, denoising_samples, training_preset
 from indeed.networks.backbones import parameter_count
-from indeed.networks.checkpoint import save_checkpoint
-from indeed.networks.inference_network import InDeed, network_preset
+from indeed.networks.checkpoint import load_checkpoint, save_checkpoint
+from indeed.networks.inference_network import NetworkConfig, network_preset
 from indeed.record import provenance
 
 Preset = Literal["tiny", "cpu", "paper"]
@@ -33,12 +34,15 @@ def train_denoiser(
     preset: Preset = "cpu",
     channels: Literal[1, 3] = 1,
     data: str = "auto",
+    patch_size: int | None = None,
+    start: Path | None = None,
     steps: int | None = None,
     seed: int = 0,
     resume: bool = False,
     folder: Path | None = None,
     device: str = "cpu",
     progress: bool = True,
+    **changes: Any,
 ) -> Trainer:
     """Train a blind Gaussian denoiser and save it as a checkpoint.
 
@@ -53,6 +57,11 @@ def train_denoiser(
     data
         ``bsd``: the Berkeley training images under ``INDEED_DATA``; ``embedded``: the photographs inside installed
         packages; ``auto``: the former where present, else the latter; anything else: a folder of images.
+    patch_size
+        Side of the tiles in pixels if it should differ from the preset's.
+    start
+        Checkpoint whose weights the run starts from: same network, whatever its patch size. Small patches first, many a
+        step, and large ones at the end cost less than large ones all the way.
     steps
         Length of the run if it should differ from the preset's.
     seed
@@ -62,7 +71,10 @@ def train_denoiser(
     folder
         Where the run keeps its state and log; default: ``out`` without suffix.
     device
-        Where the network is trained.
+        Where the network is trained. Processes started by torchrun train it together; the first one writes.
+    changes
+        Fields of :class:`indeed.learning.training.TrainingConfig` that differ from the preset's, None being no change:
+        ``batch_size``, ``accumulate``, ``precision``, ``compile``, ...
 
     Raises
     ------
@@ -73,22 +85,45 @@ def train_denoiser(
     """
     if out.suffix != ".safetensors":
         raise ValueError(f"out must end in .safetensors, got {out}")
-    network, training = network_preset(preset, channels), training_preset(preset)
-    training = replace(training, seed=seed, steps=training.steps if steps is None else steps)
-    source, train, held_out = training_images(data, channels, network.patch_size)
+    changes = {"seed": seed, "steps": steps} | changes
+    training = replace(training_preset(preset), **{name: to for name, to in changes.items() if to is not None})
+    network = network_preset(preset, channels)
+    network = replace(network, patch_size=patch_size or network.patch_size)
+    with process_group(device) as own_device:
+        return _train(out, preset, network, data, training, start, resume, folder, own_device, progress)
+
+
+def _train(
+    out: Path,
+    preset: Preset,
+    network: NetworkConfig,
+    data: str,
+    training: TrainingConfig,
+    start: Path | None,
+    resume: bool,
+    folder: Path | None,
+    device: torch.device,
+    progress: bool,
+) -> Trainer:
+    weights, earlier = _weights(start, network) if start is not None else (None, None)
+    source, train, held_out = training_images(data, network.channels, network.patch_size)
     validate = validation_on(held_out, network.patch_size)
     trainer = Trainer(
         network,
         training,
-        denoising_batches(PatchSampler(train, network.patch_size, training.batch_size), training),
+        denoising_samples(PatchSampler(train, network.patch_size), training),
         folder or out.with_suffix(""),
+        start=weights,
         validate=validate,
         resume=resume,
-        description={"preset": preset, "data": source},
+        description={"preset": preset, "data": source, "start": None if start is None else start.name},
         device=device,
     )
-    started = _started(trainer.folder / "started.json", asdict(provenance(preset, seed, source, device)))
+    origin = asdict(provenance(preset, training.seed, source, str(device)))
+    started = from_first(lambda: _started(trainer.folder / "started.json", origin))
     trainer.run(progress=progress)
+    if process_rank() != 0:
+        return trainer
     record = {
         "task": "denoise",
         "provenance": started[0],
@@ -101,9 +136,20 @@ def train_denoiser(
         "steps": trainer.step,
         "skipped_steps": trainer.skipped,
         "seconds": round(trainer.seconds),
+        "start": earlier,
     }
+    if trainer.durations:
+        record["throughput"] = trainer.throughput()._asdict()
     save_checkpoint(out, trainer.average, record)
     return trainer
+
+
+def _weights(path: Path, network: NetworkConfig) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights of a checkpoint of the same network but for its patch size, and its record."""
+    model, record = load_checkpoint(path)
+    if replace(model.config, patch_size=network.patch_size) != network:
+        raise ValueError(f"{path}: got a network of other sizes or forms than the run's")
+    return model.state_dict(), record
 
 
 def _started(path: Path, now: dict[str, Any]) -> list[dict[str, Any]]:
@@ -158,13 +204,13 @@ def _eight_bit(image: Tensor, channels: int) -> Tensor:
     return (image.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def validation_on(images: Sequence[Tensor], patch_size: int) -> Callable[[InDeed], Validation]:
+def validation_on(images: Sequence[Tensor], patch_size: int) -> Callable[[nn.Module], Validation]:
     """PSNR of L and of L + S on the centre tiles of the validation images, at one noise level and one noise."""
     generator = torch.Generator().manual_seed(VALIDATION_SEED)
     clean = torch.cat([_centre_tiles(image, patch_size) for image in images]).float() / 255
     noisy = gaussian(clean, VALIDATION_SIGMA, generator)
 
-    def validate(model: InDeed) -> Validation:
+    def validate(model: nn.Module) -> Validation:
         low_rank, total = [], []
         with torch.inference_mode():
             for target, observed in zip(torch.split(clean, 64), torch.split(noisy, 64), strict=True):

@@ -15,7 +15,7 @@ import tyro  # noqa: TID253  (a command's own module: no other module of the lib
 from indeed.data.patches import PatchSampler
 from indeed.experiments.cells import Row, run_cell, write_table
 from indeed.experiments.denoiser import Preset, training_images, validation_on
-from indeed.learning.training import Trainer, TrainingConfig, denoising_batches, training_preset
+from indeed.learning.training import Trainer, TrainingConfig, denoising_samples, training_preset
 from indeed.networks.backbones import parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 
@@ -52,7 +52,8 @@ FORMS = (
     Form("wide", "f_S 96 wide", {"sparse_width": 96}),
     Form("shallow", "f_S of 4 blocks", {"sparse_blocks": 4}),
     Form("deep", "f_S of 10 blocks", {"sparse_blocks": 10}),
-    Form("patch_64", "patches of 64 pixels, four times as many, r0 = 32", {"patch_size": 64, "max_rank": 32}),
+    Form("patch_128", "patches of 128 pixels, a quarter as many", {"patch_size": 128}),
+    Form("loose_draws", "standard deviations of A, B and S that start at exp(-3)", {"log_variance_init": -6.0}),
     Form("target_1e4", "target precision 1e4", training={"target_precision": 1e4}),
     Form("target_1e6", "target precision 1e6, as in the paper", training={"target_precision": 1e6}),
     Form("cosine_gram", "orthogonality of unit columns", training={"orthogonality_form": "cosine"}),
@@ -60,7 +61,7 @@ FORMS = (
     Form("fast", "learning rate 2e-3", training={"learning_rate": 2e-3}),
     Form("slow", "learning rate 5e-4", training={"learning_rate": 5e-4}),
     Form("no_average", "the last weights, not their moving average", training={"ema_decay": None}),
-    Form("noise_55", "noise up to 55 grey levels, not 75", training={"noise_high": 55 / 255}),
+    Form("noise_75", "noise up to 75 grey levels, as in the paper", training={"noise_high": 75 / 255}),
 )
 """The preset and its variants; "as in the paper" where the paper says so or its closest code does."""
 
@@ -77,7 +78,7 @@ def configurations(form: Form, preset: Preset, channels: int, steps: int) -> tup
     network = replace(base, **form.network)
     training = replace(training_preset(preset), **form.training)
     # A batch always holds the same number of pixels.
-    training = replace(training, batch_size=training.batch_size * (base.patch_size // network.patch_size) ** 2)
+    training = replace(training, batch_size=training.batch_size * base.patch_size**2 // network.patch_size**2)
     budget = flops(base, training_preset(preset).batch_size) * steps
     affordable = max(1, round(budget / flops(network, training.batch_size)))
     return network, replace(training, steps=affordable, validate_every=affordable)
@@ -119,8 +120,8 @@ def measure(
 
     def compute() -> dict[str, float]:
         run = replace(training, seed=seed)
-        batches = denoising_batches(PatchSampler(train, network.patch_size, run.batch_size), run)
-        trainer = Trainer(network, run, batches, folder / form.name, resume=True, description={"data": source})
+        samples = denoising_samples(PatchSampler(train, network.patch_size), run)
+        trainer = Trainer(network, run, samples, folder / form.name, resume=True, description={"data": source})
         trainer.run(progress=False)
         merits = validation_on(held_out, network.patch_size)(trainer.average)
         return {

@@ -10,7 +10,7 @@ import torch
 
 from indeed.data.patches import PatchSampler
 from indeed.experiments.denoiser import Preset, training_images, validation_on
-from indeed.learning.training import Trainer, denoising_batches, training_preset
+from indeed.learning.training import Trainer, denoising_samples, training_preset
 from indeed.networks.backbones import parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 from indeed.record import Recorder
@@ -95,8 +95,8 @@ def compare_forms(
     record.add("steps", steps, tolerance=0, digits=0)
     for form in chosen:
         network = replace(base, **form.change)
-        batches = denoising_batches(PatchSampler(train, network.patch_size, training.batch_size), training)
-        trainer = Trainer(network, training, batches, folder / form.name, resume=True, description={"data": source})
+        samples = denoising_samples(PatchSampler(train, network.patch_size), training)
+        trainer = Trainer(network, training, samples, folder / form.name, resume=True, description={"data": source})
         trainer.run(progress=progress)
         if names is not None:
             continue

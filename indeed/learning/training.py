@@ -1,30 +1,54 @@
 r"""Training of the inference network: the alternation of Eq. 13 with detached leaves, resumable to the bit.
 
 Each step solves sub-problem 1 at the network's current output, detaches it, and takes one optimiser step on sub-problem
-2. All randomness of step k comes from a generator seeded by (seed, k), so a resumed run needs no generator state.
+2. All randomness of a sample (crop, noise, draws of A, B and S) comes from generators seeded by (seed, index of the
+sample in the run), so a resumed run needs no generator state, and the run is the same, up to rounding, on any number of
+processes and in any number of micro-batches. On a CPU it is the same to the bit where these, the threads and the
+machine are.
 """
 
 import csv
 import json
 import math
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.nn.parallel import DistributedDataParallel
 
-from indeed.bayes.generative_model import Hyperpriors, Image, PerSample
+from indeed.bayes.generative_model import Hyperpriors, PerSample
 from indeed.bayes.objectives import LossTerms, amortised_terms, denoising_supervision, training_loss
 from indeed.bayes.variational_family import Draw
 from indeed.files import atomic_write
 from indeed.images.noise import GREY_LEVEL, gaussian
-from indeed.networks.inference_network import InDeed, NetworkConfig
+from indeed.learning.distributed import (
+    Preempted,
+    from_first,
+    mean_over_processes,
+    process_count,
+    process_rank,
+    termination,
+)
+from indeed.learning.loading import Batch, Sample, SampleSource, ahead, draw_batch
+from indeed.learning.throughput import Throughput, autocast, operations, seconds_of_networks
+from indeed.networks.inference_network import InDeed
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +57,9 @@ class TrainingConfig:
 
     steps: int
     batch_size: int = 8
+    """Samples of a step, over all processes and micro-batches."""
+    accumulate: int = 1
+    """Micro-batches into which a process divides its part of the batch, one after the other, to need less memory."""
     learning_rate: float = 1e-3
     schedule: Literal["cosine", "halving"] = "cosine"
     """``cosine`` to zero over the run after a linear warm-up; ``halving`` by 0.5 per tenth of the run (section 4.1)."""
@@ -50,18 +77,24 @@ class TrainingConfig:
     """The paper's tau."""
     orthogonality_form: Literal["literal", "cosine"] = "literal"
     residual: Literal["sampled", "expected"] = "sampled"
+    leaf: Literal["mean", "sampled"] = "mean"
+    """Whether the precisions enter the loss by their means, or by a draw: the stochastic regularisation of 3.1.4."""
     variational: bool = True
-    """Whether fidelity, rank and sparsity are learned from; without them only the supervision is (model 9, Table 3)."""
+    """Whether fidelity, rank and sparsity are learned from; without, only the supervision is (model 9 of Table 3)."""
     hyperpriors: Hyperpriors = field(default_factory=Hyperpriors)
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Type the ResNets compute in (autocast); the heads, the closed forms and the loss stay in float32."""
+    precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    """Type the ResNets compute in (autocast); the heads, the closed forms and the loss stay in float32. On a GPU the
+    convolutions of ``float32`` are TF32, which is PyTorch's default; the product of the factors is not, since residuals
+    of 1e-4 count. With ``float16`` the loss is scaled. ``float64`` is everything in double precision, for checks."""
+    compile: bool = False
+    """Whether each module of the network is compiled; does not pay for small networks on a CPU."""
     seed: int = 0
     validate_every: int = 1000
     log_every: int = 100
     save_every_seconds: float = 120.0
 
     def __post_init__(self) -> None:  # noqa: D105
-        for name in ("steps", "batch_size", "validate_every", "log_every"):
+        for name in ("steps", "batch_size", "accumulate", "validate_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:
@@ -71,6 +104,8 @@ class TrainingConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.leaf not in ("mean", "sampled"):
+            raise ValueError(f"leaf must be 'mean' or 'sampled', got {self.leaf!r}")
         if self.schedule not in ("cosine", "halving"):
             raise ValueError(f"schedule must be 'cosine' or 'halving', got {self.schedule!r}")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
@@ -85,11 +120,14 @@ def training_preset(name: Literal["tiny", "cpu", "paper"]) -> TrainingConfig:
     ``tiny``: seconds, for tests. ``cpu``: at most two hours on one core; noise up to 55 grey levels, a little above
     the highest of Table 4. ``paper``: 2000 passes over the 800 images of
     DIV2K at batch 4, Adam 1e-4 halved every tenth (section 4.1; batch size and clipping are not stated there).
+
+    The work of ``paper`` is 400,000 steps of 4 patches of 0.57 TFLOP, 9.1e17 operations. That is 6.3 hours at a rate of
+    40 TFLOP/s and 3.2 hours at 80, guesses for bfloat16 on one A100 and one H100: an estimate, not a measurement.
     """
     if name == "tiny":
         return TrainingConfig(steps=20, batch_size=4, warmup_steps=5, validate_every=10, log_every=5)
     if name == "cpu":
-        return TrainingConfig(steps=36_000, batch_size=2, noise_high=55 * GREY_LEVEL, precision="bfloat16")
+        return TrainingConfig(steps=36_000, noise_high=55 * GREY_LEVEL, precision="bfloat16", save_every_seconds=60.0)
     if name == "paper":
         return TrainingConfig(
             steps=400_000,
@@ -103,31 +141,25 @@ def training_preset(name: Literal["tiny", "cpu", "paper"]) -> TrainingConfig:
     raise ValueError(f"name must be 'tiny', 'cpu' or 'paper', got {name!r}")
 
 
-class Batch(NamedTuple):
-    """Observed images and the supervision of a draw of their decomposition."""
-
-    observed: Image
-    supervision: Callable[[Draw], PerSample]
+Supervision = Callable[[Draw, Batch, TrainingConfig], PerSample]
+"""Task-specific part of the loss: the supervision of a draw of the decomposition of each sample."""
 
 
-BatchSource = Callable[[torch.Generator], Batch]
-"""Draws one training batch; all its randomness comes from the generator."""
+def denoising_samples(
+    clean_patch: Callable[[torch.Generator], Float[Tensor, "channel height width"]], config: TrainingConfig
+) -> SampleSource:
+    """Make a source for the denoising task: a clean patch, and it with unclipped Gaussian noise of a random level."""
 
-
-def denoising_batches(
-    clean_patches: Callable[[torch.Generator], Float[Tensor, "batch channel height width"]], config: TrainingConfig
-) -> BatchSource:
-    """Batches of the denoising task: clean patches, unclipped Gaussian noise of a random level, Eq. 44."""
-
-    def draw(generator: torch.Generator) -> Batch:
-        clean = clean_patches(generator)
-        observed = gaussian(clean, (config.noise_low, config.noise_high), generator)
-        return Batch(
-            observed,
-            lambda sample: denoising_supervision(sample, clean.to(sample.S.device), config.target_precision),
-        )
+    def draw(generator: torch.Generator) -> Sample:
+        clean = clean_patch(generator)
+        return Sample(gaussian(clean[None], (config.noise_low, config.noise_high), generator)[0], clean)
 
     return draw
+
+
+def supervised_denoising(draw: Draw, batch: Batch, config: TrainingConfig) -> PerSample:
+    """Supervision of the denoising task, that of Eq. 44."""
+    return denoising_supervision(draw, batch.target, config.target_precision)
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -138,50 +170,95 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     return config.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * step / config.steps))
 
 
+class Step(NamedTuple):
+    """What a training step did, the same in all processes."""
+
+    terms: tuple[float, ...]
+    """Loss terms in the order of `LossTerms`: means over the samples of the whole batch and their pixels."""
+    applied: bool
+    """False if the loss or the gradient was not finite; the network is then left as it was."""
+    signalled: bool
+    """Whether a process had been told to stop."""
+
+
 def train_step(
-    model: InDeed,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batch: Batch,
+    batches: Sequence[Batch],
     config: TrainingConfig,
-    generator: torch.Generator,
-) -> tuple[LossTerms, bool]:
+    *,
+    supervision: Supervision = supervised_denoising,
+    scaler: GradScaler | None = None,
+    signalled: bool = False,
+) -> Step:
     """One alternation of the two sub-problems on one batch (Eq. 13): leaves in closed form, then a gradient step.
 
-    Returns
-    -------
-    terms
-        Detached per-sample loss terms, summed over pixels.
-    applied
-        False if the loss or the gradient was not finite; the network is then left as it was.
+    Parameters
+    ----------
+    model
+        The network; wrapped for data-parallel training where there are several processes.
+    optimizer
+        Its optimiser.
+    batches
+        Micro-batches of this process, all of one size, on the device of the network.
+    config
+        What the step depends on.
+    supervision
+        Task-specific part of the loss.
+    scaler
+        Scales the loss of float16; None: no scaling.
+    signalled
+        Whether this process has been told to stop.
     """
+    scaler = scaler or GradScaler(enabled=False)
     buffers = [buffer.clone() for buffer in model.buffers()]  # running statistics, where there are any
-    with torch.autocast(batch.observed.device.type, PRECISIONS[config.precision], config.precision != "float32"):
-        middle, draw = model(batch.observed, generator)
-    terms = amortised_terms(
-        batch.observed,
-        middle,
-        draw,
-        batch.supervision(draw),
-        config.hyperpriors,
-        residual=config.residual,
-        orthogonality_form=config.orthogonality_form,
-    )
-    loss = training_loss(
-        terms,
-        orthogonality_weight=config.orthogonality_weight,
-        elements=batch.observed[0].numel(),
-        variational=config.variational,
-    )
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    means = torch.zeros(len(LossTerms._fields), dtype=torch.float64, device=batches[0].observed.device)
+    for index, batch in enumerate(batches, start=1):
+        # Processes exchange the sum of the micro-batches' gradients, not each of them.
+        alone = isinstance(model, DistributedDataParallel) and index < len(batches)
+        with model.no_sync() if alone else nullcontext():  # type: ignore[operator]
+            terms = _loss_terms(model, batch, config, supervision)
+            elements = batch.observed[0].numel()
+            loss = training_loss(
+                terms,
+                orthogonality_weight=config.orthogonality_weight,
+                elements=elements,
+                variational=config.variational,
+            )
+            # The gradient is what processes exchange: a loss that is not finite shows in it, in all of them.
+            loss = loss * torch.where(loss.detach().isfinite(), 1.0, math.nan)
+            scaler.scale(loss / len(batches)).backward()  # type: ignore[no-untyped-call]
+        means += torch.stack([term.detach().double().mean() for term in terms]) / (elements * len(batches))
+    scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-    applied = bool(torch.isfinite(loss) & torch.isfinite(norm))
+    *means_everywhere, norm_everywhere, stop = mean_over_processes(
+        torch.cat([means, norm.double()[None], norm.new_tensor([signalled], dtype=torch.float64)])
+    )
+    applied = math.isfinite(norm_everywhere)
     if applied:
-        optimizer.step()
+        scaler.step(optimizer)
     else:
         for buffer, before in zip(model.buffers(), buffers, strict=True):
             buffer.copy_(before)
-    return LossTerms(*(term.detach() for term in terms)), applied
+    scaler.update()
+    return Step(tuple(means_everywhere), applied, stop > 0)
+
+
+def _loss_terms(model: nn.Module, batch: Batch, config: TrainingConfig, supervision: Supervision) -> LossTerms:
+    generators = batch.generators()
+    with autocast(batch.observed.device, PRECISIONS[config.precision]):
+        middle, draw = model(batch.observed, generators)
+    return amortised_terms(
+        batch.observed,
+        middle,
+        draw,
+        supervision(draw, batch, config),
+        config.hyperpriors,
+        residual=config.residual,
+        orthogonality_form=config.orthogonality_form,
+        leaf_generator=generators if config.leaf == "sampled" else None,
+    )
 
 
 class Validation(NamedTuple):
@@ -200,10 +277,16 @@ class Trainer:
     ----------
     network, training
         Configurations of the network and of the run.
-    batches
-        Source of training batches, on the CPU; all randomness is drawn there too.
+    samples
+        Source of training samples, on the CPU.
     folder
-        Where the state and the log are kept.
+        Where the state and the log are kept; only the first of several processes touches it.
+    build
+        Makes the network from its configuration.
+    start
+        Weights to start from; None: random ones.
+    supervision
+        Task-specific part of the loss.
     validate
         Measures the averaged network for the log, every ``validate_every`` steps and at the end.
     resume
@@ -218,26 +301,43 @@ class Trainer:
     FileExistsError
         If ``folder`` holds a run and ``resume`` is false.
     ValueError
-        If the run in ``folder`` was started with another configuration, or its state is damaged.
+        If the run in ``folder`` was started with another configuration, or its state is damaged; if the batch cannot be
+        divided evenly.
+
+    Notes
+    -----
+    Under :func:`indeed.learning.distributed.process_group` the processes share each batch, and any number of them may
+    go on where another number stopped. BatchNorm is the exception to "any number": it normalises by the statistics of
+    a micro-batch of one process, and the running statistics that are kept are those of the first one.
     """
 
     def __init__(
         self,
-        network: NetworkConfig,
+        network: Any,
         training: TrainingConfig,
-        batches: BatchSource,
+        samples: SampleSource,
         folder: Path,
         *,
-        validate: Callable[[InDeed], Validation] | None = None,
+        build: Callable[[Any], nn.Module] = InDeed,
+        start: Mapping[str, Tensor] | None = None,
+        supervision: Supervision = supervised_denoising,
+        validate: Callable[[Any], Validation] | None = None,
         resume: bool = False,
         description: dict[str, Any] | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
+        parts = process_count() * training.accumulate
+        if training.batch_size % parts:
+            raise ValueError(
+                f"batch_size must be a multiple of {parts}, the processes times accumulate, got {training.batch_size}"
+            )
         self.config = training
-        self.batches = batches
+        self.samples = samples
         self.folder = Path(folder)
+        self.supervision = supervision
         self.validate = validate
         self.device = torch.device(device)
+        self.dtype = torch.float64 if training.precision == "float64" else torch.float32
         self.identity = _plain({"network": asdict(network), "training": _identity(training)} | (description or {}))
         self.step = 0
         self.skipped = 0
@@ -245,45 +345,95 @@ class Trainer:
         # Sums of the loss terms since the last row of the log, and how many steps they hold.
         self.sums = torch.zeros(len(LossTerms._fields), dtype=torch.float64)
         self.counted = 0
+        # Durations of the last steps, for the throughput only.
+        self.durations: deque[float] = deque(maxlen=100)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
-            self.model = InDeed(network).to(self.device)
-            self.average = InDeed(network).to(self.device)
+            # Any: of the class that `build` makes, which the reader of a trainer knows.
+            self.model: Any = build(network).to(self.device, self.dtype)
+            self.average: Any = build(network).to(self.device, self.dtype)
+        if start is not None:
+            self.model.load_state_dict(start)
         self.average.load_state_dict(self.model.state_dict())
         self.average.requires_grad_(False).eval()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=training.learning_rate, fused=True)
-
-        state_path = self.folder / "state.pt"
-        if state_path.exists():
-            if not resume:
-                raise FileExistsError(f"{state_path} exists: resume the run or choose another folder")
-            self._load(state_path)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.folder / "config.json") as temporary:
-            temporary.write_text(json.dumps(self.identity, indent=2))
-        self._truncate_log()
+        # From one on: at the usual 2^16 the gradient of a loss in units of sigma_0 overflows.
+        self.scaler = GradScaler(self.device.type, init_scale=1.0, enabled=training.precision == "float16")
+        self._restore(from_first(lambda: self._open(resume)))
+        if training.compile:
+            for module in self.model.children():
+                module.compile()
+        self.parallel = DistributedDataParallel(self.model) if process_count() > 1 else self.model
 
     def run(self, stop_at: int | None = None, progress: bool = True) -> None:
-        """Train to the end of the schedule, or to step ``stop_at``; saves as it goes and when it ends."""
+        """Train to the end of the schedule, or to step ``stop_at``; saves as it goes and when it ends.
+
+        Raises
+        ------
+        Preempted
+            If a process got SIGTERM; the step that all had begun is finished and saved.
+        """
         from tqdm import tqdm
 
         config = self.config
         last = config.steps if stop_at is None else min(stop_at, config.steps)
+        hidden = not progress or process_rank() != 0
         started, saved = time.monotonic() - self.seconds, time.monotonic()
-        with tqdm(total=config.steps, initial=self.step, disable=not progress, unit="step", dynamic_ncols=True) as bar:
-            while self.step < last:
-                self._advance()
+        threads = 1 if self.device.type == "cpu" else 4
+        loaded = ahead(self.draw, range(self.step, last), threads)
+        with (
+            termination() as seen,
+            closing(loaded),  # type: ignore[type-var]
+            tqdm(total=config.steps, initial=self.step, disable=hidden, unit="step", dynamic_ncols=True) as bar,
+        ):
+            begun = time.perf_counter()
+            for batches in loaded:
+                step = self.advance(batches, seen.is_set())
                 bar.update()
+                self.durations.append(time.perf_counter() - begun)
                 self.seconds = time.monotonic() - started
                 if self.step % config.log_every == 0 or self.step == config.steps:
-                    bar.set_postfix(self._log() | {"skipped": str(self.skipped)})
+                    means = self._log()
+                    bar.set_postfix(means | {"skipped": str(self.skipped)})
                 if time.monotonic() - saved > config.save_every_seconds:
                     self.save()
                     saved = time.monotonic()
+                if step.signalled and self.step < last:
+                    self.save()
+                    raise Preempted
+                begun = time.perf_counter()
         self.save()
 
+    def draw(self, step: int) -> list[Batch]:
+        """Draw the micro-batches of a step that are this process's part of it, on the CPU."""
+        size = self.config.batch_size // (process_count() * self.config.accumulate)
+        first = step * self.config.batch_size + process_rank() * self.config.accumulate * size
+        starts = range(first, first + self.config.accumulate * size, size)
+        batches = [draw_batch(self.samples, range(start, start + size), self.config.seed) for start in starts]
+        return [batch.pinned() for batch in batches] if self.device.type == "cuda" else batches
+
+    def throughput(self) -> Throughput:
+        """Measure the speed of the last steps, and that of the networks alone: three bare passes now.
+
+        Raises
+        ------
+        ValueError
+            If no step was taken since the trainer was made.
+        """
+        if not self.durations:
+            raise ValueError("no step was taken yet, so there is no speed")
+        observed = self.draw(self.step)[0].to(self.device, self.dtype).observed
+        seconds = median(self.durations)
+        networks = seconds_of_networks(self.model, observed, PRECISIONS[self.config.precision])
+        patch = operations(deepcopy(self.average).requires_grad_(True).train(), observed[:1])
+        patches = self.config.batch_size / seconds
+        outside = 1 - networks * self.config.accumulate / seconds
+        return Throughput(patches, patches * patch / 1e12, outside)
+
     def save(self) -> None:
-        """Write the whole state of the run, atomically."""
+        """Write the whole state of the run, atomically; of several processes the first one does."""
+        if process_rank() != 0:
+            return
         state = {
             "identity": json.dumps(self.identity),
             "step": self.step,
@@ -294,6 +444,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
         with atomic_write(self.folder / "state.pt") as temporary:
             torch.save(state, temporary)
@@ -310,34 +461,41 @@ class Trainer:
             for mean, current in zip(self.average.buffers(), self.model.buffers(), strict=True):
                 mean.copy_(current)
 
-    def _advance(self) -> None:
-        """Take one training step."""
-        self.model.train()
-        generator = torch.Generator().manual_seed(step_seed(self.config.seed, self.step))
+    def advance(self, batches: Sequence[Batch], signalled: bool = False) -> Step:
+        """Take one training step, with the micro-batches that `draw` gave for it."""
+        self.parallel.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
-        batch = self.batches(generator)
-        observed = batch.observed.to(self.device)
-        terms, applied = train_step(
-            self.model, self.optimizer, batch._replace(observed=observed), self.config, generator
+        step = train_step(
+            self.parallel,
+            self.optimizer,
+            [batch.to(self.device, self.dtype) for batch in batches],
+            self.config,
+            supervision=self.supervision,
+            scaler=self.scaler,
+            signalled=signalled,
         )
         self.step += 1
-        if applied:
+        if step.applied:
             self.update_average()
-            self.sums += torch.stack([term.double().mean() for term in terms]).cpu() / observed[0].numel()
+            self.sums += torch.tensor(step.terms, dtype=torch.float64)
             self.counted += 1
         else:
             self.skipped += 1
+        return step
 
     def _log(self) -> dict[str, str]:
-        """Append a row to the log; return the loss terms for the progress bar."""
+        """Append a row to the log, in the first process; return the loss terms for the progress bar."""
         means = dict(zip(LossTerms._fields, (self.sums / max(self.counted, 1)).tolist(), strict=True))
         self.sums.zero_()
         self.counted = 0
+        if process_rank() != 0:
+            return {}
         row: dict[str, float] = {"step": self.step, "learning_rate": learning_rate(self.config, self.step - 1)} | means
         if self.validate and (self.step % self.config.validate_every == 0 or self.step == self.config.steps):
             row |= self.validate(self.average)._asdict()
-        row |= {"skipped": self.skipped, "seconds": round(self.seconds, 1)}
+        patches = self.config.batch_size / median(self.durations)
+        row |= {"skipped": self.skipped, "patches_per_second": round(patches, 1), "seconds": round(self.seconds, 1)}
         path = self.folder / "log.csv"
         new = not path.exists()
         with path.open("a", newline="") as file:
@@ -347,23 +505,45 @@ class Trainer:
             writer.writerow(row)
         return {name: f"{value:.3g}" for name, value in means.items()}
 
-    def _load(self, path: Path) -> None:
-        try:
-            state = torch.load(path, weights_only=True, map_location="cpu")
-            identity = json.loads(state["identity"])
-            if identity == self.identity:
-                self.step, self.skipped, self.seconds = state["step"], state["skipped"], state["seconds"]
-                self.sums, self.counted = state["sums"], state["counted"]
-                self.model.load_state_dict(state["model"])
-                self.average.load_state_dict(state["average"])
-                self.optimizer.load_state_dict(state["optimizer"])
-        except Exception as error:  # whatever a damaged file makes torch raise
-            raise ValueError(f"{path}: not a whole training state ({' '.join(str(error).split())[:200]})") from error
-        different = sorted(key for key in self.identity | identity if self.identity.get(key) != identity.get(key))
-        if different:
-            raise ValueError(f"{path}: the run was started with another configuration ({', '.join(different)})")
+    def _open(self, resume: bool) -> dict[str, Any] | None:
+        """Prepare the folder; return the state that it holds."""
+        path = self.folder / "state.pt"
+        state, step = None, 0
+        if path.exists():
+            if not resume:
+                raise FileExistsError(f"{path} exists: resume the run or choose another folder")
+            with self._reading():
+                state = torch.load(path, weights_only=True, map_location="cpu")
+                identity, step = json.loads(state["identity"]), state["step"]
+            different = sorted(key for key in self.identity | identity if self.identity.get(key) != identity.get(key))
+            if different:
+                raise ValueError(f"{path}: the run was started with another configuration ({', '.join(different)})")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.folder / "config.json") as temporary:
+            temporary.write_text(json.dumps(self.identity, indent=2))
+        self._truncate_log(step)
+        return state
 
-    def _truncate_log(self) -> None:
+    def _restore(self, state: dict[str, Any] | None) -> None:
+        if state is None:
+            return
+        with self._reading():
+            self.step, self.skipped, self.seconds = state["step"], state["skipped"], state["seconds"]
+            self.sums, self.counted = state["sums"], state["counted"]
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever a damaged file makes torch raise
+            message = " ".join(str(error).split())[:200]
+            raise ValueError(f"{self.folder / 'state.pt'}: not a whole training state ({message})") from error
+
+    def _truncate_log(self, step: int) -> None:
         """Drop log rows past the state: a killed run may have logged steps that the state does not hold."""
         path = self.folder / "log.csv"
         if not path.exists():
@@ -373,28 +553,26 @@ class Trainer:
         # A kill in the middle of a write leaves a short last line, or no whole header.
         whole = [row for row in rows if len(row) == len(LOG_COLUMNS) and row != list(LOG_COLUMNS)]
         with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
-            csv.writer(file).writerows([LOG_COLUMNS] + [row for row in whole if int(row[0]) <= self.step])
+            csv.writer(file).writerows([LOG_COLUMNS] + [row for row in whole if int(row[0]) <= step])
 
 
-LOG_COLUMNS = ("step", "learning_rate", *LossTerms._fields, *Validation._fields, "skipped", "seconds")
+LOG_COLUMNS = (
+    "step",
+    "learning_rate",
+    *LossTerms._fields,
+    *Validation._fields,
+    "skipped",
+    "patches_per_second",
+    "seconds",
+)
 """Columns of ``log.csv``: loss terms are means over steps, samples and pixels; PSNR is empty between validations."""
 
 
 def _identity(training: TrainingConfig) -> dict[str, Any]:
     """Return the configuration without what may change between the parts of one run."""
-    return asdict(replace(training, save_every_seconds=0.0))
+    return asdict(replace(training, save_every_seconds=0.0, accumulate=1, compile=False))
 
 
 def _plain(value: Any) -> Any:
     """Value as it comes back from JSON."""
     return json.loads(json.dumps(value))
-
-
-def step_seed(seed: int, step: int) -> int:
-    """Seed of the generator of one step: 32 bits, all that the CPU generator looks at.
-
-    >>> step_seed(0, 7), step_seed(1, 7) != step_seed(2, 7)
-    (7, True)
-    """
-    # An odd multiplier (2^32 over the golden ratio) spreads the runs of different seeds over all sequences of steps.
-    return (step + seed * 0x9E3779B1) % 2**32

@@ -127,9 +127,9 @@ class Transformer(nn.Module):
         Channels in, feature maps out.
     width, blocks, patch
         Length of a token (a multiple of four, and of 64 from there on), transformer blocks, side of a patch in pixels.
-    average
-        Axis (``"height"`` or ``"width"``) over which the tokens are averaged before they are taken back to pixels; it
-        has one pixel in the output.
+    pooled
+        Axis (``"height"`` or ``"width"``) that the output is averaged over: along it the tokens are not taken back to
+        pixels.
 
     Raises
     ------
@@ -145,7 +145,7 @@ class Transformer(nn.Module):
         width: int,
         blocks: int,
         patch: int,
-        average: Literal["height", "width"] | None = None,
+        pooled: Literal["height", "width"] | None = None,
     ) -> None:
         super().__init__()
         sizes = {"in_channels": in_channels, "features": features, "width": width, "blocks": blocks, "patch": patch}
@@ -153,9 +153,8 @@ class Transformer(nn.Module):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         heads = max(1, width // 64)
-        if width % 4 or width % heads:
+        if width % (64 if width > 64 else 4):
             raise ValueError(f"width must be a multiple of 4, and of 64 where it is more than 64, got {width}")
-        self.average = average
         self.embed = nn.Conv2d(in_channels, width, patch, stride=patch)
         self.blocks = nn.ModuleList(
             nn.TransformerEncoderLayer(
@@ -164,11 +163,11 @@ class Transformer(nn.Module):
             for _ in range(blocks)
         )
         self.norm = nn.LayerNorm(width)
-        kernel = (1 if average == "height" else patch, 1 if average == "width" else patch)
+        kernel = (1 if pooled == "height" else patch, 1 if pooled == "width" else patch)
         self.to_pixels = nn.ConvTranspose2d(width, features, kernel, stride=kernel)
 
     def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch feature rows columns"]:
-        """Image-like input to feature maps; an averaged axis has one pixel, the others keep their size."""
+        """Image-like input to feature maps; a pooled axis has a pixel for each patch, the others keep their size."""
         patch = self.embed.stride[0]
         if x.shape[-2] % patch or x.shape[-1] % patch:
             raise ValueError(f"height and width of x must be multiples of {patch}, got {tuple(x.shape[-2:])}")
@@ -177,15 +176,12 @@ class Transformer(nn.Module):
         tokens = (tokens + positions(tokens.shape[1], *grid).to(tokens)).flatten(2).mT
         for block in self.blocks:
             tokens = block(tokens)
-        features: Tensor = self.norm(tokens).mT.unflatten(2, grid)
-        if self.average is not None:
-            features = features.mean(-2 if self.average == "height" else -1, keepdim=True)
-        pixels: Tensor = self.to_pixels(features)
+        pixels: Tensor = self.to_pixels(self.norm(tokens).mT.unflatten(2, grid))
         return pixels
 
 
 def positions(width: int, rows: int, columns: int) -> Float[Tensor, "width rows columns"]:
-    """Fixed encoding of the position of a token: sines and cosines of its row, then of its column, at each frequency.
+    """Encode the position of each token: sines and cosines of its row, then of its column, at each frequency.
 
     >>> positions(8, 3, 5)[:4, 1, 2].allclose(positions(8, 3, 5)[:4, 1, 4])  # the same row
     True

@@ -4,6 +4,7 @@ It maps an observation to the variational parameters of the middle level; the le
 (:func:`indeed.bayes.conjugate_updates.solve_leaf_level`).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -91,7 +92,10 @@ class NetworkConfig:
         if self.backbone not in ("resnet", "transformer"):
             raise ValueError(f"backbone must be 'resnet' or 'transformer', got {self.backbone!r}")
         if self.patch_size % self.multiple:
-            raise ValueError(f"transformer_patch * sparse_unshuffle must divide patch_size ({self.patch_size})")
+            raise ValueError(
+                f"transformer_patch times the pixels that are unshuffled ({self.multiple}) must divide patch_size "
+                f"({self.patch_size})"
+            )
         if self.sparse_input not in ("residual", "observation_and_low_rank"):
             raise ValueError(
                 f"sparse_input must be 'residual' or 'observation_and_low_rank', got {self.sparse_input!r}"
@@ -107,15 +111,17 @@ class NetworkConfig:
     @property
     def multiple(self) -> int:
         """Number of pixels that height and width of an image must be a multiple of."""
-        return self.sparse_unshuffle * (self.transformer_patch if self.backbone == "transformer" else 1)
+        pixels = math.lcm(self.sparse_unshuffle, self.factor_unshuffle)
+        return pixels * (self.transformer_patch if self.backbone == "transformer" else 1)
 
 
 def network_preset(name: Literal["tiny", "cpu", "paper"], channels: int) -> NetworkConfig:
     """Named sizes: ``tiny`` for tests (seconds), ``cpu`` for the shipped models, ``paper`` for section 4.1.
 
     The ``cpu`` preset is the efficient family: no normalisation; factor networks that halve the averaged axis, with
-    cosine moments and positions; f_S on 2x unshuffled pixels, which sees Y and L and predicts the noise. What each of
-    these choices changes is measured by :mod:`indeed.experiments.design_search`.
+    cosine moments and positions; f_S on 2x unshuffled pixels, which sees Y and L and predicts the noise. It starts on
+    tiles of 64 pixels; the same weights go on with larger ones. What each of these choices changes is measured by
+    :mod:`indeed.experiments.design_search`.
     """
     if name == "paper":
         return NetworkConfig(channels=channels)
@@ -130,7 +136,7 @@ def network_preset(name: Literal["tiny", "cpu", "paper"], channels: int) -> Netw
         },
         "cpu": {
             "max_rank": 64,
-            "patch_size": 128,
+            "patch_size": 64,
             "factor_width": 24,
             "factor_blocks": 5,
             "sparse_width": 64,
@@ -149,6 +155,7 @@ def network_preset(name: Literal["tiny", "cpu", "paper"], channels: int) -> Netw
         sparse_unshuffle=2,
         sparse_input="observation_and_low_rank",
         sparse_output="noise",
+        log_variance_init=-10.0,
         **sizes[name],
     )
 
@@ -186,7 +193,7 @@ class FactorNetwork(nn.Module):
         self.trunk: nn.Module
         if config.backbone == "transformer":
             size = (config.transformer_width, config.transformer_blocks, config.transformer_patch)
-            self.trunk = Transformer(inputs, config.factor_width, *size, average=averaged)
+            self.trunk = Transformer(inputs, config.factor_width, *size, pooled=averaged)
         else:
             self.trunk = ResNet(
                 inputs,

@@ -21,7 +21,7 @@ from indeed.bayes.objectives import (
     training_loss,
 )
 from indeed.bayes.posterior_summaries import expected_squared_residual, sampled_squared_residual
-from indeed.bayes.variational_family import Draw, GaussianFactor, MiddleLevel
+from indeed.bayes.variational_family import Draw, GaussianFactor, LeafLevel, MiddleLevel
 
 PROPERTY = settings(max_examples=30)
 
@@ -261,6 +261,8 @@ def test_training_loss_is_eq_35_plus_weighted_orthogonality_per_element():
     assert loss.item() == pytest.approx(by_loops)
     without = training_loss(terms, orthogonality_weight=0.0, elements=3)
     assert without.item() == pytest.approx(1111 * 1.5 / 3)
+    supervised = training_loss(terms, orthogonality_weight=0.5, elements=3, variational=False)
+    assert supervised.item() == pytest.approx((10 + 0.5 * 1e4) * 1.5 / 3)
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
@@ -276,3 +278,32 @@ def test_bad_arguments_are_refused_by_name(make_problem):
             training_loss(terms, orthogonality_weight=weight, elements=3)
     with pytest.raises(ValueError, match="elements must be at least 1, got 0"):
         training_loss(terms, orthogonality_weight=1.0, elements=0)
+
+
+def test_terms_with_sampled_precisions_are_those_of_the_means_on_average(make_problem):
+    p, count = make_problem(batch=1), 20_000
+    squared = sampled_squared_residual(p.y, p.draw)
+    one = sub_problem_2_terms(p.middle, p.leaf, squared)
+    many = [type(part)(*(x.expand(count, *x.shape[1:]) for x in part)) for part in (*p.middle, *p.leaf)]
+    middle, leaf = MiddleLevel(*many[:3]), LeafLevel(*many[3:])
+    sampled = sub_problem_2_terms(middle, leaf, squared.expand(count, -1, -1, -1), generator=p.generator)
+    for name in ("fidelity", "rank", "sparsity"):
+        values = getattr(sampled, name)
+        error = values.std() / count**0.5
+        assert error > 0
+        assert abs(values.mean() - getattr(one, name)) < 4 * error
+
+
+def test_each_sample_draws_its_precisions_from_its_own_generator(make_problem):
+    p = make_problem()
+
+    def sources() -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(seed) for seed in (5, 6)]
+
+    together = supervised_terms(p, leaf_generator=sources())
+    second = [type(part)(*(x[1:] for x in part)) for part in (*p.middle, p.draw)]
+    supervision = denoising_supervision(second[3], p.target[1:], 10.0)
+    alone = amortised_terms(
+        p.y[1:], MiddleLevel(*second[:3]), second[3], supervision, p.hyperpriors, leaf_generator=sources()[1:]
+    )
+    torch.testing.assert_close([term[1:] for term in together], list(alone))

@@ -244,3 +244,21 @@ def test_divergences_pass_gradcheck():
         (mean, log_variance, shape, rate),
     )
     assert torch.autograd.gradcheck(lambda a, b: gamma_kl(GammaFactor(a, b), 2.0, 0.4), (shape, rate))
+
+
+@pytest.mark.parametrize("factor", ["gaussian", "rows", "gamma"])
+def test_with_a_generator_for_each_sample_a_draw_does_not_depend_on_the_other_samples(make_problem, factor):
+    p = make_problem(batch=3)
+    q = {"gaussian": p.middle.A, "gamma": p.leaf.omega}.get(factor)
+    if q is None:
+        q = RowGaussian(p.middle.A.mean, torch.diag_embed(p.middle.A.variance))
+
+    def draw(part, seeds):
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return part.sample(generators) if factor == "gamma" else part.rsample(generators)
+
+    together = draw(q, (1, 2, 3))
+    assert torch.equal(together[1:2], draw(type(q)(*(x[1:2] for x in q)), (2,)))
+    assert not torch.equal(together[0], draw(q, (4, 2, 3))[0])
+    with pytest.raises(ValueError, match="got 2 for 3 samples"):
+        draw(q, (1, 2))

@@ -17,20 +17,21 @@ def test_patches_are_crops_up_to_a_symmetry_of_the_square():
         for turned in (torch.rot90(crop, k) for k in range(4))
         for view in (turned, turned.flip(1))
     }
-    batch = PatchSampler([image], 4, 64)(torch.Generator().manual_seed(0))
-    assert batch.shape == (64, 1, 4, 4)
-    for patch in batch:
+    sampler, generator = PatchSampler([image], 4), torch.Generator().manual_seed(0)
+    for _ in range(64):
+        patch = sampler(generator)
+        assert patch.shape == (1, 4, 4)
         assert bytes((patch[0] * 255).round().to(torch.uint8).contiguous().numpy()) in known
 
 
 def test_all_images_places_and_symmetries_are_reached():
     asymmetric = torch.tensor([[0, 1], [2, 3]], dtype=torch.uint8)[None]
-    batch = PatchSampler([asymmetric, asymmetric + 100], 2, 400)(torch.Generator().manual_seed(0))
-    assert len({tuple(patch.flatten().tolist()) for patch in batch}) == 16
+    sampler, generator = PatchSampler([asymmetric, asymmetric + 100], 2), torch.Generator().manual_seed(0)
+    assert len({tuple(sampler(generator).flatten().tolist()) for _ in range(400)}) == 16
 
 
-def test_same_generator_state_gives_the_same_batch():
-    sampler = PatchSampler([ramp(20, 20)], 8, 4)
+def test_same_generator_state_gives_the_same_patch():
+    sampler = PatchSampler([ramp(20, 20)], 8)
     one, again = (sampler(torch.Generator().manual_seed(7)) for _ in range(2))
     assert torch.equal(one, again)
 
@@ -45,4 +46,4 @@ def test_same_generator_state_gives_the_same_batch():
 )
 def test_unusable_images_are_named(images, named):
     with pytest.raises(ValueError, match=named):
-        PatchSampler(images, 4, 1)
+        PatchSampler(images, 4)

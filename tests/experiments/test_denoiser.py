@@ -17,6 +17,7 @@ def test_a_preset_becomes_a_checkpoint_with_its_record(tmp_path, channels):
     assert record["provenance"]["data"] == "embedded"
     assert record["steps"] == trainer.step == 20
     assert record["training"]["noise_high"] == pytest.approx(75 / 255)
+    assert record["throughput"]["patches_per_second"] > 0
     weights, averaged = model.state_dict(), trainer.average.state_dict()
     assert all(torch.equal(weights[key], averaged[key]) for key in averaged)
 
@@ -61,3 +62,11 @@ def test_automatic_data_falls_back_on_the_embedded_photographs(tmp_path, monkeyp
     out = tmp_path / "model.safetensors"
     train_denoiser(out, preset="tiny", data="auto", steps=2, progress=False)
     assert load_checkpoint(out)[1]["provenance"]["data"] == "embedded"
+
+
+def test_fields_of_the_training_are_changed_by_name(tmp_path):
+    out = tmp_path / "model.safetensors"
+    changes = {"batch_size": 2, "accumulate": 2, "precision": "bfloat16", "compile": None}
+    train_denoiser(out, preset="tiny", data="embedded", steps=2, progress=False, **changes)
+    training = load_checkpoint(out)[1]["training"]
+    assert {name: training[name] for name in changes} == changes | {"compile": False}
