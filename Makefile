@@ -4,14 +4,23 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
+# What `make reproduce` reruns: TABLE 3, 4 or "3 4", PROFILE smoke, cpu or paper, on EXECUTOR local or slurm.
+TABLE    ?= 3 4
+PROFILE  ?= smoke
+DEVICE   ?= cpu
+THREADS  ?= 1
+EXECUTOR ?= local
+WORKFLOW := .venv-workflow
+
 .DEFAULT_GOAL := help
-.PHONY: help book test lab records clean
+.PHONY: help book test lab records reproduce clean
 
 help:
 	@echo "make book      run every chapter and build the HTML book"
 	@echo "make test      lint, types and the test suite"
 	@echo "make lab       the chapters as notebooks, in JupyterLab"
 	@echo "make records   rerun the chapters and rewrite the published numbers in results/measured"
+	@echo "make reproduce rerun tables of the paper: TABLE=3 PROFILE=smoke (workflow/README.md)"
 	@echo "make clean     remove what was built (the environment $(VENV) stays)"
 
 $(READY): constraints.txt pyproject.toml
@@ -35,6 +44,16 @@ lab: $(READY)
 
 records: $(READY)
 	$(BIN)/python book/chapters.py records
+
+# Snakemake pins other packages than the project: it has an environment of its own, and its jobs run in $(VENV).
+$(WORKFLOW)/.ready: workflow/requirements.txt
+	test -x $(WORKFLOW)/bin/python || $(PYTHON) -m venv $(WORKFLOW)
+	$(WORKFLOW)/bin/python -m pip install --quiet --disable-pip-version-check -r workflow/requirements.txt
+	touch $@
+
+reproduce: $(READY) $(WORKFLOW)/.ready
+	$(WORKFLOW)/bin/snakemake --snakefile workflow/Snakefile --workflow-profile workflow/profiles/$(EXECUTOR) \
+		--config table="$(TABLE)" profile=$(PROFILE) device=$(DEVICE) threads=$(THREADS) python=$(BIN)/python $(FLAGS)
 
 clean:
 	rm -rf _build

@@ -1,7 +1,6 @@
-"""Denoising with synthetic noise: the figures of merit of Table 4, and those of the shipped models."""
+"""Denoising with synthetic noise: the figures of merit of a decomposition of one image."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
@@ -9,17 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from indeed.data.benchmarks import benchmark
-from indeed.data.files import read_image
 from indeed.images.metrics import psnr, ssim
 from indeed.images.noise import GREY_LEVEL, gaussian
-from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import decompose
-from indeed.record import Recorder
-
-SHIPPED: dict[Shipped, str] = {"denoise_grey": "set12", "denoise_color": "cbsd68"}
-"""The shipped models and the test set that each is measured on."""
 
 
 class FiguresOfMerit(NamedTuple):
@@ -29,6 +21,16 @@ class FiguresOfMerit(NamedTuple):
     psnr_low_rank: float
     psnr: float
     ssim: float
+
+
+def observe(
+    clean: Float[Tensor, "channel height width"], sigma: float, seed: int
+) -> Float[Tensor, "channel height width"]:
+    """Image with unclipped Gaussian noise of ``sigma`` 8-bit grey levels.
+
+    The generator is made anew from the seed for each image, so that a result does not depend on the others.
+    """
+    return gaussian(clean[None], sigma * GREY_LEVEL, torch.Generator().manual_seed(seed))[0]
 
 
 def figures_of_merit(
@@ -48,18 +50,16 @@ def figures_of_merit(
         Network with as many channels as the image.
     clean
         In [0, 1].
-    sigma
-        Standard deviation of the noise in 8-bit grey levels.
-    seed
-        Seed of the noise; the generator is made anew for each image, so that a result does not depend on the others.
+    sigma, seed
+        Noise, as in `observe`.
     overlap, progress
         As in :func:`indeed.networks.whole_image.decompose`.
     """
-    noisy = gaussian(clean[None], sigma * GREY_LEVEL, torch.Generator().manual_seed(seed))
-    parts = decompose(model, noisy[0], overlap=overlap, progress=progress)
+    noisy = observe(clean, sigma, seed)
+    parts = decompose(model, noisy, overlap=overlap, progress=progress)
     estimate = (parts.L + parts.S)[None]
     return FiguresOfMerit(
-        psnr(noisy, clean[None]).item(),
+        psnr(noisy[None], clean[None]).item(),
         psnr(parts.L[None], clean[None]).item(),
         psnr(estimate, clean[None]).item(),
         ssim(estimate, clean[None]).item(),
@@ -73,47 +73,3 @@ def mean_figures(rows: Sequence[FiguresOfMerit]) -> FiguresOfMerit:
     29.0
     """
     return FiguresOfMerit(*(fmean(column) for column in zip(*rows, strict=True)))
-
-
-def measure_shipped(
-    name: Shipped, *, sigma: int = 25, seed: int = 0, folder: str | Path | None = None
-) -> FiguresOfMerit:
-    """Measure a shipped model on its whole test set and record the means.
-
-    Parameters
-    ----------
-    name
-        The model.
-    sigma
-        Noise level in 8-bit grey levels.
-    seed
-        Seed of the noise of every image.
-    folder
-        Records folder, where it is not the usual one.
-
-    Raises
-    ------
-    DataMissingError
-        If the test set is not on disk.
-    """
-    data = SHIPPED[name]
-    files = benchmark(data)
-    model, _ = load_checkpoint(shipped_checkpoint(name))
-    mean = mean_figures([figures_of_merit(model, read_image(file).tensor(), sigma, seed) for file in files])
-    record = Recorder(name, profile="cpu", seed=seed, data=f"{data} ({len(files)} images)", folder=folder)
-    for figure, value in mean._asdict().items():
-        is_ssim = figure == "ssim"
-        record.add(
-            f"{figure}_sigma{sigma}",
-            value,
-            tolerance=0.001 if is_ssim else 0.02,
-            unit="" if is_ssim else "dB",
-            digits=4 if is_ssim else 2,
-        )
-    return mean
-
-
-if __name__ == "__main__":
-    # Published numbers change on purpose only: point INDEED_RECORDS at results/measured to do so.
-    for shipped in SHIPPED:
-        print(shipped, SHIPPED[shipped], measure_shipped(shipped))

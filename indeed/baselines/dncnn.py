@@ -1,0 +1,124 @@
+"""DnCNN, the plain convolutional denoiser that a learned decomposition is compared with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from indeed.bayes.variational_family import Draw, GaussianFactor, MiddleLevel
+from indeed.networks.backbones import scale_
+from indeed.networks.checkpoint import CheckpointError, read_checkpoint
+from indeed.networks.inference_network import full_precision
+
+Images = Float[Tensor, "batch channel height width"]
+
+
+@dataclass(frozen=True)
+class DnCNNConfig:
+    """Sizes of a DnCNN; the defaults are those of the grey denoiser of its paper for one noise level.
+
+    Raises
+    ------
+    ValueError
+        For channels other than 1 or 3, fewer than three layers, or no width.
+    """
+
+    channels: int = 1
+    """Image channels: 1 (grey) or 3 (colour)."""
+    depth: int = 17
+    """Convolution layers; the blind denoisers of its paper have 20."""
+    width: int = 64
+
+    def __post_init__(self) -> None:  # noqa: D105
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels must be 1 or 3, got {self.channels}")
+        if self.depth < 3:
+            raise ValueError(f"depth must be at least 3, got {self.depth}")
+        if self.width < 1:
+            raise ValueError(f"width must be at least 1, got {self.width}")
+
+
+class DnCNN(nn.Module):
+    r"""DnCNN of Zhang et al. (2017): convolutions of 3x3 with BatchNorm and ReLU that predict the noise.
+
+    It has the interface of an inference network whose low-rank part is empty: A and B have rank 0, so L = 0, and the
+    mean of S is the denoised image. The loop, the batches and the supervision of
+    :class:`indeed.learning.training.Trainer` therefore train it as they are. With ``variational=False`` and
+    ``orthogonality_weight=0`` in its configuration the loss is the squared error, up to a factor and a constant.
+
+    Raises
+    ------
+    ValueError
+        If the channels of an image differ from ``config.channels``.
+
+    Examples
+    --------
+    >>> y = torch.rand(2, 1, 20, 24, generator=torch.Generator().manual_seed(0))
+    >>> middle, draw = DnCNN(DnCNNConfig(depth=3, width=4)).eval()(y)
+    >>> draw.S.shape == y.shape, draw.A.shape, float(draw.low_rank.abs().max())
+    (True, torch.Size([2, 1, 20, 0]), 0.0)
+    """
+
+    def __init__(self, config: DnCNNConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.first = nn.Conv2d(config.channels, config.width, 3, padding="same")
+        # No bias where BatchNorm follows and takes it away.
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(config.width, config.width, 3, padding="same", bias=False) for _ in range(config.depth - 2)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(config.width) for _ in range(config.depth - 2))
+        self.last = nn.Conv2d(config.width, config.channels, 3, padding="same", bias=False)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        scale_(self.last, 0.1)  # noise, unlike features, is small
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def noise(self, y: Images) -> Images:
+        """Predicted noise."""
+        if y.shape[1] != self.config.channels:
+            raise ValueError(f"y must have {self.config.channels} channels, got {y.shape[1]}")
+        x = functional.relu(self.first(y))
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = functional.relu(norm(convolution(x)), inplace=True)
+        with full_precision(y):
+            noise: Tensor = self.last(x.to(y.dtype))
+        return noise
+
+    def forward(self, y: Images, generators: Any = None) -> tuple[MiddleLevel, Draw]:
+        """Middle level with an empty low-rank part, and its means; nothing is drawn, with or without generators."""
+        batch, channel, height, width = y.shape
+        empty = (y.new_zeros(batch, channel, side, 0) for side in (height, width))
+        A, B = (GaussianFactor(factor, factor) for factor in empty)
+        estimate = y - self.noise(y)
+        middle = MiddleLevel(A, B, GaussianFactor(estimate, torch.zeros_like(estimate)))
+        return middle, middle.means
+
+
+def denoise(model: DnCNN, image: Float[Tensor, "channel height width"]) -> Float[Tensor, "channel height width"]:
+    """Denoised image by a DnCNN in evaluation mode; the whole image goes through at once."""
+    with torch.inference_mode():
+        return image - model.noise(image[None])[0]
+
+
+def load_dncnn(path: Path, device: str | torch.device = "cpu") -> tuple[DnCNN, dict[str, Any]]:
+    """DnCNN in evaluation mode and its record, from a file of :func:`indeed.networks.checkpoint.save_checkpoint`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged or holds another network.
+    """
+    network, record, tensors = read_checkpoint(path)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model = DnCNN(DnCNNConfig(**network))
+        model.load_state_dict(tensors)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: holds no DnCNN ({' '.join(str(error).split())[:200]})") from error
+    return model.to(device).eval(), record
