@@ -1,12 +1,13 @@
 """The command ``indeed``: denoise, decompose, train, evaluate, info.
 
 A fault is one line on the standard error stream and exit code 2; the other images of a batch are still done, and no
-half-written file is left. An interrupt (Ctrl-C) ends with 130.
+half-written file is left. An interrupt (Ctrl-C) ends with 130, SIGTERM during a training with 143.
 """
 
 import csv
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from indeed.data.files import (
 )
 from indeed.files import atomic_write
 from indeed.images.noise import GREY_LEVEL, gaussian
+from indeed.learning.distributed import Preempted
 from indeed.networks.checkpoint import load_checkpoint, read_record, shipped_checkpoint
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import Decomposition, decompose, denoise
@@ -80,13 +82,19 @@ class Decompose(_WithModel):
     """PNG, JPEG or TIFF file, 8 or 16 bit (TIFF also float)."""
     out: Out
     """Folder, made if it is not there."""
+    refine: int = 0
+    """Sweeps that move from S to L what L can explain of the denoised image, such as 10; slow, L + S stays as it is."""
     add_noise: float = 0.0
     """Standard deviation (0..255) of Gaussian noise to add first, to try the command on a clean picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train a blind Gaussian denoiser and write its checkpoint; state and log stay in a folder beside it."""
+    """Train a blind Gaussian denoiser and write its checkpoint; state and log stay in a folder beside it.
+
+    Under torchrun the processes share each batch: torchrun --standalone --nproc-per-node 8 -m indeed.cli train ... On
+    SIGTERM the run is saved and ends with code 143; --resume goes on, also with another number of processes.
+    """
 
     out: Out
     """Checkpoint to write, ending in .safetensors."""
@@ -98,6 +106,20 @@ class Train:
     """bsd (Berkeley images under INDEED_DATA), embedded (installed photographs), auto (what is there), or a folder."""
     steps: int | None = None
     """Length of the run; default: the preset's."""
+    patch_size: int | None = None
+    """Side in pixels of the tiles that are trained on; default: the preset's."""
+    learning_rate: float | None = None
+    """Largest learning rate; default: the preset's."""
+    start: Path | None = None
+    """Checkpoint whose weights the run starts from, such as one trained on smaller patches."""
+    batch_size: int | None = None
+    """Samples of a step, over all processes; default: the preset's."""
+    accumulate: int = 1
+    """Micro-batches into which each process divides its part of the batch, to need less memory."""
+    precision: Literal["float32", "bfloat16", "float16"] | None = None
+    """Type the network computes in; default: the preset's. On a GPU float32 means TF32 in convolutions."""
+    compile: bool = False
+    """Compile the network first; pays on GPUs and for large networks."""
     seed: int = 0
     """Seed of the initial weights, the patches and the noise."""
     resume: bool = False
@@ -147,6 +169,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 case Info():
                     print(json.dumps(read_record(command.checkpoint), indent=2))
         sys.stdout.flush()
+    except Preempted:
+        print("indeed: terminated; the run is saved, continue it with --resume", file=sys.stderr)
+        return 128 + signal.SIGTERM
     except KeyboardInterrupt:
         print("indeed: interrupted", file=sys.stderr)
         return 130
@@ -280,7 +305,9 @@ def _decompose(options: Decompose) -> None:
             tempfile.TemporaryDirectory(prefix=".indeed-", dir=options.out) as scratch,
         ):
             label = _label(options.image)
-            parts = decompose(model, image, overlap=options.overlap, progress=label, scratch=Path(scratch))
+            parts = decompose(
+                model, image, overlap=options.overlap, progress=label, scratch=Path(scratch), refine=options.refine
+            )
             _write_parts(Path(unfinished), picture, image, parts)
             finished = sorted(Path(unfinished).iterdir())
             for path in finished:
@@ -333,6 +360,13 @@ def _train(options: Train) -> None:
         seed=options.seed,
         resume=options.resume,
         device=str(_device(options.device)),
+        patch_size=options.patch_size,
+        learning_rate=options.learning_rate,
+        start=options.start,
+        batch_size=options.batch_size,
+        accumulate=options.accumulate,
+        precision=options.precision,
+        compile=options.compile,
     )
 
 

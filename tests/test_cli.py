@@ -212,6 +212,16 @@ def test_decompose_writes_parts_that_add_up_to_the_image(run, tmp_path, channels
         assert panel.width > 1000
 
 
+def test_decompose_with_refinement_moves_the_sparse_part_to_the_low_rank_one(run, photo, tmp_path):
+    parts = {}
+    for sweeps in ("0", "3"):
+        assert run("decompose", photo, "-o", tmp_path / sweeps, "--refine", sweeps)[0] == 0
+        with np.load(tmp_path / sweeps / "parts.npz") as arrays:
+            parts[sweeps] = {name: arrays[name] for name in "LSN"}
+    assert np.allclose(parts["0"]["N"], parts["3"]["N"], atol=1e-6)
+    assert np.median(np.abs(parts["3"]["S"])) < 0.5 * np.median(np.abs(parts["0"]["S"]))
+
+
 def test_decompose_of_16_bits_and_alpha(run, tmp_path):
     picture = random_picture(20, 24, 3, "uint16", alpha=True)
     write_image(tmp_path / "a.png", picture)

@@ -4,8 +4,24 @@ The only part that uses matplotlib and seaborn; it loads them when a figure is d
 """
 
 from indeed.figures.amortisation import all_or_nothing, parts_by_stage, per_image_progress, terms_before_after
+from indeed.figures.architecture import (
+    architecture,
+    gradient_flow,
+    maps,
+    module_shares,
+    receptive_fields,
+    stages,
+)
 from indeed.figures.decomposition import rank_curves, recovery_map
-from indeed.figures.denoising import denoising_curve, rank_reference, training_curves
+from indeed.figures.denoising import (
+    cost_chart,
+    denoising_curve,
+    noise_estimates,
+    rank_reference,
+    refinement_curves,
+    spread_against_error,
+    training_curves,
+)
 from indeed.figures.errata import moments_against_samples
 from indeed.figures.free_energy import evidence_bound, term_bars, term_response
 from indeed.figures.images import decomposition_panel, image_grid, png, signed_display
@@ -24,23 +40,49 @@ from indeed.figures.leaf_level import (
     variance_tails,
 )
 from indeed.figures.model import column_variances, heavy_tails, model_graph, prior_gallery
+from indeed.figures.roofline import roofline
+from indeed.figures.table3 import ablation_study, conclusion_margins, low_rank_by_rank
+from indeed.figures.table4 import denoising_table
+from indeed.figures.training import (
+    design_differences,
+    leaf_noise_shares,
+    leaf_sampling_effect,
+    loss_terms,
+    orthogonality_limit,
+    values_and_gradients,
+)
 
 __all__ = [
     "Landscape",
+    "ablation_study",
     "all_or_nothing",
+    "architecture",
     "ascent_traces",
     "column_precisions",
     "column_switch",
     "column_variances",
+    "conclusion_margins",
+    "cost_chart",
     "decomposition_panel",
     "denoising_curve",
+    "denoising_table",
     "descent_against_ascent",
+    "design_differences",
     "evidence_bound",
     "fidelity_of_a_pixel",
+    "gradient_flow",
     "heavy_tails",
     "image_grid",
+    "leaf_noise_shares",
+    "leaf_sampling_effect",
+    "loss_terms",
+    "low_rank_by_rank",
+    "maps",
     "model_graph",
+    "module_shares",
     "moments_against_samples",
+    "noise_estimates",
+    "orthogonality_limit",
     "parts_by_stage",
     "per_image_progress",
     "png",
@@ -49,12 +91,18 @@ __all__ = [
     "prior_gallery",
     "rank_curves",
     "rank_reference",
+    "receptive_fields",
     "recovery_map",
+    "refinement_curves",
+    "roofline",
     "signed_display",
+    "spread_against_error",
+    "stages",
     "target_precision_curve",
     "term_bars",
     "term_response",
     "terms_before_after",
     "training_curves",
+    "values_and_gradients",
     "variance_tails",
 ]

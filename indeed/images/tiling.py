@@ -11,7 +11,7 @@ axes.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -65,6 +65,24 @@ def _climb(start: int, stop: int, pixels: Int[Tensor, " tile"]) -> Float[Tensor,
     # half a pixel is the steepest step that pixel centres can tell apart: it serves tiles that touch without overlap
     u = ((pixels.double() + 0.5 - start) / max(stop - start, 0.5)).clamp(0, 1)
     return u * u * (3 - 2 * u)
+
+
+def overlap_zones(height: int, width: int, tile: int, overlap: int) -> Bool[Tensor, "{height} {width}"]:
+    """Which pixels of an image lie in more than one tile.
+
+    Examples
+    --------
+    >>> overlap_zones(1, 6, tile=4, overlap=2).tolist()
+    [[False, False, True, True, False, False]]
+    """
+    rows, columns = (_overlapped(length, tile, overlap) for length in (height, width))
+    return rows[:, None] | columns
+
+
+def _overlapped(length: int, tile: int, overlap: int) -> Bool[Tensor, " length"]:
+    starts = torch.tensor(tile_starts(length, tile, overlap))
+    pixels = torch.arange(length)[:, None]
+    return ((pixels >= starts) & (pixels < starts + tile)).sum(1) > 1
 
 
 def reflected_indices(length: int, target: int) -> Int[Tensor, " target"]:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from indeed.bayes import refinement
 from indeed.bayes.variational_family import GaussianFactor, MiddleLevel
 from indeed.images.tiling import blend_weights, reflected_indices, tile_starts
 from indeed.networks.inference_network import InDeed
@@ -46,6 +47,7 @@ def decompose(
     batch_tiles: int = 16,
     progress: str | None = None,
     scratch: Path | None = None,
+    refine: int = 0,
 ) -> Decomposition:
     """Decompose a whole image at the posterior means.
 
@@ -65,17 +67,23 @@ def decompose(
         Folder for the posterior parameters, which take some seven times the memory of the image: there they are
         memory-mapped files, to be removed by the caller after use. None, or a system that cannot reserve disk space
         (macOS, Windows): main memory.
+    refine
+        Sweeps of :func:`indeed.bayes.refinement.refine` after the network, in each tile: they move to L what S holds of
+        the denoised image and L can explain. ``L + S`` and N stay. A sweep solves a linear system for
+        each row and each column of a tile.
 
     Raises
     ------
     ValueError
-        If the image is empty, has NaN or infinite values, or other channels than the model; if `overlap` or
-        `batch_tiles` is out of range.
+        If the image is empty, has NaN or infinite values, or other channels than the model; if `overlap`,
+        `batch_tiles` or `refine` is out of range.
     """
+    if refine < 0:
+        raise ValueError(f"refine: got {refine}, expected at least 0 sweeps")
     overlap = _overlap(model, overlap)
     parts = image.new_empty(2, *image.shape)
     posteriors = _Posteriors(scratch, image.device)
-    for top, rows in _blended_rows(model, image, overlap, batch_tiles, progress, posteriors):
+    for top, rows in _blended_rows(model, image, overlap, batch_tiles, progress, posteriors, refine):
         parts[:, :, top : top + rows.shape[2]] = rows
     L, S = parts
     tile = model.config.patch_size
@@ -161,6 +169,7 @@ def _blended_rows(
     batch_tiles: int,
     progress: str | None,
     posteriors: _Posteriors | None,
+    refine: int = 0,
 ) -> Iterator[tuple[int, Float[Tensor, "2 channel rows width"]]]:
     """Finished rows of (L, S) from top to bottom, with the index of the first; posteriors are stored where given."""
     from tqdm import tqdm
@@ -191,9 +200,12 @@ def _blended_rows(
                 for first in range(0, len(lefts), batch_tiles):
                     batch = lefts[first : first + batch_tiles]
                     with torch.no_grad():
-                        tiles = torch.stack([strip[:, :, left : left + tile] for left in batch])
-                        middle, draw = model(tiles.to(device))
-                        parts = torch.stack([draw.low_rank, draw.S], dim=1).to(image.device)
+                        tiles = torch.stack([strip[:, :, left : left + tile] for left in batch]).to(device)
+                        middle, means = model(tiles)
+                        if refine:
+                            middle = _refined(tiles, middle, refine)
+                            means = middle.means
+                        parts = torch.stack([means.low_rank, means.S], dim=1).to(image.device)
                     if posteriors is not None:
                         posteriors.store(i * len(lefts) + first, total, middle)
                     for j, (left, part) in enumerate(zip(batch, parts, strict=True), start=first):
@@ -204,6 +216,16 @@ def _blended_rows(
                 open_rows = torch.cat([open_rows[:, :, finished:], torch.zeros_like(open_rows[:, :, :finished])], dim=2)
     finally:
         model.train(was_training)
+
+
+def _refined(tiles: Float[Tensor, "tile channel side side"], middle: MiddleLevel, sweeps: int) -> MiddleLevel:
+    """Refined posterior, computed in double precision and one tile after the other: each needs much memory."""
+    refined = []
+    for k in range(len(tiles)):
+        one = MiddleLevel(*(GaussianFactor(*(x[k : k + 1].double() for x in factor)) for factor in middle))
+        refined.append(refinement.refine(tiles[k : k + 1].double(), one, sweeps=sweeps).middle)
+    factors = zip(*refined, strict=True)  # those of A of all tiles, then of B, then of S
+    return MiddleLevel(*(GaussianFactor(*(torch.cat(x).to(tiles) for x in zip(*q, strict=True))) for q in factors))
 
 
 def _unit_scale(pixels: Shaped[Tensor, "channel height width"]) -> Float[Tensor, "channel height width"]:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indeed.images.tiling import blend_weights, reflected_indices, split, stitch, tile_starts
+from indeed.images.tiling import blend_weights, overlap_zones, reflected_indices, split, stitch, tile_starts
 
 tiles_and_overlaps = st.integers(1, 12).flatmap(lambda tile: st.tuples(st.just(tile), st.integers(0, tile - 1)))
 
@@ -87,3 +87,13 @@ def test_reflection_agrees_with_numpy(length, target):
 def test_bad_arguments_are_named(call, name):
     with pytest.raises(ValueError, match=f"^{name}: got"):
         call()
+
+
+@given(st.integers(1, 40), st.integers(1, 40), tiles_and_overlaps)
+def test_zones_of_overlap_are_the_pixels_of_several_tiles(height, width, tile_and_overlap):
+    tile, overlap = tile_and_overlap
+    count = torch.zeros(max(height, tile), max(width, tile))
+    for top in tile_starts(height, tile, overlap):
+        for left in tile_starts(width, tile, overlap):
+            count[top : top + tile, left : left + tile] += 1
+    assert torch.equal(overlap_zones(height, width, tile, overlap), count[:height, :width] > 1)

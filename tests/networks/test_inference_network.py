@@ -134,6 +134,15 @@ def test_halving_keeps_the_output_axis_and_leaves_one_pixel_of_the_other():
     assert trunk(torch.rand(1, 1, 9, 12)).shape == (1, 8, 9, 1)
 
 
+def test_rank_of_the_low_rank_part_is_bounded_by_what_the_linear_heads_see():
+    """With the plain mean of 8 features, A and B have rank 8 + 1 at most, however many columns they may have."""
+    config = replace(FORMS["paper"], max_rank=16, factor_width=8, factor_moments=1, factor_positions=0)
+    with torch.no_grad():
+        middle, _ = build(config).double()(torch.rand(1, 1, 16, 16).double())
+    values = torch.linalg.svdvals(middle.means.low_rank[0, 0])
+    assert values[8] > 1e-9 * values[0] > values[9]
+
+
 def test_log_variance_starts_at_its_initial_value():
     middle, _ = build(TINY)(torch.rand(1, 1, 16, 16))
     for factor in middle:

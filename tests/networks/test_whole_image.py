@@ -73,6 +73,20 @@ def test_the_posterior_lies_where_the_positions_say(model):
     assert torch.allclose(parts.posterior.S.mean[k], alone.posterior.S.mean[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("overlap", [0, 5])
+def test_refinement_moves_what_L_can_explain_out_of_S_and_leaves_the_sum(model, overlap):
+    image = random_image(model, 33, 29)
+    plain, refined = (decompose(model, image, overlap=overlap, batch_tiles=3, refine=sweeps) for sweeps in (0, 5))
+    assert torch.allclose(refined.L + refined.S, plain.L + plain.S, atol=1e-6)
+    assert torch.allclose(refined.N, plain.N, atol=1e-6)
+    assert torch.allclose(refined.L + refined.S + refined.N, image, rtol=0, atol=2e-7)
+    assert refined.S.abs().median() < 0.5 * plain.S.abs().median()
+    one = decompose(model, image[:, :16, :16], refine=5)
+    assert torch.allclose(refined.posterior.A.mean[0], one.posterior.A.mean[0], atol=1e-5)
+    assert torch.allclose(one.L, one.posterior.means.low_rank[0], atol=1e-6)
+    assert refined.posterior.A.mean.dtype == torch.float32
+
+
 def test_denoised_is_low_rank_plus_sparse(model):
     image = random_image(model, 33, 29)
     parts = decompose(model, image)
@@ -116,6 +130,11 @@ def test_bad_arguments_are_named(model, change, name):
     image, options = change(random_image(model, 20, 20))
     with pytest.raises(ValueError, match=f"^{name}: got"):
         denoise(model, image, **options)
+
+
+def test_refinement_by_less_than_no_sweep_is_refused(model):
+    with pytest.raises(ValueError, match=r"^refine: got -1"):
+        decompose(model, random_image(model, 20, 20), refine=-1)
 
 
 def test_posteriors_in_scratch_files_are_those_in_memory(model, tmp_path):

@@ -1,0 +1,412 @@
+"""Figures of the inference network: its module tree with the shapes, what a pixel sees, who learns from what."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from indeed.networks.backbones import parameter_count
+from indeed.networks.inference_network import InDeed, NetworkConfig
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Shape = tuple[int, ...]
+_HALF = 0.36
+"""Half of the height of a box, in units of the drawing."""
+
+
+class Stage(NamedTuple):
+    """A run of equal modules, one behind the other or side by side, as the image passed through them."""
+
+    module: str
+    """``f_A``, ``f_B`` or ``f_S``."""
+    name: str
+    """Names of the attributes: of a run of numbered ones the first and the last."""
+    kind: str
+    """Class of the modules."""
+    repeats: int
+    seen: Shape
+    """Shape of what goes in, without the batch."""
+    shape: Shape
+    """Shape of what comes out, without the batch."""
+    parameters: int
+    operations: int
+    """Floating-point operations of the forward pass for one image."""
+
+
+def stages(config: NetworkConfig, height: int, width: int) -> list[Stage]:
+    """Follow an image through the modules of a network, in the order in which they run.
+
+    The network is built, hooked and run on tensors that have a shape but no values, so that its size does not matter.
+
+    Examples
+    --------
+    >>> from indeed.networks.inference_network import network_preset
+    >>> for stage in stages(network_preset("tiny", 1), 16, 24)[:2]:
+    ...     print(stage.name, stage.kind, stage.seen, stage.shape)
+    stem Conv2d (2, 16, 12) (8, 16, 12)
+    blocks.0 ResidualBlock (8, 16, 6) (8, 16, 6)
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = _network(config)
+    calls: list[tuple[str, str, nn.Module, Shape, Shape]] = []
+
+    def watch(owner: str, name: str, module: nn.Module) -> None:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            calls.append((owner, name, module, tuple(inputs[0].shape[1:]), tuple(output.shape[1:])))
+
+        module.register_forward_hook(hook)
+
+    for owner, module in model.named_children():
+        for name, part in module.named_children():
+            for inner, unit in _units(name, part):
+                watch(owner, inner, unit)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, config.channels, height, width))
+    operations = {name: sum(each.values()) for name, each in counter.get_flop_counts().items()}
+    found: list[Stage] = []
+    for owner, name, module, seen, shape in calls:
+        # The counter's name of a module is its path from the root.
+        work = operations.get(f"{type(model).__name__}.{owner}.{name}", 0)
+        short = name.removeprefix("trunk.")
+        new = Stage(owner, short, type(module).__name__, 1, seen, shape, parameter_count(module), work)
+        last = found[-1] if found else None
+        if last and (last.module, last.kind, last.seen, last.shape) == (owner, new.kind, seen, shape):
+            found[-1] = last._replace(
+                name=_run(last.name, short),
+                repeats=last.repeats + 1,
+                parameters=last.parameters + new.parameters,
+                operations=last.operations + new.operations,
+            )
+        else:
+            found.append(new)
+    return found
+
+
+def _network(config: NetworkConfig) -> InDeed:
+    # In training mode: a transformer in evaluation mode takes another path, of which no operations are counted.
+    with torch.random.fork_rng(devices=[]):
+        return InDeed(config).train()
+
+
+def dependences(config: NetworkConfig, height: int, width: int) -> set[tuple[str, str]]:
+    """Find the pairs (from, to) of Y and the means that f_A, f_B and f_S return, between which a gradient passes.
+
+    >>> from indeed.networks.inference_network import network_preset
+    >>> sorted(dependences(network_preset("tiny", 1), 16, 16))
+    [('Y', 'f_A'), ('Y', 'f_B'), ('Y', 'f_S'), ('f_A', 'f_S'), ('f_B', 'f_S')]
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    model = _network(config)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        y = torch.zeros(1, config.channels, height, width, requires_grad=True)
+        middle, _ = model(y)
+        outputs = {"f_A": middle.A.mean, "f_B": middle.B.mean, "f_S": middle.S.mean}
+        sources = {"Y": y, **outputs}
+        return {
+            (source, target)
+            for target, output in outputs.items()
+            for source in sources
+            if source != target and _depends(output, sources[source])
+        }
+
+
+def _run(names: str, name: str) -> str:
+    """Extend the names of a run by one more.
+
+    >>> _run("blocks.0 to 3", "blocks.4"), _run("mean_head", "log_variance_head")
+    ('blocks.0 to 4', 'mean_head, log_variance_head')
+    """
+    number = name.rpartition(".")[2]
+    return f"{names.split(' to ')[0]} to {number}" if number.isdigit() else f"{names}, {name}"
+
+
+def _units(name: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Parts to be shown: what a trunk or a list is made of, and any other module as a whole."""
+    if name != "trunk" and not isinstance(module, nn.ModuleList):
+        return [(name, module)]
+    return [unit for inner, part in module.named_children() for unit in _units(f"{name}.{inner}", part)]
+
+
+def _depends(output: Tensor, source: Tensor) -> bool:
+    return torch.autograd.grad(output.sum(), source, retain_graph=True, allow_unused=True)[0] is not None
+
+
+def architecture(config: NetworkConfig, height: int, width: int) -> tuple["Figure", list[Stage]]:
+    """Draw the modules of a network as they run on an image of this size, from the module tree itself.
+
+    Boxes are modules, with the shape that comes out of them and their parameters; beside an arrow stands the shape that
+    goes into the next one, where something that is not a module (an average, a rearrangement of pixels) changed it.
+    Long arrows are drawn where a gradient passes between modules.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        The stages that are drawn.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    data, flows = stages(config, height, width), dependences(config, height, width)
+    columns = {owner: [stage for stage in data if stage.module == owner] for owner in ("f_A", "f_B", "f_S")}
+    places = {"f_A": 0.0, "f_B": 2.25, "f_S": 5.0}
+    kinds = list(dict.fromkeys(stage.kind for stage in data))
+    colours = dict(zip(kinds, seaborn.color_palette("colorblind", len(kinds)), strict=True))
+    step, top = 1.15, 1.25
+    product = -step * max(len(columns["f_A"]), len(columns["f_S"]) - 1) + 0.1
+    figure = Figure(figsize=(7.2, 0.66 * (top - product + 0.7)), layout="constrained")
+    ax = figure.subplots()
+    _box(ax, 1.125, top, f"observation Y\n{_text((config.channels, height, width))}", "0.85")
+    for owner, x in places.items():
+        total = sum(stage.parameters for stage in columns[owner])
+        title = f"{owner}: {_count(total)} parameters"
+        ax.text(x, _HALF + 0.15, title, ha="center", va="center", fontsize=9, weight="bold")
+        for i, stage in enumerate(columns[owner]):
+            kind = f"{stage.repeats} × {stage.kind}" if stage.repeats > 1 else stage.kind
+            label = f"{stage.name}\n{kind} ({_count(stage.parameters)})\n{_text(stage.shape)}"
+            y = -i * step
+            _box(ax, x, y, label, (*colours[stage.kind], 0.3))
+            if i:
+                _arrow(ax, [(x, y + step - _HALF), (x, y + _HALF)])
+                if columns[owner][i - 1].shape != stage.seen:
+                    note = f"to {_text(stage.seen)}"
+                    ax.text(x + 0.08, y + step / 2, note, fontsize=8, style="italic", va="center")
+    _box(ax, 1.125, product, f"low-rank part A Bᵀ\n{_text((config.channels, height, width))}", "0.85")
+    heading = _HALF + 0.28
+    for owner, tail in {"f_A": 0.6, "f_B": 1.65}.items():
+        if ("Y", owner) in flows:
+            _arrow(ax, [(tail, top - _HALF), (places[owner], heading)])
+        if (owner, "f_S") in flows:
+            _arrow(ax, [(places[owner], step * (1 - len(columns[owner])) - _HALF), (tail, product + _HALF)])
+    if ("Y", "f_S") in flows:
+        _arrow(ax, [(2.18, top), (5.0, top), (5.0, heading)])
+    if {("f_A", "f_S"), ("f_B", "f_S")} & flows:
+        _arrow(ax, [(2.18, product), (3.62, product), (3.62, 0.0), (3.95, 0.0)])
+    ax.set_xlim(-1.1, 6.1)
+    ax.set_ylim(product - _HALF - 0.05, top + _HALF + 0.05)
+    ax.set_axis_off()
+    return figure, data
+
+
+def _box(ax: "Axes", x: float, y: float, label: str, colour: Any) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
+    corner, size = (x - 1.0, y - _HALF + 0.05), (2.0, 2 * _HALF - 0.1)
+    ax.add_patch(FancyBboxPatch(corner, *size, boxstyle="round,pad=0.05", facecolor=colour, edgecolor="0.3"))
+    ax.text(x, y, label, ha="center", va="center", fontsize=8, linespacing=1.25)
+
+
+def _arrow(ax: "Axes", points: Sequence[tuple[float, float]]) -> None:
+    from matplotlib.patches import FancyArrowPatch
+
+    *bends, end = points
+    if len(bends) > 1:
+        ax.plot(*zip(*bends, strict=True), color="0.2", linewidth=1.2, solid_capstyle="butt")
+    style: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 10, "color": "0.2", "shrinkA": 0, "shrinkB": 0}
+    ax.add_patch(FancyArrowPatch(bends[-1], end, **style))
+
+
+def _text(shape: Shape) -> str:
+    return " × ".join(map(str, shape))
+
+
+def _count(number: int) -> str:
+    """Round a count for a label.
+
+    >>> _count(5_836_294), _count(1234), _count(56)
+    ('5.84 M', '1.2 k', '56')
+    """
+    if number >= 1e6:
+        return f"{number / 1e6:.2f} M"
+    return f"{number / 1e3:.1f} k" if number >= 1e3 else str(number)
+
+
+def receptive_fields(
+    gradients: dict[str, Float[Tensor, "height width"]],
+) -> tuple["Figure", dict[str, tuple[int, int]]]:
+    """Show how strongly one output depends on each pixel, on a logarithmic scale from the largest value down.
+
+    Parameters
+    ----------
+    gradients
+        Absolute derivatives of an output by the pixels, by title.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        Height and width of the box around the pixels that are not exactly zero, by title.
+    """
+    from matplotlib.figure import Figure
+
+    decades = 8
+    figure = Figure(figsize=(2.5 * len(gradients) + 0.6, 2.9), layout="constrained")
+    axes = figure.subplots(1, len(gradients), squeeze=False)[0]
+    data = {}
+    for ax, (title, gradient) in zip(axes, gradients.items(), strict=True):
+        reached = gradient != 0
+        rows, columns = (torch.nonzero(reached.any(dim)).flatten() for dim in (1, 0))
+        data[title] = (
+            int(rows[-1] - rows[0]) + 1 if len(rows) else 0,
+            int(columns[-1] - columns[0]) + 1 if len(columns) else 0,
+        )
+        values = (gradient / gradient.max()).numpy()
+        # The colour map has no colour for minus infinity: pixels without any influence stay white.
+        with np.errstate(divide="ignore"):
+            shown = np.log10(values)
+        shown[np.isneginf(shown)] = np.nan
+        picture = ax.imshow(shown, cmap="viridis", vmin=-decades, vmax=0, interpolation="nearest")
+        ax.set_title(f"{title}\n{data[title][0]} × {data[title][1]} pixels", fontsize=9)
+        ax.tick_params(labelsize=8)
+    axes[0].set_ylabel("row", fontsize=9)
+    for ax in axes:
+        ax.set_xlabel("column", fontsize=9)
+    bar = figure.colorbar(picture, ax=axes, shrink=0.8)
+    bar.set_label("influence, log$_{10}$ of the largest", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    return figure, data
+
+
+def gradient_flow(norms: dict[str, dict[str, float]]) -> tuple["Figure", Float[np.ndarray, "term module"]]:
+    """Show the norm of the gradient that each term of the loss sends into each module; an empty cell has none.
+
+    Parameters
+    ----------
+    norms
+        By term, then by module.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        The norms, terms in rows, modules in columns.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    data = np.array([list(row.values()) for row in norms.values()])
+    modules = list(next(iter(norms.values())))
+    figure = Figure(figsize=(5.6, 0.5 * len(norms) + 0.9), layout="constrained")
+    ax = figure.subplots()
+    logarithm = np.full(data.shape, np.nan)
+    np.log10(data, out=logarithm, where=data > 0)
+    labels = np.array([[f"{value:.1e}" if value > 0 else "0" for value in row] for row in data])
+    seaborn.heatmap(
+        logarithm,
+        annot=labels,
+        fmt="",
+        cmap="viridis",
+        annot_kws={"fontsize": 9},
+        cbar_kws={"label": "log$_{10}$ of the norm"},
+        linewidths=1,
+        ax=ax,
+    )
+    for (row, column), value in np.ndenumerate(data):
+        if value == 0:  # seaborn labels only the cells that it paints
+            ax.text(column + 0.5, row + 0.5, "0", ha="center", va="center", fontsize=9)
+    ax.set_xticklabels(modules, fontsize=10)
+    ax.set_yticklabels(list(norms), rotation=0, fontsize=10)
+    return figure, data
+
+
+def maps(
+    rows: dict[str, dict[str, Float[Tensor, "height width"]]], label: str, limit: float | None = None
+) -> tuple["Figure", dict[str, dict[str, Float[np.ndarray, "height width"]]]]:
+    """Show maps on one common scale from zero to ``limit``, black to white.
+
+    Parameters
+    ----------
+    rows
+        Maps by the name of their row, then by the title of their column, the same in all rows.
+    label
+        What the colour bar says.
+    limit
+        Value of white; None: the largest of all maps.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        What is shown, as arrays.
+    """
+    from matplotlib.figure import Figure
+
+    data = {row: {title: values.numpy() for title, values in panels.items()} for row, panels in rows.items()}
+    titles = list(next(iter(data.values())))
+    limit = limit or max(float(values.max()) for panels in data.values() for values in panels.values())
+    inches = 6.2 / len(titles)
+    figure = Figure(figsize=(7.2, (inches + 0.15) * len(data) + 0.3), layout="constrained")
+    axes = figure.subplots(len(data), len(titles), squeeze=False)
+    for line, (row, panels) in zip(axes, data.items(), strict=True):
+        line[0].set_ylabel(row, fontsize=9)
+        for ax, (title, values) in zip(line, panels.items(), strict=True):
+            picture = ax.imshow(values, cmap="gray", vmin=0, vmax=limit, interpolation="nearest")
+            ax.set_xticks([])
+            ax.set_yticks([])
+            if ax in axes[0]:
+                ax.set_title(title, fontsize=9)
+    bar = figure.colorbar(picture, ax=axes, shrink=0.9, aspect=15)
+    bar.set_label(label, fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    return figure, data
+
+
+def module_shares(
+    networks: dict[str, list[Stage]],
+) -> tuple["Figure", dict[str, dict[str, tuple[int, int]]]]:
+    """Bars of the shares of the modules in the parameters and in the operations, for several networks.
+
+    Parameters
+    ----------
+    networks
+        Stages of each network, by its title.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        Parameters and operations of the forward pass, by title and module.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    data: dict[str, dict[str, tuple[int, int]]] = {}
+    for title, found in networks.items():
+        totals = data[title] = {}
+        for stage in found:
+            parameters, operations = totals.get(stage.module, (0, 0))
+            totals[stage.module] = (parameters + stage.parameters, operations + stage.operations)
+    figure = Figure(figsize=(7.2, 0.45 * len(data) + 1.3), layout="constrained")
+    colours = seaborn.color_palette("colorblind", 3)
+    quantities = (("parameters", 1e6, "M"), ("operations, forward", 1e9, "GFLOP"))
+    for i, (ax, (name, unit, symbol)) in enumerate(zip(figure.subplots(1, 2, sharey=True), quantities, strict=True)):
+        for row, owners in enumerate(data.values()):
+            total, left = sum(values[i] for values in owners.values()), 0.0
+            for colour, (owner, values) in zip(colours, owners.items(), strict=True):
+                share = 100 * values[i] / total
+                ax.barh(row, share, left=left, color=colour, label=owner if row == 0 else None)
+                left += share
+            ax.text(102, row, f"{total / unit:.3g} {symbol}", va="center", fontsize=9)
+        ax.set_xlabel(f"share of the {name} (%)", fontsize=9)
+        ax.set_xlim(0, 150)
+        ax.set_xticks(range(0, 101, 25))
+        ax.tick_params(labelsize=9)
+        if i == 0:
+            ax.set_yticks(range(len(data)), list(data))
+            ax.invert_yaxis()
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
+    return figure, data

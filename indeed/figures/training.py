@@ -1,0 +1,323 @@
+"""Figures of training: the terms of the loss, their gradients, and what was found by trying forms of the network."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+
+from indeed.learning.gradients import GradientNoise
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Points = list[tuple[float, float]]
+_PSNR = {"psnr": "L + S", "psnr_low_rank": "L"}
+
+
+def loss_terms(log: Sequence[Mapping[str, str]]) -> tuple["Figure", dict[str, Points]]:
+    """Each term of the training loss against the step, and the PSNR of L and L + S in validation.
+
+    Supervision and orthogonality, which fall by orders of magnitude, are on a logarithmic axis.
+
+    Parameters
+    ----------
+    log
+        Rows of ``log.csv``; the terms are means in nats per pixel.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        The points (step, value) of each column, where the log has a value.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    terms = ("fidelity", "supervision", "rank", "sparsity", "orthogonality")
+    data = {name: [(float(row["step"]), float(row[name])) for row in log if row[name]] for name in (*terms, *_PSNR)}
+    colours = seaborn.color_palette("colorblind")
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots(2, 3, sharex=True).flat
+    for ax, name, colour in zip(axes, terms, colours, strict=False):
+        ax.plot(*zip(*data[name], strict=True), color=colour, linewidth=1.2)
+        ax.set_title(name, fontsize=10)
+        if name in ("supervision", "orthogonality"):
+            ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter(NullFormatter())
+        if name == "fidelity":  # it hardly changes, and should look so
+            ax.set_ylim(0, 1.25 * max(value for _, value in data[name]))
+    ax = axes[len(terms)]
+    for name, colour, style in zip(_PSNR, (colours[0], colours[3]), ("-", "--"), strict=True):
+        ax.plot(*zip(*data[name], strict=True), style, color=colour, label=_PSNR[name], linewidth=1.4)
+    ax.set_title("PSNR in validation", fontsize=10)
+    ax.legend(fontsize=8)
+    for index, ax in enumerate(axes):
+        ax.set_xscale("log")
+        ax.grid(alpha=0.3)
+        ax.tick_params(labelsize=8)
+        if index % 3 == 0:
+            ax.set_ylabel("nats per pixel", fontsize=9)
+        if index == len(terms):
+            ax.set_ylabel("PSNR (dB)", fontsize=9)
+        if index >= 3:
+            ax.set_xlabel("training step", fontsize=9)
+    return figure, data
+
+
+def values_and_gradients(
+    anatomy: Mapping[str, Mapping[str, tuple[float, float]]],
+) -> tuple["Figure", dict[str, dict[str, tuple[float, float]]]]:
+    """Value of each term of the loss beside the norm of its gradient, at some stages of a training.
+
+    Parameters
+    ----------
+    anatomy
+        For each stage, by its name: value in nats per pixel and norm of the gradient of each term, both positive.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        What is shown, as it was given.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 2.8), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    terms = list(next(iter(anatomy.values())))
+    for column, (ax, title) in enumerate(zip(axes, ("value (nats per pixel)", "norm of the gradient"), strict=True)):
+        for (stage, by_term), colour, marker in zip(
+            anatomy.items(), seaborn.color_palette("colorblind"), "os^D", strict=False
+        ):
+            ax.plot([by_term[term][column] for term in terms], terms, marker, color=colour, label=stage, alpha=0.9)
+        ax.set_xscale("log")
+        ax.set_xlabel(title)
+        ax.grid(alpha=0.3)
+        ax.margins(x=0.1, y=0.12)
+    axes[0].invert_yaxis()
+    axes[1].legend(fontsize=9)
+    return figure, {stage: dict(by_term) for stage, by_term in anatomy.items()}
+
+
+def leaf_noise_shares(
+    noise: Mapping[str, Mapping[float, GradientNoise]], preset: float
+) -> tuple["Figure", dict[str, Points]]:
+    """Share of the gradient's variance that draws of the leaf level add, against the target precision.
+
+    Parameters
+    ----------
+    noise
+        For each network, by its name: the noise of its gradient at each target precision.
+    preset
+        Target precision to mark.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        The points (target precision, share) of each network.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    data = {
+        name: [(precision, part.leaf / sum(part)) for precision, part in by_precision.items()]
+        for name, by_precision in noise.items()
+    }
+    figure = Figure(figsize=(5.6, 3.2), layout="constrained")
+    ax = figure.subplots()
+    colours = seaborn.color_palette("colorblind")
+    for (name, points), colour, marker in zip(data.items(), colours, "os^D", strict=False):
+        ax.plot(*zip(*points, strict=True), color=colour, marker=marker, label=name)
+    ax.axvline(preset, color="0.4", linestyle=":", label="the preset")
+    ax.set(xscale="log", yscale="log")
+    ax.set_xlabel("target precision σ₀")
+    ax.set_ylabel("share of the variance")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=9)
+    return figure, data
+
+
+def orthogonality_limit(
+    singular_values: Float[torch.Tensor, "tile number"], ratios: Sequence[float], constant_psnr: float, rank: int
+) -> tuple["Figure", dict[str, list[float]]]:
+    r"""PSNR of the best L under the literal orthogonality against the ratio of target precision to its weight.
+
+    A singular value :math:`s` of the target becomes :math:`(\sigma_0 s + 4\tau) / (\sigma_0 + 4\tau)` where that is at
+    least a half, with columns of A and B of equal length, and else :math:`\sigma_0 s / (\sigma_0 - 4\tau)`, with
+    unequal ones; those beyond ``rank`` become zero.
+
+    Parameters
+    ----------
+    singular_values
+        Singular values of square clean tiles, all of them.
+    ratios
+        Values of :math:`\sigma_0 / \tau`.
+    constant_psnr
+        PSNR of the best constant tile, drawn as a line.
+    rank
+        Columns of the factors.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        ``ratio``; ``median`` and quartiles (``lower``, ``upper``) of the PSNR over the tiles at each; ``limit``, the
+        median without orthogonality. (A mean would be that of the tiles of low rank, whose PSNR has no bound.)
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    pixels = singular_values.shape[-1] ** 2
+
+    def psnr(found: torch.Tensor) -> torch.Tensor:
+        return -10 * torch.log10((found - singular_values).square().sum(-1) / pixels)
+
+    def compromise(ratio: float) -> torch.Tensor:
+        equal = (ratio * singular_values + 4) / (ratio + 4)
+        return torch.where(equal >= 0.5, equal, ratio * singular_values / max(ratio - 4, 1e-9))
+
+    kept = torch.arange(singular_values.shape[-1]) < rank
+    curves = torch.stack([psnr(kept * compromise(ratio)) for ratio in ratios])
+    limit = psnr(kept * singular_values).quantile(0.5).item()
+    lower, median, upper = (curves.quantile(share, dim=1).tolist() for share in (0.25, 0.5, 0.75))
+    data = {"ratio": list(ratios), "lower": lower, "median": median, "upper": upper, "limit": [limit]}
+    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+    ax = figure.subplots()
+    curve, flat = seaborn.color_palette("colorblind", 2)
+    ax.fill_between(
+        data["ratio"], data["lower"], data["upper"], color=curve, alpha=0.2, label="the middle half of the tiles"
+    )
+    ax.plot(data["ratio"], data["median"], color=curve, label="best L, median of the tiles")
+    ax.axhline(limit, color="0.4", linestyle=":", label=f"without orthogonality, rank {rank}")
+    ax.axhline(constant_psnr, color=flat, linestyle="--", label="a constant tile")
+    ax.set_xscale("log")
+    ax.set_xlabel("target precision over weight of orthogonality, σ₀ / τ")
+    ax.set_ylabel("PSNR of L (dB)")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8)
+    return figure, data
+
+
+def design_differences(
+    rows: Sequence[Mapping[str, str]], meanings: Mapping[str, str], base: str = "preset"
+) -> tuple["Figure", dict[str, tuple[float, float]]]:
+    """Difference of each form to the base in validation PSNR, of L + S and of L, ordered by the former.
+
+    Parameters
+    ----------
+    rows
+        ``form``, ``psnr`` and ``psnr_low_rank`` of each form, the base among them.
+    meanings
+        What is written for each form, by its name.
+    base
+        Name of the form that the others are compared with.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        Differences in dB of L + S and of L by the name of the form, the best one first.
+
+    Raises
+    ------
+    ValueError
+        If the base is not among the forms, or is the only one.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    by_form = {row["form"]: tuple(float(row[name]) for name in _PSNR) for row in rows}
+    if base not in by_form or len(by_form) < 2:
+        raise ValueError(f"rows: expected {base!r} and other forms, got {', '.join(by_form) or 'none'}")
+    total, low_rank = by_form.pop(base)
+    differences = {form: (here[0] - total, here[1] - low_rank) for form, here in by_form.items()}
+    data = dict(sorted(differences.items(), key=lambda item: -item[1][0]))
+    figure = Figure(figsize=(6.4, 0.8 + 0.29 * len(data)), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    places = range(len(data))
+    worse, better = (seaborn.color_palette("colorblind")[index] for index in (1, 0))
+    for column, (ax, part) in enumerate(zip(axes, _PSNR.values(), strict=True)):
+        values = [pair[column] for pair in data.values()]
+        ax.barh(places, values, color=[better if value > 0 else worse for value in values], height=0.65)
+        ax.axvline(0, color="0.3", linewidth=1)
+        ax.set_xlabel(f"{part}: difference (dB)", fontsize=9)
+        ax.tick_params(labelsize=8)
+        ax.grid(alpha=0.3, axis="x")
+    labels = [textwrap.fill(meanings.get(form, form), 40) for form in data]
+    axes[0].set_yticks(places, labels, linespacing=1.0)
+    axes[0].set_ylim(len(data) - 0.4, -0.6)
+    return figure, data
+
+
+def leaf_sampling_effect(
+    rows: Sequence[Mapping[str, str]], meanings: Mapping[str, str]
+) -> tuple["Figure", dict[str, dict[str, list[float]]]]:
+    """Change that training with draws of the precisions makes to L and to L + S, seed by seed.
+
+    Parameters
+    ----------
+    rows
+        ``condition``, ``leaf`` (``mean`` or ``sampled``), ``seed``, PSNR in validation (``psnr``, ``psnr_low_rank``)
+        and on a few training images (with ``_few``), as :mod:`indeed.experiments.leaf_sampling` measures them.
+    meanings
+        What is written for each condition, in the order from top to bottom.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        By condition: for ``psnr`` and ``psnr_low_rank`` the differences (draws minus means, dB, one for each seed) in
+        ``validation_...`` and of the gap between training and validation in ``gap_...``, and the range over the seeds
+        of the validation with means in ``range_...``.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    cells = {(row["condition"], row["leaf"], row["seed"]): row for row in rows}
+    seeds = sorted({row["seed"] for row in rows})
+    data: dict[str, dict[str, list[float]]] = {}
+    for condition in meanings:
+        entry = data[condition] = {}
+        mean, sampled = ([cells[condition, leaf, seed] for seed in seeds] for leaf in ("mean", "sampled"))
+        for name in _PSNR:
+            by_leaf = [[float(row[name]) for row in group] for group in (mean, sampled)]
+            gaps = [[float(row[f"{name}_few"]) - float(row[name]) for row in group] for group in (mean, sampled)]
+            entry[f"validation_{name}"] = [after - before for before, after in zip(*by_leaf, strict=True)]
+            entry[f"gap_{name}"] = [after - before for before, after in zip(*gaps, strict=True)]
+            entry[f"range_{name}"] = [max(by_leaf[0]) - min(by_leaf[0])]
+    figure = Figure(figsize=(6.4, 0.9 + 0.75 * len(meanings)), layout="constrained")
+    colours = seaborn.color_palette("colorblind")
+    kinds = (("validation", -0.15, colours[0], "o"), ("gap", 0.15, colours[1], "^"))
+    axes = figure.subplots(1, 2, sharey=True)
+    for ax, (name, part) in zip(axes, _PSNR.items(), strict=True):
+        for place, entry in enumerate(data.values()):
+            half = entry[f"range_{name}"][0] / 2
+            ax.barh(place, 2 * half, left=-half, height=0.7, color="0.88", label="range over seeds" * (place == 0))
+            for kind, offset, colour, marker in kinds:
+                values = entry[f"{kind}_{name}"]
+                label = {"validation": "validation", "gap": "training minus validation"}[kind] * (place == 0)
+                ax.plot(values, [place + offset] * len(values), marker, color=colour, alpha=0.8, label=label)
+                ax.plot([fmean(values)] * 2, [place + offset - 0.1, place + offset + 0.1], color=colour)
+        ax.axvline(0, color="0.3", linewidth=1)
+        ax.set_xlabel(f"{part}: draws minus means (dB)", fontsize=9)
+        ax.tick_params(labelsize=8)
+        ax.grid(alpha=0.3, axis="x")
+    axes[0].set_yticks(range(len(data)), [textwrap.fill(meaning, 24) for meaning in meanings.values()])
+    axes[0].invert_yaxis()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8)
+    return figure, data
