@@ -1,0 +1,110 @@
+import csv
+from dataclasses import replace
+
+import pytest
+
+from indeed.experiments import design_search
+from indeed.experiments.cells import read_table
+from indeed.experiments.design_search import FORMS, Form, configurations, flops, main, measure, search
+from indeed.learning.training import Trainer, training_preset
+from indeed.networks.inference_network import InDeed, network_preset
+
+TINY = {"preset": "tiny", "profile": "smoke", "steps": 4, "data": "embedded"}
+PRESET = FORMS[0]
+WIDE = Form("wide", "f_S twice as wide", {"sparse_width": 16})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"sparse_width": 24},
+        {"sparse_unshuffle": 1},
+        {"factor_halving": False},
+        {"patch_size": 8},
+        {"patch_size": 32},
+        {"norm": "group"},
+    ],
+)
+def test_every_form_gets_the_arithmetic_of_the_steps_of_the_preset(change):
+    base, run = network_preset("tiny", 1), training_preset("tiny")
+    steps = 400
+    network, training = configurations(Form("changed", "a change", change), "tiny", 1, steps)
+    budget = flops(base, run.batch_size) * steps
+    cost = flops(network, training.batch_size)
+    assert abs(training.steps * cost - budget) <= cost / 2
+    # ... in batches with the same number of pixels
+    assert training.batch_size * network.patch_size**2 == run.batch_size * base.patch_size**2
+
+
+def test_forms_have_names_of_their_own_and_each_changes_the_preset():
+    assert len({form.name for form in FORMS}) == len({form.meaning for form in FORMS}) == len(FORMS)
+    assert not PRESET.network
+    assert not PRESET.training
+    network, training = network_preset("cpu", 1), training_preset("cpu")
+    for form in FORMS[1:]:
+        assert replace(network, **form.network) != network or replace(training, **form.training) != training, form.name
+
+
+def test_operations_are_those_of_the_forward_and_backward_pass():
+    # A channel more in the head of f_S: its weights once forward, once for their gradient, once for that of the input.
+    network = replace(network_preset("tiny", 1), sparse_blocks=1)
+    one, two = (flops(network, batch) for batch in (1, 2))
+    assert two == 2 * one
+    parameters = sum(value.numel() for value in InDeed(network).parameters())
+    assert one > 2 * 3 * parameters  # every weight is used at many pixels, forward and twice backward
+    assert flops(replace(network, sparse_width=16), 1) > one
+
+
+def test_a_row_has_the_validation_and_what_it_cost(tmp_path):
+    row = measure(WIDE, tmp_path, **TINY)
+    network, training = configurations(WIDE, "tiny", 1, TINY["steps"])
+    assert row["form"] == "wide"
+    assert float(row["steps"]) == training.steps < TINY["steps"]
+    assert float(row["gflop_per_step"]) == pytest.approx(flops(network, training.batch_size) / 1e9)
+    assert 0 < float(row["psnr_low_rank"]) < float(row["psnr"])
+    assert row["data"] == "embedded"
+
+
+def test_a_killed_search_continues_to_the_same_rows(tmp_path, monkeypatch):
+    whole = search(tmp_path / "whole", tmp_path / "whole.csv", forms=(PRESET, WIDE), **TINY)
+    assert read_table(tmp_path / "whole.csv") == whole
+    run = Trainer.run
+
+    def killed(self, progress=True):
+        run(self, stop_at=2, progress=False)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        measure(PRESET, tmp_path / "again", **TINY)
+    monkeypatch.undo()
+    with (tmp_path / "again" / "preset" / "config.json").open() as file:
+        assert file.read()
+    again = search(tmp_path / "again", tmp_path / "again.csv", forms=(PRESET, WIDE), **TINY)
+    for name in ("psnr", "psnr_low_rank", "steps"):
+        assert [row[name] for row in again] == [row[name] for row in whole]
+    with (tmp_path / "again" / "preset" / "log.csv").open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["4"]
+    # What is done is read, not computed again.
+    monkeypatch.setattr(Trainer, "run", killed)
+    assert search(tmp_path / "again", tmp_path / "again.csv", forms=(PRESET, WIDE), **TINY) == again
+
+
+@pytest.mark.parametrize("part", ["network", "training"])
+def test_a_form_that_names_an_unknown_field_fails_and_names_it(part):
+    with pytest.raises((TypeError, ValueError), match="colour_of_the_sky"):
+        configurations(Form("odd", "a field that is none", **{part: {"colour_of_the_sky": 1}}), "tiny", 1, 3)
+
+
+def test_the_command_measures_what_it_is_told_and_refuses_unknown_names(tmp_path, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(design_search, "measure", lambda form, folder: calls.append((form.name, folder)) or {})
+    monkeypatch.setattr("sys.argv", ["design_search", "--folder", str(tmp_path), "--only", "wide", "preset"])
+    main()
+    assert calls == [("preset", tmp_path), ("wide", tmp_path)]
+    monkeypatch.setattr("sys.argv", ["design_search", "--only", "wide", "imaginary"])
+    with pytest.raises(SystemExit, match="only: got imaginary, expected some of preset"):
+        main()
+    assert len(calls) == 2
+    assert not capsys.readouterr().err
