@@ -40,7 +40,11 @@ def test_the_jobs_are_found():
     }
 
 
-@pytest.mark.parametrize(("module", "command", "options"), list(commands()), ids=str)
+@pytest.mark.parametrize(
+    ("module", "command", "options"),
+    [(module, command, sorted(options)) for module, command, options in commands()],
+    ids=str,
+)
 def test_every_job_calls_a_command_that_exists_with_options_that_it_has(module, command, options, capsys):
     with pytest.raises(SystemExit) as stop:
         importlib.import_module(f"indeed.experiments.{module}").main([command, "--help"])
