@@ -86,7 +86,7 @@ def unpack(archive: Path, folder: Path, landing: Callable[[str], str | None], pa
                 raise DataError(f"{archive}: member {path!r} has {written} bytes, expected {size}")
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError) as error:
         raise DataError(f"{archive}: damaged archive ({error})") from error
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{archive}: cannot be read ({error})") from error  # a password or a method of compression

@@ -87,6 +87,15 @@ def run_cell(
     return row
 
 
+def cell_name(key: Mapping[str, str | int]) -> str:
+    """Name of a cell, which is also that of its file.
+
+    >>> cell_name({"dataset": "set12", "method": "bm3d", "sigma": 25, "images": 12})
+    'set12-bm3d-25-12'
+    """
+    return "-".join(str(value) for value in key.values())
+
+
 def gather(paths: Iterable[Path]) -> list[Row]:
     """Rows of finished cells, in the order of the paths.
 

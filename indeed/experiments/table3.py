@@ -22,7 +22,7 @@ from indeed.data.benchmarks import SETS, benchmark, data_root, training_split
 from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
-from indeed.experiments.cells import Row, read_table, run_cell, run_command, write_table
+from indeed.experiments.cells import Row, cell_name, read_table, run_cell, run_command, write_table
 from indeed.experiments.denoiser import training_images
 from indeed.experiments.denoising import observe
 from indeed.images.metrics import psnr, ssim
@@ -193,15 +193,6 @@ def cells(profile: Profile) -> list[Key]:
 
 def _key(model: int, heads: Heads, seed: int) -> Key:
     return {"model": model, "heads": heads, "seed": seed}
-
-
-def cell_name(key: Mapping[str, str | int]) -> str:
-    """Name of a cell, which is also that of its file.
-
-    >>> cell_name({"model": 3, "heads": "mean", "seed": 0})
-    '3-mean-0'
-    """
-    return "-".join(str(value) for value in key.values())
 
 
 def cell_key(name: str) -> Key:

@@ -24,7 +24,7 @@ from indeed.baselines.denoisers import denoise as denoise_classically
 from indeed.data.benchmarks import DataMissingError, benchmark
 from indeed.data.files import read_image
 from indeed.data.samples import sample_names, sample_path
-from indeed.experiments.cells import Row, read_table, run_cell, run_command, write_table
+from indeed.experiments.cells import Row, cell_name, read_table, run_cell, run_command, write_table
 from indeed.experiments.denoising import observe
 from indeed.experiments.equal_budget import Model, Profile, checkpoint_path
 from indeed.experiments.equal_budget import runs_folder as budget_folder
@@ -130,15 +130,6 @@ def cells(profile: Profile) -> list[Key]:
         if profile != "smoke" and not whole:
             keys += [_key(name, method, 25, SUBSET) for method in (*slow, *(["indeed"] if slow else []))]
     return keys
-
-
-def cell_name(key: Mapping[str, str | int]) -> str:
-    """Name of a cell, which is also that of its file.
-
-    >>> cell_name({"dataset": "set12", "method": "bm3d", "sigma": 25, "images": 12})
-    'set12-bm3d-25-12'
-    """
-    return "-".join(str(value) for value in key.values())
 
 
 def cell_key(name: str) -> Key:
