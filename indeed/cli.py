@@ -106,6 +106,8 @@ class Train:
     """bsd (Berkeley images under INDEED_DATA), embedded (installed photographs), auto (what is there), or a folder."""
     steps: int | None = None
     """Length of the run; default: the preset's."""
+    stop_at: int | None = None
+    """Step to end at while the learning rate is still high, for a checkpoint that another run will --start from."""
     patch_size: int | None = None
     """Side in pixels of the tiles that are trained on; default: the preset's."""
     learning_rate: float | None = None
@@ -357,6 +359,7 @@ def _train(options: Train) -> None:
         channels=options.channels,
         data=options.data,
         steps=options.steps,
+        stop_at=options.stop_at,
         seed=options.seed,
         resume=options.resume,
         device=str(_device(options.device)),

@@ -37,6 +37,7 @@ def train_denoiser(
     patch_size: int | None = None,
     start: Path | None = None,
     steps: int | None = None,
+    stop_at: int | None = None,
     seed: int = 0,
     resume: bool = False,
     folder: Path | None = None,
@@ -64,6 +65,8 @@ def train_denoiser(
         step, and large ones at the end cost less than large ones all the way.
     steps
         Length of the run if it should differ from the preset's.
+    stop_at
+        Step to end at before the learning rate has come down, for weights that another run will start from.
     seed
         Seed of the initial weights and of every batch.
     resume
@@ -90,7 +93,7 @@ def train_denoiser(
     network = network_preset(preset, channels)
     network = replace(network, patch_size=patch_size or network.patch_size)
     with process_group(device) as own_device:
-        return _train(out, preset, network, data, training, start, resume, folder, own_device, progress)
+        return _train(out, preset, network, data, training, start, stop_at, resume, folder, own_device, progress)
 
 
 def _train(
@@ -100,6 +103,7 @@ def _train(
     data: str,
     training: TrainingConfig,
     start: Path | None,
+    stop_at: int | None,
     resume: bool,
     folder: Path | None,
     device: torch.device,
@@ -121,7 +125,7 @@ def _train(
     )
     origin = asdict(provenance(preset, training.seed, source, str(device)))
     started = from_first(lambda: _started(trainer.folder / "started.json", origin))
-    trainer.run(progress=progress)
+    trainer.run(stop_at, progress)
     if process_rank() != 0:
         return trainer
     record = {

@@ -70,3 +70,12 @@ def test_fields_of_the_training_are_changed_by_name(tmp_path):
     train_denoiser(out, preset="tiny", data="embedded", steps=2, progress=False, **changes)
     training = load_checkpoint(out)[1]["training"]
     assert {name: training[name] for name in changes} == changes | {"compile": False}
+
+
+def test_a_run_that_is_stopped_early_gives_weights_to_start_from(tmp_path):
+    early, late = tmp_path / "early.safetensors", tmp_path / "late.safetensors"
+    train_denoiser(early, preset="tiny", data="embedded", steps=6, stop_at=3, progress=False)
+    model, record = load_checkpoint(early)
+    assert (record["steps"], record["training"]["steps"]) == (3, 6)
+    train_denoiser(late, preset="tiny", data="embedded", steps=1, start=early, patch_size=32, progress=False)
+    assert load_checkpoint(late)[0].config.patch_size == 2 * model.config.patch_size

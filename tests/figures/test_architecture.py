@@ -12,9 +12,7 @@ from indeed.networks.inference_network import InDeed, NetworkConfig, network_pre
 TINY = network_preset("tiny", 1)
 FORMS = {
     "tiny": TINY,
-    "paper": NetworkConfig(
-        factor_width=8, factor_blocks=2, sparse_width=8, sparse_blocks=3, max_rank=5, patch_size=16
-    ),
+    "paper": NetworkConfig(factor_width=8, factor_blocks=2, sparse_width=8, sparse_blocks=3, max_rank=5, patch_size=16),
     "transformer": replace(
         TINY, backbone="transformer", transformer_width=8, transformer_blocks=2, transformer_patch=4
     ),
