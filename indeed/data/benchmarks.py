@@ -7,8 +7,11 @@ The folder named by the environment variable ``INDEED_DATA`` (default ``data``) 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from indeed.data.files import FORMATS
+
+Item = TypeVar("Item")
 
 SETS = {
     "cbsd68": "denoise/test/cbsd68",
@@ -70,6 +73,22 @@ def benchmark(name: str) -> list[Path]:
     return files
 
 
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """So many of the items, spread evenly over their order: a part of a set that needs no seed.
+
+    >>> evenly("abcdefgh", 3)
+    ['a', 'c', 'f']
+
+    Raises
+    ------
+    ValueError
+        If there are not so many.
+    """
+    if not 1 <= count <= len(items):
+        raise ValueError(f"count must be between 1 and the {len(items)} there are, got {count}")
+    return [items[index * len(items) // count] for index in range(count)]
+
+
 def split(files: Sequence[Path], validation: int) -> tuple[list[Path], list[Path]]:
     """Training and validation files; the latter are spread evenly over the sorted names, so the split needs no seed.
 
@@ -79,11 +98,8 @@ def split(files: Sequence[Path], validation: int) -> tuple[list[Path], list[Path
     """
     if not 0 < validation < len(files):
         raise ValueError(f"validation must be between 1 and {len(files) - 1}, got {validation}")
-    held_out = {index * len(files) // validation for index in range(validation)}
-    return (
-        [path for index, path in enumerate(files) if index not in held_out],
-        [path for index, path in enumerate(files) if index in held_out],
-    )
+    held_out = evenly(files, validation)
+    return [path for path in files if path not in set(held_out)], held_out
 
 
 def training_split(name: str) -> tuple[list[Path], list[Path]]:

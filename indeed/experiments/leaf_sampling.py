@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from indeed.data.benchmarks import training_split
+from indeed.data.benchmarks import evenly, training_split
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.cells import Row, run_cell, run_command, write_table
@@ -119,7 +119,7 @@ def cell(condition: Condition, leaf: Leaf, seed: int, *, profile: Profile, runs:
     files = files or [sample_path(name) for name in sample_names()]
     patch = size.network.patch_size
     source, train, held_out = training_images(size.data, 1, patch)
-    few = [train[index * len(train) // size.few] for index in range(size.few)]
+    few = evenly(train, size.few)
 
     def compute() -> dict[str, float]:
         config = replace(size.training, seed=seed, leaf=leaf, validate_every=size.training.steps)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
+from indeed.data.benchmarks import evenly
 from indeed.experiments.cells import Row, run_cell, run_command, write_table
 from indeed.experiments.denoising import observe
 from indeed.experiments.equal_budget import Profile
@@ -57,9 +58,7 @@ def cell(dataset: str, sigma: int, sweeps: int, images: int, *, profile: Profile
         raise ValueError(f"dataset must be one of {', '.join(DATA_SETS)}, got {dataset!r}")
     data = DATA_SETS[dataset]
     files = data.files()
-    if not 1 <= images <= len(files):
-        raise ValueError(f"images must be between 1 and the {len(files)} of {dataset}, got {images}")
-    chosen = [files[index * len(files) // images] for index in range(images)]
+    chosen = evenly(files, images)
     network = shipped_checkpoint("denoise_grey" if data.channels == 1 else "denoise_color")
 
     def compute() -> dict[str, float]:

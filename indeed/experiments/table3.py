@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from indeed.data.benchmarks import SETS, benchmark, data_root, training_split
+from indeed.data.benchmarks import SETS, benchmark, data_root, evenly, training_split
 from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
@@ -315,7 +315,7 @@ def _files(size: Size) -> tuple[list[Path], list[Path]]:
     train = train_files.get(size.train, lambda: benchmark(size.train))()
     test = embedded if size.test == "embedded" else benchmark(size.test)
     count = size.images or len(test)
-    return train, [test[index * len(test) // count] for index in range(count)]
+    return train, evenly(test, count)
 
 
 def table(profile: Profile, folder: Path | None = None, *, runs: Path | None = None, device: str = "cpu") -> list[Row]:

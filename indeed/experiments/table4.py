@@ -21,7 +21,7 @@ from torch import Tensor
 
 from indeed.baselines import dncnn
 from indeed.baselines.denoisers import denoise as denoise_classically
-from indeed.data.benchmarks import DataMissingError, benchmark
+from indeed.data.benchmarks import DataMissingError, benchmark, evenly
 from indeed.data.files import read_image
 from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.cells import Row, cell_name, read_table, run_cell, run_command, write_table
@@ -109,14 +109,17 @@ SEED = 0
 def cells(profile: Profile) -> list[Key]:
     """Keys of the cells of a profile: (dataset, method, sigma, images), for the sets that are on disk.
 
-    ``smoke``: two embedded photographs. ``cpu``: all images and noise levels for the fast methods; BM3D, if it is
+    ``smoke``: two embedded photographs. ``cpu``: all images (of Kodak's, the centres) and noise levels for the fast
+    methods; BM3D, if it is
     installed, on all of Set12, and at sigma 25 on `SUBSET` images of the others. ``paper``: all for every method. The
     networks of equal budget are grey.
     """
     if profile == "smoke":
         present = {name: data.files() for name, data in DATA_SETS.items() if data.source == "embedded"}
     else:
-        present = {name: files for name, files in _present() if files}
+        # whole Kodak images are two and a half times as large as their centres, by which the paper's sources measure
+        skipped = () if profile == "paper" else ("kodak24",)
+        present = {name: files for name, files in _present() if files and name not in skipped}
     slow = ["bm3d"] if find_spec("bm3d") else []
     keys: list[Key] = []
     for name, files in present.items():
@@ -192,9 +195,7 @@ def cell(
         raise ValueError(f"sigma must be at least 1 grey level, got {sigma}")
     data = DATA_SETS[dataset]
     files = data.files()
-    if not 1 <= images <= len(files):
-        raise ValueError(f"images must be between 1 and the {len(files)} of {dataset}, got {images}")
-    chosen = [files[index * len(files) // images] for index in range(images)]
+    chosen = evenly(files, images)
     network = _network(method, data.channels, profile)
     if network and not network.is_file():
         model = "dncnn" if method == "dncnn" else "indeed"

@@ -568,6 +568,27 @@ LOG_COLUMNS = (
 """Columns of ``log.csv``: loss terms are means over steps, samples and pixels; PSNR is empty between validations."""
 
 
+def read_log(path: Path) -> list[dict[str, str]]:
+    r"""Rows of a ``log.csv``, with the rows of the run whose weights it started from before them, if they are kept.
+
+    The log of that earlier run is ``<name>_start.csv`` beside ``<name>.csv``. The steps of the later run count on.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "denoiser_start.csv").write_text("step,psnr\n100,25.0\n200,26.0\n")
+    ...     _ = (Path(folder) / "denoiser.csv").write_text("step,psnr\n50,27.0\n")
+    ...     [row["step"] for row in read_log(Path(folder) / "denoiser.csv")]
+    ['100', '200', '250']
+    """
+    earlier = path.with_name(f"{path.stem}_start{path.suffix}")
+    rows: list[dict[str, str]] = read_log(earlier) if earlier.is_file() else []
+    done = int(rows[-1]["step"]) if rows else 0
+    with path.open(newline="", encoding="utf-8") as file:
+        return rows + [row | {"step": str(int(row["step"]) + done)} for row in csv.DictReader(file)]
+
+
 def _identity(training: TrainingConfig) -> dict[str, Any]:
     """Return the configuration without what may change between the parts of one run."""
     return asdict(replace(training, save_every_seconds=0.0, accumulate=1, compile=False))
