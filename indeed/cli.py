@@ -99,7 +99,7 @@ class Train:
     out: Out
     """Checkpoint to write, ending in .safetensors."""
     preset: Literal["tiny", "cpu", "paper"] = "cpu"
-    """tiny: seconds, for tests; cpu: at most two hours on one core; paper: section 4.1 of the paper."""
+    """tiny: seconds, for tests; cpu: about an hour on one core; paper: section 4.1 of the paper."""
     channels: Literal[1, 3] = 1
     """1 for grey, 3 for colour."""
     data: str = "auto"

@@ -238,7 +238,7 @@ def noise_estimates(
         ax.axvspan(trained_to, right, color="0.9", zorder=0, label="not in training")
     ax.set(xlim=(0, right), xlabel="σ of the noise (8-bit grey levels)", ylabel="error of the estimate (grey levels)")
     ax.grid(alpha=0.3)
-    ax.legend()
+    ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=3)
     return figure, data
 
 

@@ -117,7 +117,7 @@ class TrainingConfig:
 def training_preset(name: Literal["tiny", "cpu", "paper"]) -> TrainingConfig:
     """Named training runs, to go with the network preset of the same name.
 
-    ``tiny``: seconds, for tests. ``cpu``: at most two hours on one core; noise up to 55 grey levels, a little above
+    ``tiny``: seconds, for tests. ``cpu``: about an hour on one core; noise up to 55 grey levels, a little above
     the highest of Table 4. ``paper``: 2000 passes over the 800 images of
     DIV2K at batch 4, Adam 1e-4 halved every tenth (section 4.1; batch size and clipping are not stated there).
 
@@ -127,7 +127,7 @@ def training_preset(name: Literal["tiny", "cpu", "paper"]) -> TrainingConfig:
     if name == "tiny":
         return TrainingConfig(steps=20, batch_size=4, warmup_steps=5, validate_every=10, log_every=5)
     if name == "cpu":
-        return TrainingConfig(steps=36_000, noise_high=55 * GREY_LEVEL, precision="bfloat16", save_every_seconds=60.0)
+        return TrainingConfig(steps=24_000, noise_high=55 * GREY_LEVEL, precision="bfloat16", save_every_seconds=60.0)
     if name == "paper":
         return TrainingConfig(
             steps=400_000,
