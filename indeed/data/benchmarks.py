@@ -99,7 +99,7 @@ def split(files: Sequence[Path], validation: int) -> tuple[list[Path], list[Path
     if not 0 < validation < len(files):
         raise ValueError(f"validation must be between 1 and {len(files) - 1}, got {validation}")
     held_out = evenly(files, validation)
-    return [path for path in files if path not in set(held_out)], held_out
+    return [path for path in files if path not in held_out], held_out
 
 
 def training_split(name: str) -> tuple[list[Path], list[Path]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 
 from indeed.data.benchmarks import evenly
-from indeed.experiments.cells import Row, run_cell, run_command, write_table
+from indeed.experiments.cells import Row, cell_name, run_cell, run_command, write_table
 from indeed.experiments.denoising import observe
 from indeed.experiments.equal_budget import Profile
 from indeed.experiments.table4 import DATA_SETS, SEED
@@ -77,7 +77,7 @@ def cell(dataset: str, sigma: int, sweeps: int, images: int, *, profile: Profile
 
     key: Key = {"dataset": dataset, "sigma": sigma, "sweeps": sweeps, "images": images}
     return run_cell(
-        (runs or Path("runs") / "refinement" / profile) / f"{'-'.join(map(str, key.values()))}.csv",
+        (runs or Path("runs") / "refinement" / profile) / f"{cell_name(key)}.csv",
         key,
         compute,
         profile=profile,

@@ -110,9 +110,8 @@ def cells(profile: Profile) -> list[Key]:
     """Keys of the cells of a profile: (dataset, method, sigma, images), for the sets that are on disk.
 
     ``smoke``: two embedded photographs. ``cpu``: all images (of Kodak's, the centres) and noise levels for the fast
-    methods; BM3D, if it is
-    installed, on all of Set12, and at sigma 25 on `SUBSET` images of the others. ``paper``: all for every method. The
-    networks of equal budget are grey.
+    methods; BM3D, if it is installed, on all of Set12, and at sigma 25 on `SUBSET` images of the others. ``paper``: all
+    for every method. The networks of equal budget are grey.
     """
     if profile == "smoke":
         present = {name: data.files() for name, data in DATA_SETS.items() if data.source == "embedded"}
