@@ -72,6 +72,18 @@ def read_record(path: Path) -> dict[str, Any]:
     return {"format": FORMAT, "network": network, "record": record, "parameters": parameters}
 
 
+def training_stages(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the records of the runs that made a network, the first one first.
+
+    A run may start from the weights of another, whose record is then part of its own.
+
+    >>> [stage["steps"] for stage in training_stages({"steps": 20, "start": {"steps": 8, "start": None}})]
+    [8, 20]
+    """
+    earlier = record.get("start")
+    return [*(training_stages(earlier) if earlier else []), record]
+
+
 def shipped_checkpoint(name: Shipped) -> Path:
     """Path of a model that ships with the project.
 
