@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-# What `make reproduce` reruns: TABLE 3, 4 or "3 4", PROFILE smoke, cpu or paper, on EXECUTOR local or slurm.
+# What `make reproduce` reruns: TABLE 3, 4 or "3 4", PROFILE smoke, cpu or paper, on EXECUTOR local, slurm or kubernetes.
 TABLE    ?= 3 4
 PROFILE  ?= smoke
 DEVICE   ?= cpu

@@ -19,7 +19,7 @@ TABLES = ("3", "4")
 
 def commands():
     """Module, command and options of each job."""
-    for line in re.findall(r'f"\{RUN\}\.([^"]*)"', SNAKEFILE):
+    for line in re.findall(r'f"\{RUN\}\.([^"]*)\{HAND_OVER\}"', SNAKEFILE):
         module, command, *rest = line.split()
         options = {word for word in rest if word.startswith("--")}
         for table in TABLES if "{{wildcards.table}}" in module else [""]:
@@ -81,7 +81,7 @@ def test_the_environment_of_the_workflow_is_exact():
     assert "snakemake" in {line.partition("==")[0] for line in pins}
 
 
-@pytest.mark.parametrize("executor", ["local", "slurm"])
+@pytest.mark.parametrize("executor", ["local", "slurm", "kubernetes"])
 def test_every_profile_lets_a_killed_run_continue_and_keeps_finished_cells(executor):
     options = yaml.safe_load((ROOT / "workflow" / "profiles" / executor / "config.yaml").read_text())
     assert options["rerun-incomplete"]
@@ -90,23 +90,45 @@ def test_every_profile_lets_a_killed_run_continue_and_keeps_finished_cells(execu
     assert options.get("executor", "local") == executor
 
 
-def test_the_pod_runs_a_target_of_the_makefile_with_variables_that_it_has():
-    job = yaml.safe_load((ROOT / "workflow" / "kubernetes.yaml").read_text())
-    (container,) = job["spec"]["template"]["spec"]["containers"]
-    program, target, *variables = container["command"]
+def test_the_pods_see_the_volume_under_one_path_and_run_a_target_with_variables_that_it_has():
+    profile = yaml.safe_load((ROOT / "workflow" / "profiles" / "kubernetes" / "config.yaml").read_text())
+    *_, job = yaml.safe_load_all((ROOT / "workflow" / "kubernetes.yaml").read_text())
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    claim = pod["volumes"][0]["persistentVolumeClaim"]["claimName"]
+    assert profile["kubernetes-persistent-volumes"] == [f"{claim}:{container['volumeMounts'][0]['mountPath']}"]
+    assert container["workingDir"] == profile["directory"] == profile["default-storage-prefix"]
+    assert f"{profile['directory']}/.venv-workflow/bin/activate" in profile["precommand"]
+    assert container["image"] == profile["container-image"]  # one interpreter for the environments on the volume
+    assert {entry["name"] for entry in container["env"]} == set(profile["envvars"])
+
     makefile = (ROOT / "Makefile").read_text()
+    program, target, *variables = container["args"][0].splitlines()[-1].split()
     assert program == "make"
     assert f"\n{target}:" in makefile
+    assert "EXECUTOR=kubernetes" in variables
     assert all(re.search(rf"^{variable.partition('=')[0]} +\?=", makefile, re.MULTILINE) for variable in variables)
+
+
+def test_every_job_hands_its_file_over():
+    assert SNAKEFILE.count("shell:\n") == len(re.findall(r'f"\{RUN\}\..*\{HAND_OVER\}"', SNAKEFILE))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SNAKEMAKE.exists(), reason="the environment of the workflow is made by `make reproduce`")
-def test_the_graph_of_both_tables_is_complete(tmp_path):
+@pytest.mark.parametrize("executor", ["local", "kubernetes"])
+def test_the_graph_of_both_tables_is_complete(executor, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("INDEED_")}
     workflow = ROOT / "workflow"
-    command = f"--dry-run --snakefile {workflow}/Snakefile --workflow-profile {workflow}/profiles/local".split()
-    command += ["--directory", str(tmp_path), "--config", "table=3 4", "profile=smoke", f"python={sys.executable}"]
+    command = f"--dry-run --snakefile {workflow}/Snakefile --workflow-profile {workflow}/profiles/{executor}".split()
+    command += ["--directory", str(tmp_path)]
+    if executor == "kubernetes":
+        for plugin in ("snakemake_executor_plugin_kubernetes", "snakemake_storage_plugin_fs"):
+            if not list(SNAKEMAKE.parents[1].glob(f"lib/python*/site-packages/{plugin}")):
+                pytest.skip(f"{plugin} is not in the environment of the workflow")
+        environment["INDEED_DATA"] = str(tmp_path)
+        command += ["--default-storage-prefix", str(tmp_path)]
+    command += ["--config", "table=3 4", "profile=smoke", f"python={sys.executable}"]
     run = subprocess.run(
         [SNAKEMAKE, *command],
         cwd=ROOT,
