@@ -4,6 +4,7 @@ The only part that uses matplotlib and seaborn; it loads them when a figure is d
 """
 
 from indeed.figures.amortisation import all_or_nothing, parts_by_stage, per_image_progress, terms_before_after
+from indeed.figures.anomalies import anomaly_families
 from indeed.figures.architecture import (
     architecture,
     gradient_flow,
@@ -56,6 +57,7 @@ __all__ = [
     "Landscape",
     "ablation_study",
     "all_or_nothing",
+    "anomaly_families",
     "architecture",
     "ascent_traces",
     "column_precisions",
