@@ -3,8 +3,8 @@
 A map has one value for each pixel, larger where the image is stranger; its unit is the method's own. What a detector
 can know of "normal" depends on the images:
 
-- Where they are aligned, so that a pixel shows the same spot of the object in each, the mean image is a template and the
-  principal components of whole images are the ways in which good objects differ.
+- Where they are aligned, so that a pixel shows the same spot of the object in each, the mean image is a template, and
+  the principal components of whole images are the ways in which good objects differ.
 - Of textures, or of parts that lie as they fall, the mean image is flat. The distance to it finds what is darker or
   brighter than the texture ever is, and nothing else: not a wrong structure, not a displaced part. The principal
   components of *patches* do not ask where a patch comes from and serve there.
@@ -122,7 +122,7 @@ class PrincipalComponents:
         if patch is not None and not 1 <= patch <= min(height, width):
             raise ValueError(f"patch: got {patch}, expected 1 to {min(height, width)} for {height} x {width} pixels")
         size = (height, width) if patch is None else (patch, patch)
-        chunks = images.split(CHUNK)
+        chunks = torch.split(images, CHUNK)
         count = len(images) * len(_rows(images[:1], size))
         mean = torch.stack([_rows(chunk, size).sum(0) for chunk in chunks]).sum(0) / count
         # The triangle of a QR decomposition has the singular values and right singular vectors of the centred rows, and

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from skimage.metrics import structural_similarity
 from torch.nn import functional
 
@@ -179,8 +180,8 @@ def test_bad_sizes_and_names_are_named():
         with pytest.raises(ValueError, match=next(iter(options))):
             config(**options)
     for preset in (autoencoder_preset, draem_preset):
-        with pytest.raises(ValueError, match="name must be 'tiny' or 'cpu', got 'paper'"):
-            preset.__wrapped__("paper") if hasattr(preset, "__wrapped__") else preset("paper")
+        with pytest.raises((ValueError, TypeCheckError), match="paper"):
+            preset("paper")
 
 
 class TestEncoderDecoder:
@@ -291,7 +292,7 @@ class TestSsimMap:
             assert bool(gradient.isfinite().all())
 
     def test_other_shapes_are_refused(self):
-        with pytest.raises(ValueError, match=r"estimate: got shape \(1, 1, 4, 4\)"):
+        with pytest.raises((ValueError, TypeCheckError), match="estimate"):
             ssim_map(random(1, 1, 4, 4), random(1, 1, 4, 5))
 
 
@@ -301,5 +302,5 @@ def test_the_maps_of_the_autoencoder_are_its_residual_and_its_dissimilarity():
         image = model.reconstruct(y)
     torch.testing.assert_close(model.map(y), ((image - y) ** 2).sum(1))
     torch.testing.assert_close(model.map(y, form="ssim"), (1 - ssim_map(y, image)).sum(1))
-    with pytest.raises(ValueError, match="form must be 'squared' or 'ssim', got 'mse'"):
-        Autoencoder.map.__wrapped__.__wrapped__(model, y, form="mse")
+    with pytest.raises((ValueError, TypeCheckError), match="mse"):
+        model.map(y, form="mse")
