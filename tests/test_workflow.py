@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEFILE = (ROOT / "workflow" / "Snakefile").read_text(encoding="utf-8")
 SNAKEMAKE = ROOT / ".venv-workflow" / "bin" / "snakemake"
-TABLES = ("3", "4")
+TABLES = ("3", "4", "6")
 
 
 def commands():
@@ -36,6 +36,7 @@ def test_the_jobs_are_found():
     assert {(module, command) for module, command, _ in commands()} == {
         ("equal_budget", "measure"),
         ("equal_budget", "train"),
+        ("table6", "train"),
         *((f"table{table}", command) for table in TABLES for command in ("cell", "table", "figure")),
     }
 
@@ -59,7 +60,10 @@ def test_every_cell_has_a_name_that_the_graph_takes_and_networks_that_it_can_get
     cells = listed(table, capsys)
     assert len(cells) > 5
     assert all(re.fullmatch(r"[\w-]+", name) for name in cells)
-    trained = re.compile(r"runs/equal_budget/smoke/(dncnn|indeed)_grey\.safetensors")
+    trained = re.compile(
+        r"runs/equal_budget/smoke/(dncnn|indeed)_grey\.safetensors"
+        r"|runs/table6/smoke/networks/(autoencoder|draem|indeed)_\w+\.safetensors"
+    )
     assert all(trained.fullmatch(path) or Path(path).is_file() for paths in cells.values() for path in paths)
 
 
@@ -102,11 +106,11 @@ def test_the_pod_runs_a_target_of_the_makefile_with_variables_that_it_has():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SNAKEMAKE.exists(), reason="the environment of the workflow is made by `make reproduce`")
-def test_the_graph_of_both_tables_is_complete(tmp_path):
+def test_the_graph_of_all_tables_is_complete(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("INDEED_")}
     workflow = ROOT / "workflow"
     command = f"--dry-run --snakefile {workflow}/Snakefile --workflow-profile {workflow}/profiles/local".split()
-    command += ["--directory", str(tmp_path), "--config", "table=3 4", "profile=smoke", f"python={sys.executable}"]
+    command += ["--directory", str(tmp_path), "--config", "table=3 4 6", "profile=smoke", f"python={sys.executable}"]
     run = subprocess.run(
         [SNAKEMAKE, *command],
         cwd=ROOT,
@@ -117,5 +121,6 @@ def test_the_graph_of_both_tables_is_complete(tmp_path):
         timeout=300,
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    for rule, count in (("budget", 1), ("network", 2), ("table", 2), ("figure3", 1), ("figure4", 1)):
+    counts = {"budget": 1, "network": 2, "detector": 3, "table": 3} | {f"figure{table}": 1 for table in TABLES}
+    for rule, count in counts.items():
         assert re.search(rf"^{rule} +{count}$", run.stdout + run.stderr, re.MULTILINE), rule

@@ -25,6 +25,7 @@ from indeed.data.benchmarks import DataMissingError, data_root, image_files, spl
 from indeed.data.download import DataError
 from indeed.data.files import read_image
 from indeed.data.samples import sample_image, sample_path
+from indeed.images.channels import as_channels
 
 GOOD = "good"
 """Class of the images without a defect."""
@@ -130,7 +131,7 @@ def load(
     size
         Height and width, or the side of a square; None for the image as it is.
     channels
-        1 for grey (the luma of ITU-R BT.601, as Pillow), 3 for colour; None for the image as it is.
+        As in :func:`indeed.images.channels.as_channels`; None for the image as it is.
     fit
         ``"resize"`` scales each axis to its size, the image by antialiased bilinear and the mask by nearest neighbour;
         ``"crop"`` scales both axes by the same factor, so that the size is just covered, and keeps the middle. Either
@@ -150,10 +151,8 @@ def load(
         mask = torch.zeros(image.shape[1:], dtype=torch.bool)
     else:
         _check_mask(mask, image, item)
-    if channels == 1 and image.shape[0] == 3:
-        image = torch.tensordot(torch.tensor([0.299, 0.587, 0.114]), image, dims=1)[None]
-    elif channels == 3 and image.shape[0] == 1:
-        image = image.expand(3, -1, -1)
+    if channels is not None:
+        image = as_channels(image, channels)
     if size is not None:
         target = (size, size) if isinstance(size, int) else size
         if min(target) < 1:

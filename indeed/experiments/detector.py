@@ -6,13 +6,16 @@ what scores good images have is found on synthetic anomalies over good images he
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
-from indeed.data.anomaly_sets import READERS, AnomalyItem, AnomalySet, anomaly_set, load, texture_set
+from indeed.bayes.anomaly_maps import smoothed
+from indeed.bayes.generative_model import Hyperpriors
+from indeed.data.anomaly_sets import GOOD, READERS, AnomalyItem, AnomalySet, anomaly_set, load, texture_set
 from indeed.data.benchmarks import DataMissingError, evenly, image_files
 from indeed.data.download import DataError
 from indeed.data.files import read_image
@@ -32,6 +35,9 @@ TEXTURE_FAMILIES = ("perlin", "perlin", "cutpaste")
 """Families to train on for the embedded textures: those that they are tested with, scars and Poisson pastes, are not
 among them."""
 UNSEEN_FAMILIES = ("scar", "poisson")
+OMEGA_RATE = 1e-4
+"""Rate of the prior of Omega in training, in intensity². With the paper's 1e-6 the precision of an empty pixel grows to
+2.5e6, twenty-five times the target precision, and S could never leave zero; with this one it stays below it."""
 NOISE_HIGH = 5 * GREY_LEVEL
 """Noise in training up to twice that of the noisy test sets."""
 SMOOTHING = (0.0, 1.0, 2.0, 4.0)
@@ -58,15 +64,17 @@ class GoodImages(NamedTuple):
 
 
 def detector_network(preset: Preset, channels: Literal[1, 3]) -> NetworkConfig:
-    """Network for detection: that of denoising with S itself as the output of f_S, on coarser pixels.
+    """Network for detection: that of denoising, but for four choices of the ``cpu`` preset.
 
-    A denoiser's f_S predicts the noise; here S is empty nearly everywhere, and its absence is what is easy to say.
-    Pixels unshuffled by four let f_S see twice as far for a quarter of the cost: what is normal is a matter of context.
+    Here S is empty nearly everywhere and f_S has to cancel what L leaves of a good image. It sees the residual Y - L,
+    as in the paper: it cannot learn the small difference from Y and L side by side, each many times as large. GroupNorm
+    keeps its units alive on the long plateau before it tells anomalies from detail. Pixels unshuffled by four let it
+    see twice as far for a quarter of the cost: what is normal is a matter of context. The factor networks are narrower.
     """
-    network = network_preset(preset, channels)
+    network = replace(network_preset(preset, channels), sparse_input="residual")
     if preset != "cpu":
-        return network if preset == "paper" else replace(network, sparse_output="sparse")
-    return replace(network, patch_size=128, sparse_output="sparse", sparse_unshuffle=4)
+        return network
+    return replace(network, patch_size=128, norm="group", factor_norm="none", factor_width=16, sparse_unshuffle=4)
 
 
 def train_detector(
@@ -75,6 +83,7 @@ def train_detector(
     preset: Preset = "cpu",
     data: str = "textures",
     channels: Literal[1, 3] = 1,
+    patch_size: int | None = None,
     families: Sequence[str] | None = None,
     start: Path | None = None,
     steps: int | None = None,
@@ -98,6 +107,8 @@ def train_detector(
         As in `good_images`.
     channels
         1 (grey) or 3 (colour).
+    patch_size
+        Side of the tiles in pixels if it should differ from the preset's.
     families
         Synthetic anomalies to learn from, names in :data:`indeed.images.anomalies.FAMILIES`; one that is repeated is
         drawn more often. None: all, but for the embedded textures `TEXTURE_FAMILIES`.
@@ -114,9 +125,15 @@ def train_detector(
     chosen = tuple(families or (TEXTURE_FAMILIES if data == "textures" else FAMILIES))
     if unknown := set(chosen) - set(FAMILIES):
         raise ValueError(f"families: got {', '.join(sorted(unknown))}, expected names from {', '.join(FAMILIES)}")
-    changes = {"seed": seed, "steps": steps, "noise_high": NOISE_HIGH} | changes
+    changes = {
+        "seed": seed,
+        "steps": steps,
+        "noise_high": NOISE_HIGH,
+        "hyperpriors": Hyperpriors(omega_rate=OMEGA_RATE),
+    } | changes
     training = replace(training_preset(preset), **{name: to for name, to in changes.items() if to is not None})
     network = detector_network(preset, channels)
+    network = replace(network, patch_size=patch_size or network.patch_size)
     good = good_images(data, channels, network.patch_size)
     task = Task(
         "detect",
@@ -144,7 +161,7 @@ def train_detector(
     )
 
 
-def good_images(data: str, channels: int, patch_size: int) -> GoodImages:
+def good_images(data: str, channels: Literal[1, 3], patch_size: int) -> GoodImages:
     """Good images to train a detector on, a tenth of them held out.
 
     Parameters
@@ -173,29 +190,26 @@ def good_images(data: str, channels: int, patch_size: int) -> GoodImages:
     side = max(SIDE, patch_size)
     names = data.split("+")
     if set(names) <= READERS.keys():
-        items: Sequence[Any] = [item for name in names for item in anomaly_set(name).train]
-
-        def read(item: AnomalyItem) -> Tensor:
-            return load(item, side).image
+        items = [item for name in names for item in anomaly_set(name).train]
     else:
         folder = Path(data)
         if not folder.is_dir():
             raise DataMissingError(
                 f"data must be 'textures', names from {', '.join(READERS)}, or a folder; got {data!r}"
             )
-        items, data = _good_files(folder), folder.resolve().name
-
-        def read(item: Path) -> Tensor:
-            image = read_image(item).tensor()[None]
-            return torch.nn.functional.interpolate(image, (side, side), mode="bilinear", antialias=True)[0]
-
+        data = folder.resolve().name
+        items = [AnomalyItem(path, data, GOOD, partial(_read_good, path)) for path in _good_files(folder)]
     if len(items) < 2:
         raise DataError(f"{data}: {len(items)} good images, expected at least 2")
     apart = set(map(id, evenly(items, max(1, len(items) // 10))))
     parts: tuple[list[Tensor], list[Tensor]] = ([], [])
     for item in items:
-        parts[id(item) in apart].append(eight_bit(read(item), channels))
+        parts[id(item) in apart].append(eight_bit(load(item, side, channels=channels).image, channels))
     return GoodImages(data, *parts, side)
+
+
+def _read_good(path: Path) -> tuple[Tensor, None]:
+    return read_image(path).tensor(), None
 
 
 def _good_files(folder: Path) -> list[Path]:
@@ -233,7 +247,7 @@ def validation_on(
         device = next(model.parameters()).device
         with torch.inference_mode():
             for observed, normal, mask in zip(
-                *(part.split(16) for part in (samples.observed, samples.normal, samples.mask)), strict=True
+                *(torch.split(part, 16) for part in (samples.observed, samples.normal, samples.mask)), strict=True
             ):
                 draw = model(observed.to(device))[1]
                 metrics.update(draw.S.abs().sum(1).cpu(), mask)
@@ -251,21 +265,16 @@ def chosen_map(model: InDeed, images: Sequence[Tensor], families: Sequence[str],
     ``form``, ``smoothing``, the ``average_precision`` of each, and the ascending image scores of the good images
     themselves, ``good_scores``, from which a threshold can be read.
     """
-    generator = torch.Generator().manual_seed(SEED)
     normal = [image.float() / 255 for image in images]
-    repeats = -(-least // len(normal))
-    samples: list[AnomalySample] = []
-    for _ in range(repeats):
-        for image in normal:
-            others = [other for other in normal if other is not image] or [image]
-            samples.append(anomalous(image[None], generator, families=families, clean=0.25, textures=others))
+    samples = synthetic_anomalies(normal, families, least)
     found: dict[str, float] = {}
     best: tuple[float, MapForm, float] = (-1.0, "magnitude", 0.0)
     for form in get_args(MapForm):
+        maps = [anomaly_maps(model, sample.observed, form=form) for sample in samples]
         for smoothing in SMOOTHING:
             metrics = DetectionMetrics()
-            for sample in samples:
-                metrics.update(anomaly_maps(model, sample.observed, form=form, smoothing=smoothing), sample.mask)
+            for rough, sample in zip(maps, samples, strict=True):
+                metrics.update(smoothed(rough, smoothing) if smoothing else rough, sample.mask)
             found[f"{form}_{smoothing:g}"] = metrics.average_precision()
             best = max(best, (found[f"{form}_{smoothing:g}"], form, smoothing))
     _, form, smoothing = best
@@ -273,3 +282,17 @@ def chosen_map(model: InDeed, images: Sequence[Tensor], families: Sequence[str],
     for image in normal:
         scores.append(image_score(anomaly_maps(model, image[None], form=form, smoothing=smoothing)).item())
     return {"form": form, "smoothing": smoothing, "average_precision": found, "good_scores": sorted(scores)}
+
+
+def synthetic_anomalies(images: Sequence[Tensor], families: Sequence[str], least: int = 32) -> list[AnomalySample]:
+    """Good images in [0, 1] with synthetic anomalies, one in four without, each image as often as makes ``least``.
+
+    Every detector is set on these; they are the same each time.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    samples = []
+    for _ in range(-(-least // len(images))):
+        for image in images:
+            others = [other for other in images if other is not image] or [image]
+            samples.append(anomalous(image[None], generator, families=families, clean=0.25, textures=others))
+    return samples

@@ -6,7 +6,8 @@ beside its base rate, which is that of a useless score.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -20,6 +21,9 @@ from indeed.images.tiling import split
 
 Scores = Float[Tensor, "..."]
 Labels = Shaped[Tensor, "..."]
+
+SCORE_WINDOW = 21
+"""Side of the window of `image_score`, in pixels, as in DRAEM."""
 
 _BLOCK = 1 << 16
 
@@ -145,7 +149,9 @@ def _blocks(scores: NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
     return (scores[start : start + _BLOCK] for start in range(0, len(scores), _BLOCK))
 
 
-def image_score(anomaly_map: Float[Tensor, "batch height width"], window: int = 21) -> Float[Tensor, " batch"]:
+def image_score(
+    anomaly_map: Float[Tensor, "batch height width"], window: int = SCORE_WINDOW
+) -> Float[Tensor, " batch"]:
     """Score of each image: the largest mean of its map over a square window, 21 pixels wide as in DRAEM.
 
     The mean keeps a single bright pixel from deciding. Windows lie within the image: DRAEM extends the map by zeros,
@@ -168,6 +174,47 @@ def image_score(anomaly_map: Float[Tensor, "batch height width"], window: int = 
         raise ValueError(f"window: got {window}, expected 1 to {min(anomaly_map.shape[-2:])}, the shorter side")
     means: Tensor = torch.nn.functional.avg_pool2d(anomaly_map[:, None], window, stride=1)
     return means.amax((1, 2, 3))
+
+
+def allowed_false_positives(false_positive_rate: float, count: int) -> int:
+    """How many of so many good images may score above a threshold.
+
+    Raises
+    ------
+    ValueError
+        Unless the rate is above 0 and below 1, and at least one in ``count``: a lower one cannot be told from 0.
+
+    Examples
+    --------
+    >>> allowed_false_positives(0.29, 100)
+    29
+    """
+    if not 0 < false_positive_rate < 1:
+        raise ValueError(f"false_positive_rate: got {false_positive_rate}, expected a share between 0 and 1")
+    allowed = int(Fraction(str(false_positive_rate)) * count)  # as it is written: 0.29 * 100 is less than 29
+    if allowed < 1:
+        raise ValueError(
+            f"false_positive_rate: got {false_positive_rate}, expected at least 1/{count}: {count} good images cannot "
+            "resolve a lower one"
+        )
+    return allowed
+
+
+def score_threshold(good_scores: Sequence[float], false_positive_rate: float) -> float:
+    """Smallest of the scores of good images that at most the given share of them exceeds.
+
+    Raises
+    ------
+    ValueError
+        As `allowed_false_positives`.
+
+    Examples
+    --------
+    >>> score_threshold([0.3, 0.1, 0.2, 0.9], 0.25)
+    0.3
+    """
+    allowed = allowed_false_positives(false_positive_rate, len(good_scores))
+    return sorted(good_scores)[-1 - allowed]
 
 
 def class_rank(images: Iterable[Float[Tensor, "_ _ _"]], relative_threshold: float = 0.003, tile: int = 128) -> float:

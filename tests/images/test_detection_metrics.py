@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from indeed.data.samples import sample_image
-from indeed.images.detection_metrics import DetectionMetrics, class_rank, image_score, rank_group
+from indeed.images.detection_metrics import (
+    DetectionMetrics,
+    allowed_false_positives,
+    class_rank,
+    image_score,
+    rank_group,
+    score_threshold,
+)
 
 
 def measured(*parts):
@@ -180,6 +187,33 @@ def test_image_auroc_takes_one_score_an_image():
 def test_a_window_larger_than_the_map_is_refused():
     with pytest.raises(ValueError, match=r"^window: got 21, expected 1 to 20"):
         image_score(torch.zeros(1, 20, 64))
+
+
+# -- thresholds ------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.5, 0.7, 2.0]), min_size=1, max_size=30), st.integers(1, 99))
+def test_threshold_is_the_smallest_good_score_that_at_most_the_share_exceeds(scores, percent):
+    def resolved(threshold):
+        return 100 * sum(score > threshold for score in scores) <= percent * len(scores)
+
+    if percent * len(scores) < 100:
+        with pytest.raises(ValueError, match=f"at least 1/{len(scores)}"):
+            score_threshold(scores, percent / 100)
+    else:
+        assert score_threshold(scores, percent / 100) == min(filter(resolved, scores))
+
+
+@pytest.mark.parametrize("rate", [-0.1, 0.0, 1.0, 5.0, math.nan])
+def test_a_rate_that_is_no_share_is_refused(rate):
+    with pytest.raises(ValueError, match=r"^false_positive_rate: got .* expected a share"):
+        allowed_false_positives(rate, 100)
+
+
+@pytest.mark.parametrize("count", [0, 19])
+def test_a_rate_that_the_good_images_cannot_resolve_is_refused(count):
+    with pytest.raises(ValueError, match=f"{count} good images cannot resolve"):
+        allowed_false_positives(0.05, count)
 
 
 # -- groups ----------------------------------------------------------------------------------------------------------
