@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any, cast
@@ -141,7 +142,7 @@ def cell(
     ):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}")
-    data = texture_set_for_tests() if dataset == "textures" else anomaly_set(dataset)
+    data = _textures() if dataset == "textures" else anomaly_set(dataset)
     files = {path for item in data.train + data.test for path in (item.file, item.mask_file) if path}
     learned = method not in OPTIONS
     if learned:
@@ -329,6 +330,11 @@ def compare(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
 
 def _key(dataset: str, method: str, noise: int) -> Key:
     return {"dataset": dataset, "method": method, "noise": noise}
+
+
+@cache
+def _textures() -> AnomalySet:
+    return texture_set_for_tests()
 
 
 def _present() -> list[str]:

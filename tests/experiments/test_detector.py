@@ -1,7 +1,6 @@
 """Detectors learn from good images alone; how their maps are made is chosen on synthetic anomalies held out."""
 
 import re
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -202,14 +201,12 @@ def test_validation_is_that_of_one_draw_of_anomalies_whatever_the_batches():
 # training
 
 
-@pytest.mark.parametrize("preset", ["tiny", "cpu", "paper"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_networks_for_detection_output_the_sparse_part_itself(preset, channels):
-    network, denoiser = detector_network(preset, channels), network_preset(preset, channels)
-    assert network.sparse_output == "sparse"
-    assert network.channels == channels
-    same = replace(denoiser, **{name: getattr(network, name) for name in ("patch_size", "sparse_output")})
-    assert replace(same, sparse_unshuffle=network.sparse_unshuffle) == network
+def test_networks_for_detection_see_the_residual_and_that_of_the_paper_is_the_papers(channels):
+    for preset in ("tiny", "cpu", "paper"):
+        network = detector_network(preset, channels)
+        assert (network.channels, network.sparse_input) == (channels, "residual")
+    assert network == network_preset("paper", channels)
 
 
 def test_good_photographs_become_a_detector_with_its_record(tmp_path):
