@@ -64,14 +64,15 @@ class GoodImages(NamedTuple):
 
 
 def detector_network(preset: Preset, channels: Literal[1, 3]) -> NetworkConfig:
-    """Network for detection: that of denoising, but for four choices of the ``cpu`` preset.
+    """Network for detection: that of denoising, but for what f_S sees and puts out, and its form at ``cpu``.
 
-    Here S is empty nearly everywhere and f_S has to cancel what L leaves of a good image. It sees the residual Y - L,
-    as in the paper: it cannot learn the small difference from Y and L side by side, each many times as large. GroupNorm
-    keeps its units alive on the long plateau before it tells anomalies from detail. Pixels unshuffled by four let it
-    see twice as far for a quarter of the cost: what is normal is a matter of context. The factor networks are narrower.
+    Here S is empty nearly everywhere. f_S sees the residual Y - L, as in the paper, and puts out by how much it is
+    shrunk: what L leaves of a good image need not be reproduced to be taken away, as it would where S or the noise is
+    the output. GroupNorm keeps the units alive on the long plateau before it tells anomalies from detail. Pixels
+    unshuffled by four let it see twice as far for a quarter of the cost: what is normal is a matter of context. The
+    factor networks are narrower.
     """
-    network = replace(network_preset(preset, channels), sparse_input="residual")
+    network = replace(network_preset(preset, channels), sparse_input="residual", sparse_output="shrinkage")
     if preset != "cpu":
         return network
     return replace(network, patch_size=128, norm="group", factor_norm="none", factor_width=16, sparse_unshuffle=4)
