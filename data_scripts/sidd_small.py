@@ -18,7 +18,7 @@ SIDD_SMALL = PublicSet(
             checksum="sha1:5a4aa6aa7abcf7b0b56c88ad578fea9a4ff77935",
         ),
     ),
-    count=320,
+    counts={r".*\.PNG": 320},
     members=r"SIDD_Small_sRGB_Only/Data/([^/]+)/((?:NOISY|GT)_SRGB_\d{3}\.PNG)",
     lands=r"\1_\2",
 )

@@ -1,4 +1,4 @@
-"""The command ``indeed``: denoise, decompose, train, evaluate, info.
+"""The command ``indeed``: denoise, decompose, detect, train, evaluate, info.
 
 A fault is one line on the standard error stream and exit code 2; the other images of a batch are still done, and no
 half-written file is left. An interrupt (Ctrl-C) ends with 130, SIGTERM during a training with 143.
@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,13 +33,17 @@ from indeed.data.files import (
     write_image,
 )
 from indeed.files import atomic_write
+from indeed.images.detection_metrics import allowed_false_positives, score_threshold
 from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.learning.distributed import Preempted
-from indeed.networks.checkpoint import load_checkpoint, read_record, shipped_checkpoint
+from indeed.networks.anomaly_detection import load_detector
+from indeed.networks.checkpoint import Shipped, load_checkpoint, read_record, shipped_checkpoint
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import Decomposition, decompose, denoise
 
 Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+DETECTORS: dict[str, Shipped] = {"textures": "detect_textures", "parts": "detect_parts"}
+"""Detectors that ship, by the names that the command knows them by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +93,36 @@ class Decompose(_WithModel):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Detect:
+    """Find anomalies in images by a detector that was trained on good ones of their kind.
+
+    Each image NAME.* gets NAME_map.npy (float32, at its size), NAME_heat.png, NAME_overlay.png and a row of scores.csv.
+    The pictures of a run have one scale, from 0 to twice the largest score of a good image, which is printed. A run
+    that was stopped goes on: what is there already, from the same image and checkpoint, is not computed again.
+    """
+
+    images: tyro.conf.Positional[tuple[Path, ...]]
+    """PNG, JPEG or TIFF files, or folders of them; grey or colour, converted to what the detector was trained on."""
+    out: Out
+    """Folder, made if it is not there."""
+    checkpoint: str = "textures"
+    """A file that train --task uad wrote, or one that ships: textures (trained on scikit-image's photographs of brick,
+    grass and gravel) or parts (on good screws of MVTec AD and good magnetic tiles). It knows nothing else."""
+    false_positive_rate: float | None = None
+    """Share of the good images that may be called anomalous: sets the threshold, the smallest of their scores that at
+    most this share of them exceeds. n good images cannot resolve a rate below 1/n."""
+    good: Path | None = None
+    """Folder of good images, not among those trained on, to set scale and threshold by; their scores are kept in
+    good_scores.csv. Default: the images that were held out of the training of the detector."""
+    device: str = "auto"
+    """Where the network runs: cpu, cuda, cuda:1, ...; auto: a GPU if there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train a blind Gaussian denoiser and write its checkpoint; state and log stay in a folder beside it.
+    """Train a network and write its checkpoint; state and log stay in a folder beside it.
+
+    A blind Gaussian denoiser, or with --task uad a detector of anomalies from good images alone.
 
     Under torchrun the processes share each batch: torchrun --standalone --nproc-per-node 8 -m indeed.cli train ... On
     SIGTERM the run is saved and ends with code 143; --resume goes on, also with another number of processes.
@@ -98,12 +130,16 @@ class Train:
 
     out: Out
     """Checkpoint to write, ending in .safetensors."""
+    task: Literal["denoise", "uad"] = "denoise"
+    """denoise; or uad, unsupervised anomaly detection."""
     preset: Literal["tiny", "cpu", "paper"] = "cpu"
     """tiny: seconds, for tests; cpu: about an hour on one core; paper: section 4.1 of the paper."""
     channels: Literal[1, 3] = 1
     """1 for grey, 3 for colour."""
-    data: str = "auto"
-    """bsd (Berkeley images under INDEED_DATA), embedded (installed photographs), auto (what is there), or a folder."""
+    data: str | None = None
+    """To denoise: bsd (Berkeley images under INDEED_DATA), embedded (installed photographs), auto (default: what is
+    there), or a folder. For uad: a folder of photographs of good parts, or with them in train/good or
+    CATEGORY/train/good; a set under INDEED_DATA, or several joined by +; textures (default: installed photographs)."""
     steps: int | None = None
     """Length of the run; default: the preset's."""
     stop_at: int | None = None
@@ -152,7 +188,7 @@ class Info:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the given arguments (default: those of the process) and return its exit code."""
-    command = tyro.cli(Denoise | Decompose | Train | Evaluate | Info, prog="indeed", args=argv)
+    command = tyro.cli(Denoise | Decompose | Detect | Train | Evaluate | Info, prog="indeed", args=argv)
     faults = _Faults()
     if not 0 <= getattr(command, "seed", 0) < 2**32:
         print("indeed: seed: expected a number from 0 to 4294967295", file=sys.stderr)
@@ -164,6 +200,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                     _denoise(command, faults)
                 case Decompose():
                     _decompose(command)
+                case Detect():
+                    _detect(command, faults)
                 case Train():
                     _train(command)
                 case Evaluate():
@@ -350,14 +388,158 @@ def _as_array(part: Float[Tensor, "channel height width"]) -> Float[np.ndarray, 
     return array[..., 0] if array.shape[2] == 1 else array
 
 
+def _detect(options: Detect, faults: _Faults) -> None:
+    from tqdm import tqdm
+
+    from indeed.experiments.cells import data_hash
+
+    rate, shipped = options.false_positive_rate, DETECTORS.get(options.checkpoint)
+    checkpoint = shipped_checkpoint(shipped) if shipped else Path(options.checkpoint)
+    detector = load_detector(checkpoint, _device(options.device))
+    if options.good and not options.good.is_dir():
+        raise ValueError(f"{options.good}: is not a folder")
+    good = _images((options.good,)) if options.good else {}
+    if rate is not None:
+        allowed_false_positives(rate, len(good or detector.good_scores))  # before the work
+    images = _images(options.images)
+    for path in images.values():
+        if path.parent.resolve() == options.out.resolve():
+            raise ValueError(f"{options.out}: holds images of the run, expected another folder")
+    options.out.mkdir(parents=True, exist_ok=True)
+    made_by = data_hash([checkpoint])
+
+    def watched(paths: dict[str, Path], label: str) -> Iterable[Path]:
+        bar: Iterable[Path] = tqdm(
+            paths.values(), desc=label, disable=not sys.stderr.isatty(), unit="image", leave=False
+        )
+        return bar
+
+    good_scores = [] if options.good else list(detector.good_scores)
+    table = _Scores(options.out / "good_scores.csv", made_by)
+    for path in watched(good, "good images"):
+        with faults.reported(path):
+            row = table.find(path) or table.put(path, score=detector(read_image(path).tensor()).score)
+            good_scores.append(float(row["score"]))
+    if not good_scores:
+        raise ValueError(f"{options.good}: no good image was scored, expected at least one")
+    limit = 2 * max(good_scores)
+    print(f"heat: black 0, light yellow {limit:.4g}, twice the largest score of {len(good_scores)} good images")
+    threshold = None
+    if rate is not None:
+        threshold = score_threshold(good_scores, rate)
+        most = allowed_false_positives(rate, len(good_scores))
+        print(f"threshold: {threshold:.4g}, exceeded by at most {most} of {len(good_scores)} good images")
+
+    table = _Scores(options.out / "scores.csv", made_by)
+    for path in watched(images, "images"):
+        with faults.reported(path):
+            found = table.find(path, limit=limit)
+            if found and all(file.is_file() for file in _detection_files(options.out, path)):
+                score = float(found["score"])
+            else:
+                image = read_image(path).tensor()
+                detection = detector(image)
+                _write_detection(_detection_files(options.out, path), image, detection.map, limit)
+                score = detection.score
+            anomalous = None if threshold is None else score > threshold
+            table.put(path, score=score, threshold=threshold, anomalous=anomalous, limit=limit)
+            tqdm.write(f"{path.name:<24} {score:.4g}{' anomalous' if anomalous else ''}")
+
+
+def _images(places: Sequence[Path]) -> dict[str, Path]:
+    """Images among files and in folders, by the names without ending that their outputs have."""
+    images: dict[str, Path] = {}
+    for place in places:
+        found = image_files(place) if place.is_dir() else [place]
+        if not found:
+            raise ValueError(f"{place}: holds no image, expected files ending in {', '.join(FORMATS)}")
+        for path in found:
+            other = images.setdefault(path.stem, path)
+            if other.resolve() != path.resolve():
+                raise ValueError(f"{path}: would have the outputs of {other}, expected another name")
+    if not images:
+        raise ValueError("images: got none, expected at least one")
+    return images
+
+
+class _Scores:
+    """Table of the scores that a checkpoint gives images, found by their names without ending; whole after each row.
+
+    Rows of another checkpoint are dropped, as their scores do not compare, and so is that of an image that has changed.
+    """
+
+    def __init__(self, path: Path, checkpoint: str) -> None:
+        from indeed.experiments.cells import read_table
+
+        self.path = path
+        self.checkpoint = checkpoint
+        rows = read_table(path) if path.exists() else []
+        if rows and not {"file", "score", "image", "checkpoint"} <= rows[0].keys():
+            raise ValueError(f"{path}: is no table of this command, expected another folder")
+        self.rows = {Path(row["file"]).stem: row for row in rows if row["checkpoint"] == checkpoint}
+        if len(self.rows) < len(rows):
+            self._write()
+
+    def find(self, path: Path, **values: object) -> dict[str, str] | None:
+        """Row of an image, if it is there, with these values and from the very same image."""
+        row = self.rows.get(path.stem)
+        if row and not row.items() >= self._row(path, values).items():
+            del self.rows[path.stem]
+            self._write()
+        return self.rows.get(path.stem)
+
+    def put(self, path: Path, **values: object) -> dict[str, str]:
+        """Write the row of an image, unless it is there."""
+        row = self._row(path, values)
+        if self.rows.get(path.stem) != row:
+            self.rows[path.stem] = row
+            self._write()
+        return row
+
+    def _write(self) -> None:
+        from indeed.experiments.cells import write_table
+
+        if self.rows:
+            write_table(self.path, list(self.rows.values()))
+        else:
+            self.path.unlink()
+
+    def _row(self, path: Path, values: dict[str, object]) -> dict[str, str]:
+        from indeed.experiments.cells import data_hash
+
+        texts = {name: "" if value is None else str(value) for name, value in values.items()}
+        return {"file": path.name} | texts | {"image": data_hash([path]), "checkpoint": self.checkpoint}
+
+
+def _detection_files(out: Path, path: Path) -> tuple[Path, Path, Path]:
+    """Files that the detection in an image is written to: map, heat map, overlay."""
+    return out / f"{path.stem}_map.npy", out / f"{path.stem}_heat.png", out / f"{path.stem}_overlay.png"
+
+
+def _write_detection(
+    files: tuple[Path, Path, Path],
+    image: Float[Tensor, "_ height width"],
+    anomaly_map: Float[Tensor, "height width"],
+    limit: float,
+) -> None:
+    from indeed.figures import heat, heat_overlay
+
+    with atomic_write(files[0]) as temporary:
+        np.save(temporary, anomaly_map.numpy())
+    for file, shown in ((files[1], heat(anomaly_map, limit)), (files[2], heat_overlay(image, anomaly_map, limit))):
+        write_image(file, Picture(to_pixels(shown, np.dtype(np.uint8))))
+
+
 def _train(options: Train) -> None:
     from indeed.experiments.denoiser import train_denoiser
+    from indeed.experiments.detector import train_detector
 
-    train_denoiser(
+    train, data = (train_denoiser, "auto") if options.task == "denoise" else (train_detector, "textures")
+    train(
         options.out,
         preset=options.preset,
         channels=options.channels,
-        data=options.data,
+        data=options.data or data,
         steps=options.steps,
         stop_at=options.stop_at,
         seed=options.seed,

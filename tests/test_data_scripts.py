@@ -7,10 +7,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from indeed.data.anomaly_sets import READERS, anomaly_set, load
 from indeed.data.benchmarks import SCRIPTS, SETS, data_root
 from indeed.data.public_sets import PublicSet, command, verify
 
@@ -28,6 +32,9 @@ BY_SCRIPT = {path.name: described(path) for path in sorted(SCRIPT_FOLDER.glob("*
 BY_NAME = {public.name: public for sets in BY_SCRIPT.values() for public in sets}
 each = pytest.mark.parametrize("public", BY_NAME.values(), ids=list(BY_NAME))
 
+AT_HAND = {"magnetic_tile", "mvtec_screw_256"}  # sets of `anomaly_set` that no script brings
+UNCHECKED = {"mood", "severstal"}  # sets of which no checksum is published: README.md says so
+
 # One path of each archive as its source has it, and the file name that it gets.
 PATHS = {
     "bsd400_gray": ("DnCNN-PyTorch-6b08/data/train/test_001.png", "test_001.png"),
@@ -37,12 +44,16 @@ PATHS = {
     "div2k": ("DIV2K_train_HR/0001.png", "0001.png"),
     "div2k_valid": ("DIV2K_valid_HR/0801.png", "0801.png"),
     "mcmaster": ("McM/18.tif", "18.tif"),
+    "mood": ("toy_label/pixel/toy_0.nii.gz", "toy_label/pixel/toy_0.nii.gz"),
+    "mvtec_ad": ("screw/ground_truth/thread_top/000_mask.png", "screw/ground_truth/thread_top/000_mask.png"),
     "polyu": ("PolyU-3af0/CroppedImages/Sony_4_200_3200_door_10_real.JPG", "Sony_4_200_3200_door_10_real.JPG"),
+    "severstal": ("train_images/0002cc93b.jpg", "train_images/0002cc93b.jpg"),
     "set12": ("FFDNet-e787/testsets/Set12/12.png", "12.png"),
     "sidd_small": (
         "SIDD_Small_sRGB_Only/Data/0001_001_S6_00100_00060_3200_L/GT_SRGB_010.PNG",
         "0001_001_S6_00100_00060_3200_L_GT_SRGB_010.PNG",
     ),
+    "visa": ("candle/Data/Images/Normal/0836.JPG", "candle/Data/Images/Normal/0836.JPG"),
 }
 
 
@@ -51,7 +62,9 @@ def test_each_set_of_the_loader_has_one_script_that_its_error_names():
     brought |= {
         f"{public.name}_{public.crop}": f"{brought[public.name]} --crop" for public in BY_NAME.values() if public.crop
     }
-    assert {name: SCRIPTS.get(name, f"{name}.py") for name in SETS} == brought
+    anomaly = {name: f"{name}.py" for name in READERS.keys() - AT_HAND}
+    assert {name: SCRIPTS.get(name, f"{name}.py") for name in SETS} | anomaly == brought
+    assert all(BY_NAME[name].place == f"uad/{name}" for name in anomaly)
     assert sum(map(len, BY_SCRIPT.values())) == len(BY_NAME)
 
 
@@ -61,8 +74,8 @@ def test_a_description_is_complete(public):
     assert len(public.terms) > 50
     assert public.expected > 0
     assert all(re.fullmatch("[0-9a-f]{64}", value) for value in public.files.values() if value is not None)
-    # A file is checked by a published checksum of its archive, or by its own.
-    assert all(source.checksum for source in public.sources) or all(public.files.values())
+    # A file is checked by a published checksum of its archive, or by its own, unless nobody published one.
+    assert (all(source.checksum for source in public.sources) or public.checked) != (public.name in UNCHECKED)
     assert len({source.name for source in public.sources}) == len(public.sources)
 
 
@@ -87,9 +100,13 @@ def test_every_set_with_an_archive_has_its_paths_tested():
         ("div2k_valid", 100),
         ("kodak24", 24),
         ("mcmaster", 18),
+        ("mood", 800),
+        ("mvtec_ad", 3629 + 1725 + 1258),
         ("polyu", 202),
         ("set12", 12),
+        ("severstal", 12_568 + 1),
         ("sidd_small", 320),
+        ("visa", 10_821 + 1200),
     ],
 )
 def test_sets_have_their_stated_sizes(name, count):
@@ -109,6 +126,99 @@ def test_every_noisy_photograph_has_its_reference():
     assert {name.replace("_real", "_mean") for name in names if "_real" in name} == {n for n in names if "_mean" in n}
 
 
+def picture(path: Path, size: tuple[int, int], *, mark: int | None = None) -> None:
+    """Write a grey picture, or a mask with one pixel of the value that marks a defect."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new("L", size, 128 if mark is None else 0)
+    if mark is not None:
+        image.putpixel((1, 1), mark)
+    image.save(path)
+
+
+def lay_out(name: str, folder: Path) -> dict[str, int]:
+    """Write a small copy of a set for anomaly detection, in the paths of its archive; return its counts."""
+    if name == "mvtec_ad":
+        for path in ("train/good/000", "test/good/000", "test/cut/000"):
+            picture(folder / f"wood/{path}.png", (9, 9))
+        picture(folder / "wood/ground_truth/cut/000_mask.png", (9, 9), mark=255)
+        return dict(zip(BY_NAME[name].counts, (1, 1, 1, 1), strict=True))
+    if name == "visa":
+        rows = ["object,split,label,image,mask"]
+        for split, kind, number in (("train", "Normal", 0), ("test", "Normal", 1), ("test", "Anomaly", 0)):
+            path, mask = f"pcb1/Data/Images/{kind}/{number:03}.JPG", ""
+            picture(folder / path, (9, 9))
+            if kind == "Anomaly":
+                mask = f"pcb1/Data/Masks/Anomaly/{number:03}.png"
+                picture(folder / mask, (9, 9), mark=1)
+            rows.append(f"pcb1,{split},{kind.lower()},{path},{mask}")
+        (folder / "split_csv").mkdir()
+        (folder / "split_csv/1cls.csv").write_text("\n".join(rows))
+        return dict(zip(BY_NAME[name].counts, (2, 1, 1), strict=True))
+    if name == "severstal":
+        for number in range(3):
+            picture(folder / f"train_images/00000000{number}.jpg", (1600, 256))
+        picture(folder / "test_images/00000000f.jpg", (1600, 256))
+        (folder / "train.csv").write_text("ImageId,ClassId,EncodedPixels\n000000001.jpg,1,5 7\n")
+        return dict(zip(BY_NAME[name].counts, (3, 1), strict=True))
+    nibabel = pytest.importorskip("nibabel")
+    volume, label = np.arange(8.0).reshape(2, 2, 2), np.zeros((2, 2, 2))
+    label[0, 0, 0] = 1
+    for path, array in (("brain_train/00000", volume), ("toy/toy_0", volume), ("toy_label/pixel/toy_0", label)):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / f"{path}.nii.gz")
+    (folder / "toy_label/sample").mkdir()
+    (folder / "toy_label/sample/toy_0.nii.gz.txt").write_text("1")
+    return dict(zip(BY_NAME[name].counts, (1,), strict=True))
+
+
+@pytest.mark.parametrize("name", sorted(READERS.keys() - AT_HAND))
+def test_a_small_copy_of_a_set_for_anomaly_detection_lands_where_its_reader_finds_it(
+    name, tmp_path, monkeypatch, capsys
+):
+    counts = lay_out(name, tmp_path / "mine")
+    public, arguments = BY_NAME[name], ["--root", str(tmp_path / "data"), "--from", str(tmp_path / "mine"), "--yes"]
+    assert command(public, argv=arguments) == 2  # it is not the whole set
+    assert re.search(r"\d+ files .*, expected \d+\n$", capsys.readouterr().err)
+    assert command(replace(public, counts=counts), argv=arguments) == 0
+    monkeypatch.setenv("INDEED_DATA", str(tmp_path / "data"))
+    found = anomaly_set(name)
+    (defective,) = (item for item in found.test if item.defect != "good")
+    assert load(defective).mask.any()
+    assert not list((tmp_path / "data").rglob("test_images"))
+
+
+@pytest.mark.parametrize("name", sorted(READERS.keys() - AT_HAND))
+def test_a_set_without_its_masks_does_not_land(name, tmp_path, capsys):
+    counts = lay_out(name, tmp_path / "mine")
+    masks = {"mvtec_ad": "wood/ground_truth", "visa": "pcb1/Data/Masks", "mood": "toy_label"}
+    if name in masks:
+        shutil.rmtree(tmp_path / "mine" / masks[name])
+    else:
+        (tmp_path / "mine/train.csv").write_text("ImageId,ClassId,EncodedPixels\n00000000f.jpg,1,5 7\n")
+    public = replace(
+        BY_NAME[name], counts={pattern: count for pattern, count in counts.items() if "ask" not in pattern}
+    )
+    assert command(public, argv=["--root", str(tmp_path / "data"), "--from", str(tmp_path / "mine"), "--yes"]) == 2
+    assert re.search("mask|pixel", capsys.readouterr().err)
+    assert not (tmp_path / "data" / public.place).exists()
+
+
+def test_a_reader_without_its_package_says_what_to_install(tmp_path, monkeypatch, capsys):
+    counts = lay_out("mood", tmp_path / "mine")
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    arguments = ["--root", str(tmp_path / "data"), "--from", str(tmp_path / "mine"), "--yes"]
+    assert command(replace(BY_NAME["mood"], counts=counts), argv=arguments) == 2
+    assert capsys.readouterr().err == "NIfTI volumes need the package nibabel: pip install nibabel\n"
+
+
+@pytest.mark.parametrize("name", ["mood", "mvtec_ad", "severstal"])
+def test_a_set_behind_a_login_says_where_and_what_to_download(name, tmp_path, capsys):
+    assert command(BY_NAME[name], argv=["--root", str(tmp_path), "--yes"]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert all(text in message for text in ("--from", BY_NAME[name].home, BY_NAME[name].sources[0].name))
+
+
 @pytest.mark.parametrize("script", list(BY_SCRIPT))
 def test_the_readme_has_a_row_for_each_script(script):
     assert f"`{script}" in (SCRIPT_FOLDER / "README.md").read_text()
@@ -126,7 +236,7 @@ def test_a_script_runs_on_its_own(tmp_path):
 
 
 def there(name: str) -> Path:
-    folder = data_root() / SETS[name]
+    folder = data_root() / BY_NAME[name].place
     if not folder.is_dir():
         pytest.skip(f"{name}: not in {folder}; set INDEED_DATA")
     return folder

@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEFILE = (ROOT / "workflow" / "Snakefile").read_text(encoding="utf-8")
 SNAKEMAKE = ROOT / ".venv-workflow" / "bin" / "snakemake"
-TABLES = ("3", "4")
+TABLES = ("3", "4", "6")
 
 
 def commands():
@@ -36,6 +36,7 @@ def test_the_jobs_are_found():
     assert {(module, command) for module, command, _ in commands()} == {
         ("equal_budget", "measure"),
         ("equal_budget", "train"),
+        ("table6", "train"),
         *((f"table{table}", command) for table in TABLES for command in ("cell", "table", "figure")),
     }
 
@@ -59,12 +60,15 @@ def test_every_cell_has_a_name_that_the_graph_takes_and_networks_that_it_can_get
     cells = listed(table, capsys)
     assert len(cells) > 5
     assert all(re.fullmatch(r"[\w-]+", name) for name in cells)
-    trained = re.compile(r"runs/equal_budget/smoke/(dncnn|indeed)_grey\.safetensors")
+    trained = re.compile(
+        r"runs/equal_budget/smoke/(dncnn|indeed)_grey\.safetensors"
+        r"|runs/table6/smoke/networks/(autoencoder|draem|indeed)_\w+\.safetensors"
+    )
     assert all(trained.fullmatch(path) or Path(path).is_file() for paths in cells.values() for path in paths)
 
 
 def test_the_drawings_of_the_graph_are_those_that_the_commands_write():
-    drawings = ast.literal_eval(re.search(r"^DRAWINGS = (.*)$", SNAKEFILE, re.MULTILINE)[1])
+    drawings = ast.literal_eval(re.search(r"^DRAWINGS = (\{.*?^\})$", SNAKEFILE, re.MULTILINE | re.DOTALL)[1])
     assert tuple(drawings) == TABLES
     for table, names in drawings.items():
         source = (ROOT / "indeed" / "experiments" / f"table{table}.py").read_text(encoding="utf-8")
@@ -117,7 +121,7 @@ def test_every_job_hands_its_file_over():
 @pytest.mark.slow
 @pytest.mark.skipif(not SNAKEMAKE.exists(), reason="the environment of the workflow is made by `make reproduce`")
 @pytest.mark.parametrize("executor", ["local", "kubernetes"])
-def test_the_graph_of_both_tables_is_complete(executor, tmp_path):
+def test_the_graph_of_all_tables_is_complete(executor, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("INDEED_")}
     workflow = ROOT / "workflow"
     command = f"--dry-run --snakefile {workflow}/Snakefile --workflow-profile {workflow}/profiles/{executor}".split()
@@ -128,7 +132,7 @@ def test_the_graph_of_both_tables_is_complete(executor, tmp_path):
                 pytest.skip(f"{plugin} is not in the environment of the workflow")
         environment["INDEED_DATA"] = str(tmp_path)
         command += ["--default-storage-prefix", str(tmp_path)]
-    command += ["--config", "table=3 4", "profile=smoke", f"python={sys.executable}"]
+    command += ["--config", "table=3 4 6", "profile=smoke", f"python={sys.executable}"]
     run = subprocess.run(
         [SNAKEMAKE, *command],
         cwd=ROOT,
@@ -139,5 +143,6 @@ def test_the_graph_of_both_tables_is_complete(executor, tmp_path):
         timeout=300,
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    for rule, count in (("budget", 1), ("network", 2), ("table", 2), ("figure3", 1), ("figure4", 1)):
+    counts = {"budget": 1, "network": 2, "detector": 3, "table": 3} | {f"figure{table}": 1 for table in TABLES}
+    for rule, count in counts.items():
         assert re.search(rf"^{rule} +{count}$", run.stdout + run.stderr, re.MULTILINE), rule

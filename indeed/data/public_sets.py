@@ -1,7 +1,7 @@
 """Public image sets: described in `data_scripts/`, brought here whole and verified, or not at all.
 
-A set lands in the folder that `indeed.data.benchmarks.SETS` gives it, together with ``SHA256SUMS`` (the format of the
-command ``sha256sum``), which a later call verifies.
+A set lands in its folder together with ``SHA256SUMS`` (the format of the command ``sha256sum``), which a later call
+verifies.
 """
 
 import argparse
@@ -35,7 +35,7 @@ class PublicSet:
     Attributes
     ----------
     name
-        Key of `indeed.data.benchmarks.SETS`.
+        Key of `indeed.data.benchmarks.SETS`, unless ``folder`` is given.
     home
         Page of the people who made it.
     terms
@@ -44,18 +44,24 @@ class PublicSet:
         Files to download: archives if ``members`` is given, else the images themselves.
     files
         File names with their SHA-256, None where that is not known.
-    count
-        Number of files, where their names are not known (``files`` is empty).
+    counts
+        Where the names are not known (``files`` is empty): regular expressions of paths and how many there are of each.
     sizes
         Widths and heights that occur; empty if any may.
     members
         Regular expression for the paths of the wanted files in the archives.
     lands
-        File name made of its groups.
+        File name, or path below the folder, made of its groups.
     password
         Of an encrypted archive, as published on its page.
     crop
         Side of the centre crops that ``--crop`` writes into the set ``<name>_<crop>``.
+    folder
+        Where it lands below the folder of the data sets, if `indeed.data.benchmarks.SETS` does not say.
+    login
+        Whether its page asks for a login or a form, so that the user must download it and give it with ``--from``.
+    accepts
+        Reads the folder of the whole set as its users will, and raises `DataError` if it cannot be trusted.
     """
 
     name: str
@@ -63,17 +69,30 @@ class PublicSet:
     terms: str
     sources: tuple[Source, ...]
     files: Mapping[str, str | None] = field(default_factory=dict)
-    count: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
     sizes: frozenset[tuple[int, int]] = frozenset()
     members: str = ""
     lands: str = r"\1"
     password: str | None = None
     crop: int | None = None
+    folder: str = ""
+    login: bool = False
+    accepts: Callable[[Path], object] | None = None
 
     @property
     def expected(self) -> int:
-        """Number of files."""
-        return len(self.files) or self.count
+        """Number of files, as far as it is known beforehand."""
+        return len(self.files) or sum(self.counts.values())
+
+    @property
+    def checked(self) -> bool:
+        """Whether the checksum of each file is known beforehand."""
+        return bool(self.files) and all(self.files.values())
+
+    @property
+    def place(self) -> str:
+        """Where it lands below the folder of the data sets."""
+        return self.folder or SETS[self.name]
 
     def landing(self, path: str) -> str | None:
         """File name for a path in an archive, None if the set does not want it."""
@@ -88,29 +107,35 @@ def read_sha256(path: Path) -> dict[str, str]:
         return {row["file"]: row["sha256"] for row in csv.DictReader(file)}
 
 
-def verify_files(folder: Path, files: Mapping[str, str | None], *, count: int = 0) -> None:
+def _paths(folder: Path) -> list[str]:
+    """Paths of all files below a folder, as they are written in ``SHA256SUMS``."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+
+
+def verify_files(folder: Path, files: Mapping[str, str | None], counts: Mapping[str, int] | None = None) -> None:
     """Compare the files of a folder with names and checksums; what is neither an image nor named is left alone.
 
     Raises
     ------
     DataError
-        If a file is missing, differs or, being an image, is not expected.
+        If a file is missing, differs or, being an image, is not expected, or there are not so many of a kind.
     """
-    there = sorted(path.name for path in folder.iterdir())
-    images = [name for name in there if Path(name).suffix.lower() in FORMATS]
+    there = _paths(folder)
+    images = [name for name in there if name.lower().endswith((*FORMATS, ".nii.gz"))]
     missing = sorted(set(files) - set(there))
     if missing:
         raise DataError(f"{folder / missing[0]}: missing ({len(missing)} of {len(files)} files are), expected all")
     extra = sorted(set(images) - set(files)) if files else []
     if extra:
         raise DataError(f"{folder / extra[0]}: {len(extra)} image(s) more than the {len(files)} files expected")
-    if not files and len(images) != count:
-        raise DataError(f"{folder}: {len(images)} images, expected {count}")
+    for pattern, count in (counts or {}).items():
+        if (found := sum(re.fullmatch(pattern, name) is not None for name in there)) != count:
+            raise DataError(f"{folder}: {found} files {pattern}, expected {count}")
     for name, expected in sorted(files.items()):
         if not (folder / name).is_file():
             raise DataError(f"{folder / name}: not a file, expected one")
-        if expected is not None and (found := digest(folder / name)) != expected:
-            raise DataError(f"{folder / name}: sha256 {found}, expected {expected}")
+        if expected is not None and (actual := digest(folder / name)) != expected:
+            raise DataError(f"{folder / name}: sha256 {actual}, expected {expected}")
 
 
 def verify_images(folder: Path, sizes: frozenset[tuple[int, int]]) -> None:
@@ -123,7 +148,7 @@ def verify_images(folder: Path, sizes: frozenset[tuple[int, int]]) -> None:
     """
     from PIL import Image
 
-    for path in sorted(folder.iterdir()):
+    for path in map(folder.joinpath, _paths(folder)):
         if path.suffix.lower() not in FORMATS:
             continue
         try:
@@ -153,7 +178,7 @@ def verify(public: PublicSet, folder: Path) -> None:
             if found is None or name not in public.files or expected not in (None, found):
                 raise DataError(f"{folder / SUMS}: {name} has sha256 {found}, expected {expected or 'no such file'}")
         verify_files(folder, noted)
-    elif public.files and all(public.files.values()):
+    elif public.checked:
         verify_files(folder, public.files)
         verify_images(folder, public.sizes)
     else:
@@ -193,15 +218,18 @@ def obtain(
     DataError
         If it cannot be had, or anything about it is not as expected; then nothing of it is left but the downloads.
     """
-    folder, downloads = root / SETS[public.name], root / "downloads"
+    folder, downloads = root / public.place, root / "downloads"
     if folder.is_dir() and any(folder.iterdir()):
         verify(public, folder)
-        report(f"{public.name}: {public.expected} files in {folder} are whole; nothing to do")
+        report(f"{public.name}: {_number(public, folder)} files in {folder} are whole; nothing to do")
         return folder
     if given is not None and not given.is_dir():
         raise DataError(f"{given}: not a folder, expected one with the files of {public.name}")
     if not accepted(public):
         raise DataError(f"{public.name}: terms not accepted, expected yes (or --yes)")
+    if public.login and given is None:
+        names = " and ".join(source.name for source in public.sources)
+        raise DataError(f"{public.home}: asks for a login or a form; download {names} there, and say --from its folder")
     unpacked = given is not None and not all((given / source.name).is_file() for source in public.sources)
     with _alone(downloads / f".{public.sources[0].name}.lock"), whole_folder(folder) as temporary:
         fresh = {}
@@ -210,8 +238,10 @@ def obtain(
                 _copy_images(public, given, temporary)
             else:
                 fresh = _land(public, given, downloads, temporary, root / RECORDED, get)
-            verify_files(temporary, public.files, count=public.count)
+            verify_files(temporary, public.files, public.counts)
             verify_images(temporary, public.sizes)
+            if public.accepts:
+                public.accepts(temporary)
         except DataError:
             if given is None:  # else the next call would take the same wrong file, whose checksum nobody knows
                 for source in public.sources:
@@ -220,8 +250,12 @@ def obtain(
             raise
         _write_sums(temporary)
     _record(root / RECORDED, fresh, report)
-    report(f"{public.name}: {public.expected} files, verified, in {folder}")
+    report(f"{public.name}: {_number(public, folder)} files, verified, in {folder}")
     return folder
+
+
+def _number(public: PublicSet, folder: Path) -> int:
+    return len(public.files) or len([name for name in _paths(folder) if name != SUMS])
 
 
 def centre_crops(public: PublicSet, root: Path, *, report: Report = print) -> Path:
@@ -253,7 +287,7 @@ def centre_crops(public: PublicSet, root: Path, *, report: Report = print) -> Pa
                     raise DataError(f"{path}: {width}x{height} pixels, expected at least {side}x{side}")
                 left, top = (width - side) // 2, (height - side) // 2
                 image.crop((left, top, left + side, top + side)).save(temporary / f"{path.stem}.png")
-        verify_files(temporary, {}, count=public.expected)
+        verify_files(temporary, {}, {r".*\.png": public.expected})
         verify_images(temporary, sizes)
         _write_sums(temporary)
     report(f"{name}: {public.expected} centre crops in {target}")
@@ -274,7 +308,7 @@ def command(*sets: PublicSet, argv: Sequence[str] | None = None, get: Callable[[
     root = (arguments.root or data_root()).expanduser()
 
     def accepted(public: PublicSet) -> bool:
-        print(f"{public.name}: {public.home}\n{_wrapped(public.terms)}")
+        print(f"{public.name}: {public.home}\n{_wrapped(public.terms)}\n  {_download(public)}")
         if arguments.yes:
             return True
         try:
@@ -287,7 +321,7 @@ def command(*sets: PublicSet, argv: Sequence[str] | None = None, get: Callable[[
             obtain(public, root, arguments.given, accepted=accepted, get=get)
             if public.crop and arguments.crop:
                 centre_crops(public, root)
-    except DataError as error:
+    except (DataError, ModuleNotFoundError) as error:  # the second from a reader: of nibabel
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
@@ -300,6 +334,16 @@ def command(*sets: PublicSet, argv: Sequence[str] | None = None, get: Callable[[
         for source in (source for public in sets for source in public.sources):
             (root / "downloads" / source.name).unlink(missing_ok=True)
     return 0
+
+
+def _download(public: PublicSet) -> str:
+    """Say how much there is to download, and what nobody published about it."""
+    sizes = [source.size for source in public.sources]
+    known = "size unknown" if None in sizes else f"{sum(size or 0 for size in sizes):,} bytes"
+    unknown = any(source.checksum is None for source in public.sources) and not all(
+        (public.files or {"": None}).values()
+    )
+    return f"{len(sizes)} file(s), {known}" + (", checksum unknown, recorded at the first" if unknown else "")
 
 
 def _wrapped(text: str) -> str:
@@ -328,7 +372,7 @@ def _land(
         if source.checksum is None:
             found = (path.stat().st_size, digest(path))
             # GitHub makes its archives on demand, and their bytes may change: known files are judged one by one.
-            if source.url in known and known[source.url] != found and not all(public.files.values()):
+            if source.url in known and known[source.url] != found and not public.checked:
                 raise DataError(
                     f"{path}: sha256 {found[1]}, expected {known[source.url][1]} as at the first download ({recorded})"
                 )
@@ -357,6 +401,7 @@ def _copy_images(public: PublicSet, given: Path, folder: Path) -> None:
             f"or its {public.expected} files"
         )
     for name, path in found.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / name)
 
 
@@ -370,10 +415,10 @@ def _read_sums(path: Path) -> dict[str, str]:
 
 def _write_sums(folder: Path) -> None:
     lines = []
-    for path in sorted(folder.iterdir()):
-        with path.open("rb+") as file:
+    for name in _paths(folder):
+        with (folder / name).open("rb+") as file:
             os.fsync(file.fileno())
-        lines.append(f"{digest(path)}  {path.name}\n")
+        lines.append(f"{digest(folder / name)}  {name}\n")
     with atomic_write(folder / SUMS) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
 

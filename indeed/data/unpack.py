@@ -1,11 +1,13 @@
 """Images out of an archive that nobody vouches for.
 
-Nothing of the archive decides where a byte goes: the caller names the members it wants and the plain file name each one
-gets; no other member is written, no folder or link is made, and no owner, mode or date is taken over.
+Nothing of the archive decides where a byte goes: the caller names the members it wants and the path below the folder
+that each one gets, made of plain names; no other member is written, no link is made, and no owner, mode or date is
+taken over.
 """
 
 import gzip
 import io
+import lzma
 import re
 import shutil
 import stat
@@ -27,7 +29,7 @@ MAX_RATIO = 20
 
 
 def unpack(archive: Path, folder: Path, landing: Callable[[str], str | None], password: str | None = None) -> int:
-    """Write the wanted members of a zip or gzipped tar archive into a folder and return how many there were.
+    """Write the wanted members of a zip or tar (plain, gzip, xz) archive into a folder and return how many there were.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ def unpack(archive: Path, folder: Path, landing: Callable[[str], str | None], pa
     folder
         Existing folder.
     landing
-        File name for a member's path, or None if it is not wanted.
+        File name, or path below the folder, for a member's path; None if it is not wanted.
     password
         Of an encrypted zip.
 
@@ -47,14 +49,18 @@ def unpack(archive: Path, folder: Path, landing: Callable[[str], str | None], pa
         land under names that differ at most in case; if it has too many members or is too large unpacked.
     """
     with archive.open("rb") as file:
-        magic = file.read(4)
-    allowed = MAX_RATIO * archive.stat().st_size + CHUNK
-    if magic[:2] == b"\x1f\x8b":
-        members = _tar(archive, allowed)
-    elif magic in (b"PK\x03\x04", b"PK\x05\x06"):
+        head = file.read(262)
+    allowed, magic = MAX_RATIO * archive.stat().st_size + CHUNK, head[:4]
+    if magic in (b"PK\x03\x04", b"PK\x05\x06"):
         members = _zip(archive, password)
+    elif magic[:2] == b"\x1f\x8b":
+        members = _tar(archive, gzip.open, allowed)
+    elif head[:6] == b"\xfd7zXZ\x00":
+        members = _tar(archive, lzma.open, allowed)
+    elif head[257:] == b"ustar":
+        members = _tar(archive, partial(Path.open, mode="rb"), allowed)
     else:
-        raise DataError(f"{archive}: begins with {magic!r}, expected a zip or gzipped tar archive")
+        raise DataError(f"{archive}: begins with {magic!r}, expected a zip or tar archive (plain, gzip or xz)")
     seen: dict[str, str] = {}
     try:
         for number, (path, regular, size, opened) in enumerate(members):
@@ -65,8 +71,8 @@ def unpack(archive: Path, folder: Path, landing: Callable[[str], str | None], pa
             name = landing(path)
             if name is None:
                 continue
-            if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-                raise DataError(f"{archive}: member {path!r} would be {name!r}, expected a plain file name")
+            if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*", name):
+                raise DataError(f"{archive}: member {path!r} would be {name!r}, expected plain names")
             if not regular:
                 raise DataError(f"{archive}: member {path!r} is a link, folder or device, expected a file")
             if name.casefold() in seen:
@@ -75,6 +81,7 @@ def unpack(archive: Path, folder: Path, landing: Callable[[str], str | None], pa
             allowed -= size
             if allowed < 0:
                 raise DataError(f"{archive}: unpacks to more than {MAX_RATIO} times its size at member {path!r}")
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with opened() as content, (folder / name).open("xb") as target:
                 written = 0
                 while chunk := content.read(CHUNK):
@@ -84,7 +91,7 @@ def unpack(archive: Path, folder: Path, landing: Callable[[str], str | None], pa
                     target.write(chunk)
             if written != size:
                 raise DataError(f"{archive}: member {path!r} has {written} bytes, expected {size}")
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError) as error:
         raise DataError(f"{archive}: damaged archive ({error})") from error
     except RuntimeError as error:
         if isinstance(error, DataError):
@@ -105,28 +112,28 @@ def _zip(archive: Path, password: str | None) -> Iterator[_Member]:
             yield info.filename, regular, info.file_size, partial(file.open, info, pwd=key)
 
 
-def _tar(archive: Path, allowed: int) -> Iterator[_Member]:
-    with gzip.open(archive) as unzipped:
+def _tar(archive: Path, open_: Callable[[Path], Any], allowed: int) -> Iterator[_Member]:
+    with open_(archive) as unzipped:
         counted = _Counted(unzipped, allowed, archive)
         # Read as a stream: what is skipped is decompressed too, and counted.
         with tarfile.open(fileobj=counted, mode="r|") as file:
             for info in file:
                 yield info.name, info.isreg() and not info.issparse(), info.size, partial(file.extractfile, info)
-        while counted.read(CHUNK):  # to the end, where gzip has its checksum
+        while counted.read(CHUNK):  # to the end, where gzip and xz have their checksums
             pass
 
 
 class _Counted(io.RawIOBase):
     """Reader that stops at so many bytes."""
 
-    def __init__(self, file: gzip.GzipFile, allowed: int, archive: Path) -> None:
+    def __init__(self, file: Any, allowed: int, archive: Path) -> None:
         self._file, self._left, self._archive = file, allowed, archive
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
+        data: bytes = self._file.read(size)
         self._left -= len(data)
         if self._left < 0:
             raise DataError(f"{self._archive}: unpacks to more than {MAX_RATIO} times its size")

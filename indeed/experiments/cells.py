@@ -1,4 +1,4 @@
-"""Cells of a table: each row is computed once, kept in a file of its own, and gathered into one tidy table.
+"""Cells of a table: each is computed once, kept in a file of its own, and gathered into one tidy table.
 
 A killed run therefore continues where it was, and the cells of one table can be computed by different machines.
 """
@@ -62,6 +62,30 @@ def run_cell(
         If the file holds another cell (key, profile or seed) or is damaged: it is left as it is, and to delete it is up
         to its owner. If names of key and values clash.
     """
+    (row,) = run_rows(path, key, lambda: [compute()], profile=profile, seed=seed, data=data, device=device, files=files)
+    return row
+
+
+def run_rows(
+    path: Path,
+    key: Mapping[str, str | int | float],
+    compute: Callable[[], Sequence[Mapping[str, float | str]]],
+    *,
+    profile: str,
+    seed: int,
+    data: str,
+    device: torch.device | str = "cpu",
+    files: Sequence[Path] = (),
+) -> list[Row]:
+    """Rows of a cell that has several, such as one for each class of a data set; else as `run_cell`.
+
+    The rows that ``compute`` gives, at least one, may have words among their values, which tell one from the other.
+
+    Raises
+    ------
+    ValueError
+        As `run_cell`.
+    """
     label = {name: str(value) for name, value in key.items()}
     fixed = label | {"profile": profile, "seed": str(seed)}
     if different := [name for name, value in label.items() if fixed[name] != value]:
@@ -70,21 +94,23 @@ def run_cell(
         )
     inputs = data_hash(files)
     if path.exists():
-        row = _read_cell(path, fixed)
-        if row["data_hash"] == inputs:
-            return row
+        rows = _read_cell(path, fixed)
+        if rows[0]["data_hash"] == inputs:
+            return rows
     start = time.perf_counter()
-    values = compute()
+    found = compute()
     seconds = time.perf_counter() - start
     reserved = {"seconds", *_PROVENANCE, *label}
-    if clash := sorted(reserved & values.keys()):
+    if clash := sorted(reserved & {name for values in found for name in values}):
         raise ValueError(f"compute: returned {', '.join(clash)}, a name that the row already has")
-    row = label | {name: repr(float(value)) for name, value in values.items()} | {"seconds": f"{seconds:.3f}"}
-    row |= {name: str(value) for name, value in asdict(provenance(profile, seed, data, device)).items()}
-    row["data_hash"] = inputs
+    origin = {name: str(value) for name, value in asdict(provenance(profile, seed, data, device)).items()}
+    rows = []
+    for values in found:
+        measured = {name: value if isinstance(value, str) else repr(float(value)) for name, value in values.items()}
+        rows.append(label | measured | {"seconds": f"{seconds:.3f}"} | origin | {"data_hash": inputs})
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_table(path, [row])
-    return row
+    write_table(path, rows)
+    return rows
 
 
 def cell_name(key: Mapping[str, str | int]) -> str:
@@ -109,7 +135,7 @@ def gather(paths: Iterable[Path]) -> list[Row]:
     paths = list(paths)
     if missing := [path for path in paths if not path.exists()]:
         raise FileNotFoundError(f"{len(missing)} of {len(paths)} cells are not computed yet, the first is {missing[0]}")
-    return [_read_cell(path, {}) for path in paths]
+    return [row for path in paths for row in _read_cell(path, {})]
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
@@ -168,18 +194,19 @@ def run_command(
         sys.exit(2)
 
 
-def _read_cell(path: Path, expected: Mapping[str, str]) -> Row:
+def _read_cell(path: Path, expected: Mapping[str, str]) -> list[Row]:
     rows = read_table(path)
     lacking = {"seconds", *_PROVENANCE, *expected} - rows[0].keys()
-    if len(rows) != 1 or lacking:
+    if lacking or any(row[name] != rows[0][name] for row in rows for name in ("seconds", *_PROVENANCE)):
         raise ValueError(
-            f"{path}: damaged, expected one row with the columns of a cell"
+            f"{path}: damaged, expected rows with the columns of one cell"
             f"{' (lacks ' + ', '.join(sorted(lacking)) + ')' if lacking else ''}; delete it to compute it anew"
         )
-    if different := [name for name, value in expected.items() if rows[0][name] != value]:
-        name = different[0]
-        raise ValueError(
-            f"{path}: holds another cell ({name} is {rows[0][name]!r}, expected {expected[name]!r}); "
-            "delete it or choose another folder"
-        )
-    return rows[0]
+    for row in rows:
+        if different := [name for name, value in expected.items() if row[name] != value]:
+            name = different[0]
+            raise ValueError(
+                f"{path}: holds another cell ({name} is {row[name]!r}, expected {expected[name]!r}); "
+                "delete it or choose another folder"
+            )
+    return rows

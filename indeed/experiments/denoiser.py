@@ -1,8 +1,7 @@
 """Training of the denoisers that ship: a preset in, a checkpoint with its record out."""
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,17 +12,18 @@ from indeed.data.benchmarks import DataMissingError, image_files, split, trainin
 from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_image, sample_names
-from indeed.files import atomic_write
+from indeed.experiments.training_run import Preset, Task, eight_bit, train
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL, gaussian
-from indeed.learning.distributed import from_first, process_group, process_rank
-from indeed.learning.training import Trainer, TrainingConfig, Validation, denoising_samples, training_preset
-from indeed.networks.backbones import parameter_count
-from indeed.networks.checkpoint import load_checkpoint, save_checkpoint
-from indeed.networks.inference_network import NetworkConfig, network_preset
-from indeed.record import provenance
+from indeed.learning.training import (
+    Trainer,
+    Validation,
+    denoising_samples,
+    supervised_denoising,
+    training_preset,
+)
+from indeed.networks.inference_network import network_preset
 
-Preset = Literal["tiny", "cpu", "paper"]
 VALIDATION_SIGMA = 25 * GREY_LEVEL
 VALIDATION_SEED = 25
 
@@ -86,83 +86,34 @@ def train_denoiser(
     FileExistsError
         If ``folder`` holds a run and ``resume`` is false.
     """
-    if out.suffix != ".safetensors":
-        raise ValueError(f"out must end in .safetensors, got {out}")
     changes = {"seed": seed, "steps": steps} | changes
     training = replace(training_preset(preset), **{name: to for name, to in changes.items() if to is not None})
     network = network_preset(preset, channels)
     network = replace(network, patch_size=patch_size or network.patch_size)
-    with process_group(device) as own_device:
-        return _train(out, preset, network, data, training, start, stop_at, resume, folder, own_device, progress)
-
-
-def _train(
-    out: Path,
-    preset: Preset,
-    network: NetworkConfig,
-    data: str,
-    training: TrainingConfig,
-    start: Path | None,
-    stop_at: int | None,
-    resume: bool,
-    folder: Path | None,
-    device: torch.device,
-    progress: bool,
-) -> Trainer:
-    weights, earlier = _weights(start, network) if start is not None else (None, None)
-    source, train, held_out = training_images(data, network.channels, network.patch_size)
-    validate = validation_on(held_out, network.patch_size)
-    trainer = Trainer(
+    source, images, held_out = training_images(data, channels, network.patch_size)
+    task = Task(
+        "denoise",
+        source,
+        denoising_samples(PatchSampler(images, network.patch_size), training),
+        supervised_denoising,
+        validation_on(held_out, network.patch_size),
+        Validation._fields,
+        {"sigma": VALIDATION_SIGMA, "noise_seed": VALIDATION_SEED},
+        {"training_images": len(images), "validation_images": len(held_out)},
+    )
+    return train(
+        out,
+        task,
         network,
         training,
-        denoising_samples(PatchSampler(train, network.patch_size), training),
-        folder or out.with_suffix(""),
-        start=weights,
-        validate=validate,
+        preset=preset,
+        start=start,
+        stop_at=stop_at,
         resume=resume,
-        description={"preset": preset, "data": source, "start": None if start is None else start.name},
+        folder=folder,
         device=device,
+        progress=progress,
     )
-    origin = asdict(provenance(preset, training.seed, source, str(device)))
-    started = from_first(lambda: _started(trainer.folder / "started.json", origin))
-    trainer.run(stop_at, progress)
-    if process_rank() != 0:
-        return trainer
-    record = {
-        "task": "denoise",
-        "provenance": started[0],
-        "commits": sorted({start["commit"] for start in started}),
-        "training": asdict(training),
-        "training_images": len(train),
-        "validation_images": len(held_out),
-        "validation": {"sigma": VALIDATION_SIGMA, "noise_seed": VALIDATION_SEED} | validate(trainer.average)._asdict(),
-        "parameters": parameter_count(trainer.average),
-        "steps": trainer.step,
-        "skipped_steps": trainer.skipped,
-        "seconds": round(trainer.seconds),
-        "start": earlier,
-    }
-    if trainer.durations:
-        record["throughput"] = trainer.throughput()._asdict()
-    save_checkpoint(out, trainer.average, record)
-    return trainer
-
-
-def _weights(path: Path, network: NetworkConfig) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights of a checkpoint of the same network but for its patch size, and its record."""
-    model, record = load_checkpoint(path)
-    if replace(model.config, patch_size=network.patch_size) != network:
-        raise ValueError(f"{path}: got a network of other sizes or forms than the run's")
-    return model.state_dict(), record
-
-
-def _started(path: Path, now: dict[str, Any]) -> list[dict[str, Any]]:
-    """Provenance of every start of a run, the first one first; a resumed run may go on under another commit."""
-    starts: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    starts.append(now)
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(starts, indent=2))
-    return starts
 
 
 def training_images(data: str, channels: int, patch_size: int) -> tuple[str, list[Tensor], list[Tensor]]:
@@ -177,7 +128,7 @@ def training_images(data: str, channels: int, patch_size: int) -> tuple[str, lis
                 raise
     if data in ("auto", "embedded"):
         # No photograph is left over for validation: the lower right quarter of each is held out of training.
-        images = [_eight_bit(sample_image(sample), channels) for sample in sample_names()]
+        images = [eight_bit(sample_image(sample), channels) for sample in sample_names()]
         large = [image for image in images if min(image.shape[1:]) >= 2 * patch_size]
         upper = [image[:, : image.shape[1] // 2] for image in large]
         lower_right = [image[:, image.shape[1] // 2 :, image.shape[2] // 2 :] for image in large]
@@ -195,17 +146,10 @@ def training_images(data: str, channels: int, patch_size: int) -> tuple[str, lis
 def _read(files: Sequence[Path], channels: int, patch_size: int) -> list[Tensor]:
     images = []
     for path in files:
-        images.append(_eight_bit(read_image(path).tensor(), channels))
+        images.append(eight_bit(read_image(path).tensor(), channels))
         if min(images[-1].shape[1:]) < patch_size:
             raise ValueError(f"{path}: is {tuple(images[-1].shape[1:])} pixels, smaller than a patch of {patch_size}")
     return images
-
-
-def _eight_bit(image: Tensor, channels: int) -> Tensor:
-    """Image in [0, 1] as 8 bits with the wanted channels; grey is the mean of the colours, colour repeats the grey."""
-    if image.shape[0] != channels:
-        image = image.mean(0, keepdim=True) if channels == 1 else image.expand(3, -1, -1)
-    return (image.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def validation_on(images: Sequence[Tensor], patch_size: int) -> Callable[[nn.Module], Validation]:

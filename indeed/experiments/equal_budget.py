@@ -21,7 +21,8 @@ from torch.optim.swa_utils import update_bn
 from indeed.baselines.dncnn import DnCNN, DnCNNConfig
 from indeed.data.patches import PatchSampler
 from indeed.experiments.cells import run_command
-from indeed.experiments.denoiser import VALIDATION_SIGMA, Preset, training_images, validation_on
+from indeed.experiments.denoiser import VALIDATION_SIGMA, training_images, validation_on
+from indeed.experiments.training_run import Preset
 from indeed.files import atomic_write
 from indeed.learning.training import Trainer, denoising_samples, training_preset
 from indeed.networks.backbones import parameter_count

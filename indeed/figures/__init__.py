@@ -4,6 +4,7 @@ The only part that uses matplotlib and seaborn; it loads them when a figure is d
 """
 
 from indeed.figures.amortisation import all_or_nothing, parts_by_stage, per_image_progress, terms_before_after
+from indeed.figures.anomalies import anomaly_families, heat, heat_overlay
 from indeed.figures.architecture import (
     architecture,
     gradient_flow,
@@ -22,6 +23,7 @@ from indeed.figures.denoising import (
     spread_against_error,
     training_curves,
 )
+from indeed.figures.detection import detection_maps, detection_scores
 from indeed.figures.errata import moments_against_samples
 from indeed.figures.free_energy import evidence_bound, term_bars, term_response
 from indeed.figures.images import decomposition_panel, image_grid, png, signed_display
@@ -56,6 +58,7 @@ __all__ = [
     "Landscape",
     "ablation_study",
     "all_or_nothing",
+    "anomaly_families",
     "architecture",
     "ascent_traces",
     "column_precisions",
@@ -68,9 +71,13 @@ __all__ = [
     "denoising_table",
     "descent_against_ascent",
     "design_differences",
+    "detection_maps",
+    "detection_scores",
     "evidence_bound",
     "fidelity_of_a_pixel",
     "gradient_flow",
+    "heat",
+    "heat_overlay",
     "heavy_tails",
     "image_grid",
     "leaf_noise_shares",

@@ -1,4 +1,4 @@
-"""PSNR, SSIM, average precision and AUROC under one pinned protocol.
+"""PSNR and SSIM under one pinned protocol.
 
 Published denoising tables are comparable only under the same protocol, and few state theirs. This one is that of VIRNet
 and KAIR, whose numbers the paper quotes: all three colours (not luminance), no border cut off, the output clipped and
@@ -8,16 +8,13 @@ the colours. The uniform 7-pixel window that is the default elsewhere gives larg
 larger ones.
 
 A value belongs to one image. Means are taken over images, never over pooled squared errors: pooling lets the worst
-image decide. Computed by scikit-image and scikit-learn.
+image decide. Computed by scikit-image.
 """
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
-
-Scores = Float[Tensor, "..."]
-Labels = Bool[Tensor, "..."]
 
 
 def psnr(
@@ -83,58 +80,6 @@ def ssim(
     return torch.tensor(values, dtype=torch.float64)
 
 
-def average_precision(scores: Scores, labels: Labels) -> float:
-    """Area under the precision-recall curve as a step function; that of a useless score is `base_rate`.
-
-    Parameters
-    ----------
-    scores
-        Larger means more anomalous.
-    labels
-        True where anomalous; same shape.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ, a score is not finite, or only one class is present.
-    """
-    from sklearn.metrics import average_precision_score
-
-    return float(average_precision_score(*_labelled(scores, labels)))
-
-
-def auroc(scores: Scores, labels: Labels) -> float:
-    """Probability that an anomalous pixel scores above a normal one (ties count half); not flipped below one half.
-
-    Raises
-    ------
-    ValueError
-        As `average_precision`.
-
-    Examples
-    --------
-    >>> scores = torch.tensor([0.1, 0.4, 0.35, 0.8])
-    >>> auroc(scores, torch.tensor([False, False, True, True])), auroc(scores, torch.tensor([True, True, False, False]))
-    (0.75, 0.25)
-    """
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(*_labelled(scores, labels)))
-
-
-def base_rate(labels: Labels) -> float:
-    """Share of anomalous pixels: the average precision to compare with.
-
-    Raises
-    ------
-    ValueError
-        If there is no label.
-    """
-    if labels.numel() == 0:
-        raise ValueError("labels: got none, expected at least one")
-    return labels.double().mean().item()
-
-
 def _eight_bits(
     estimate: Float[Tensor, "batch channel height width"], reference: Float[Tensor, "batch channel height width"]
 ) -> tuple[UInt8[np.ndarray, "batch channel height width"], UInt8[np.ndarray, "batch channel height width"]]:
@@ -148,13 +93,3 @@ def _eight_bits(
             raise ValueError(f"{name}: got NaN or infinite values, expected finite ones")
         arrays.append((image.detach().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy())
     return arrays[0], arrays[1]
-
-
-def _labelled(scores: Scores, labels: Labels) -> tuple[Bool[np.ndarray, " count"], Float[np.ndarray, " count"]]:
-    if scores.shape != labels.shape:
-        raise ValueError(f"scores: got shape {tuple(scores.shape)}, expected the labels' {tuple(labels.shape)}")
-    if not bool(scores.isfinite().all()):
-        raise ValueError("scores: got NaN or infinite values, expected finite ones")
-    if not bool(labels.any()) or bool(labels.all()):
-        raise ValueError("labels: got one class only, expected both normal and anomalous ones")
-    return labels.detach().cpu().numpy().ravel(), scores.detach().cpu().numpy().ravel()

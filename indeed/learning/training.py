@@ -27,9 +27,16 @@ from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from indeed.bayes.generative_model import Hyperpriors, PerSample
-from indeed.bayes.objectives import LossTerms, amortised_terms, denoising_supervision, training_loss
+from indeed.bayes.objectives import (
+    LossTerms,
+    amortised_terms,
+    anomaly_supervision,
+    denoising_supervision,
+    training_loss,
+)
 from indeed.bayes.variational_family import Draw
 from indeed.files import atomic_write
+from indeed.images.anomalies import TextureSource, anomalous_sample
 from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.learning.distributed import (
     Preempted,
@@ -162,6 +169,27 @@ def supervised_denoising(draw: Draw, batch: Batch, config: TrainingConfig) -> Pe
     return denoising_supervision(draw, batch.target, config.target_precision)
 
 
+def anomaly_samples(
+    normal_patch: TextureSource, config: TrainingConfig, families: Sequence[str] = ("perlin", "perlin", "cutpaste")
+) -> SampleSource:
+    """Make a source for anomaly detection: a good patch, and it with a synthetic anomaly or, one in four, without.
+
+    Both have the same noise, of a random level: it belongs to neither L nor S, and their difference is the anomaly.
+    """
+
+    def draw(generator: torch.Generator) -> Sample:
+        sample = anomalous_sample(normal_patch(generator), normal_patch, generator, families=families)
+        noise = gaussian(torch.zeros_like(sample.normal)[None], (config.noise_low, config.noise_high), generator)[0]
+        return Sample(sample.observed + noise, sample.normal + noise)
+
+    return draw
+
+
+def supervised_anomaly(draw: Draw, batch: Batch, config: TrainingConfig) -> PerSample:
+    """Supervision of anomaly detection, that of Eq. 45."""
+    return anomaly_supervision(draw, batch.target, batch.observed - batch.target, config.target_precision)
+
+
 def learning_rate(config: TrainingConfig, step: int) -> float:
     """Learning rate of step ``step`` (from 0), a pure function of the configuration."""
     warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
@@ -289,6 +317,8 @@ class Trainer:
         Task-specific part of the loss.
     validate
         Measures the averaged network for the log, every ``validate_every`` steps and at the end.
+    measures
+        Names of what it measures.
     resume
         Continue from ``state.pt`` in ``folder`` if there is one.
     description
@@ -321,7 +351,8 @@ class Trainer:
         build: Callable[[Any], nn.Module] = InDeed,
         start: Mapping[str, Tensor] | None = None,
         supervision: Supervision = supervised_denoising,
-        validate: Callable[[Any], Validation] | None = None,
+        validate: Callable[[Any], Any] | None = None,
+        measures: Sequence[str] = Validation._fields,
         resume: bool = False,
         description: dict[str, Any] | None = None,
         device: str | torch.device = "cpu",
@@ -336,6 +367,7 @@ class Trainer:
         self.folder = Path(folder)
         self.supervision = supervision
         self.validate = validate
+        self.columns = log_columns(measures)
         self.device = torch.device(device)
         self.dtype = torch.float64 if training.precision == "float64" else torch.float32
         self.identity = _plain({"network": asdict(network), "training": _identity(training)} | (description or {}))
@@ -499,7 +531,7 @@ class Trainer:
         path = self.folder / "log.csv"
         new = not path.exists()
         with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, LOG_COLUMNS, restval="")
+            writer = csv.DictWriter(file, self.columns, restval="")
             if new:
                 writer.writeheader()
             writer.writerow(row)
@@ -551,21 +583,22 @@ class Trainer:
         with path.open(newline="") as file:
             rows = list(csv.reader(file))
         # A kill in the middle of a write leaves a short last line, or no whole header.
-        whole = [row for row in rows if len(row) == len(LOG_COLUMNS) and row != list(LOG_COLUMNS)]
+        whole = [row for row in rows if len(row) == len(self.columns) and row != list(self.columns)]
         with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
-            csv.writer(file).writerows([LOG_COLUMNS] + [row for row in whole if int(row[0]) <= step])
+            csv.writer(file).writerows([self.columns] + [row for row in whole if int(row[0]) <= step])
 
 
-LOG_COLUMNS = (
-    "step",
-    "learning_rate",
-    *LossTerms._fields,
-    *Validation._fields,
-    "skipped",
-    "patches_per_second",
-    "seconds",
-)
-"""Columns of ``log.csv``: loss terms are means over steps, samples and pixels; PSNR is empty between validations."""
+def log_columns(measures: Sequence[str] = Validation._fields) -> tuple[str, ...]:
+    """Columns of ``log.csv``: loss terms are means over steps, samples and pixels; measures are empty in between."""
+    return (
+        "step",
+        "learning_rate",
+        *LossTerms._fields,
+        *measures,
+        "skipped",
+        "patches_per_second",
+        "seconds",
+    )
 
 
 def read_log(path: Path) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ from indeed.files import atomic_write
 from indeed.networks.inference_network import InDeed, NetworkConfig
 
 FORMAT = "indeed-checkpoint-1"
-Shipped = Literal["denoise_grey", "denoise_color"]
+Shipped = Literal["denoise_grey", "denoise_color", "detect_textures", "detect_parts"]
 
 
 class CheckpointError(ValueError):

@@ -62,8 +62,10 @@ class NetworkConfig:
     """f_S works on images pixel-unshuffled by this factor; 2 costs a quarter."""
     sparse_input: Literal["residual", "observation_and_low_rank"] = "residual"
     """What f_S sees: Y - L as in the paper, or Y and L side by side (q(S | A, B) also conditioned on Y)."""
-    sparse_output: Literal["sparse", "noise"] = "sparse"
-    """Whether f_S outputs the mean of S, or the noise, from which the mean of S is Y - L minus the output."""
+    sparse_output: Literal["sparse", "noise", "shrinkage"] = "sparse"
+    """Whether f_S outputs the mean of S; or the noise, from which the mean of S is Y - L minus the output; or the logit
+    of a shrinkage in (0, 1), of which times Y - L the mean of S is. In the model, for given precisions, this factor is
+    lambda / (lambda + omega)."""
     log_variance_min: float = -20.0
     log_variance_max: float = 0.0
     log_variance_init: float = -6.0
@@ -100,8 +102,8 @@ class NetworkConfig:
             raise ValueError(
                 f"sparse_input must be 'residual' or 'observation_and_low_rank', got {self.sparse_input!r}"
             )
-        if self.sparse_output not in ("sparse", "noise"):
-            raise ValueError(f"sparse_output must be 'sparse' or 'noise', got {self.sparse_output!r}")
+        if self.sparse_output not in ("sparse", "noise", "shrinkage"):
+            raise ValueError(f"sparse_output must be 'sparse', 'noise' or 'shrinkage', got {self.sparse_output!r}")
         if not self.log_variance_min < self.log_variance_init < self.log_variance_max:
             raise ValueError(
                 "log_variance_min < log_variance_init < log_variance_max must hold, got "
@@ -281,6 +283,8 @@ class SparseNetwork(nn.Module):
             log_variance = functional.pixel_shuffle(self.log_variance_head(features), factor)
         if self.config.sparse_output == "noise":
             mean = residual - mean
+        elif self.config.sparse_output == "shrinkage":
+            mean = torch.sigmoid(mean) * residual
         return GaussianFactor(mean, log_variance.clamp(self.config.log_variance_min, self.config.log_variance_max))
 
 

@@ -119,7 +119,7 @@ def test_a_second_call_asks_nobody_and_says_so(tiny, root, server):
     ],
 )
 def test_a_set_that_was_changed_afterwards_is_noticed(tiny, root, files, change, message):
-    public = tiny(files=files, count=3)
+    public = tiny(files=files, counts={r"\d\.png": 3})
     change(get(public, root))
     with pytest.raises(DataError, match=message):
         get(public, root)
@@ -157,8 +157,8 @@ def test_a_set_of_unknown_origin_is_never_taken_for_whole(tiny, root):
     ("raw", "files", "message"),
     [
         (zipped({"1.png": IMAGES["1.png"]}), SHA256, r"2\.png: missing \(2 of 3 files are\)"),
-        (zipped({"1.png": IMAGES["1.png"]}), {}, "1 images, expected 3"),
-        (zipped(IMAGES | {"4.png": png(4)}), {}, "4 images, expected 3"),
+        (zipped({"1.png": IMAGES["1.png"]}), {}, r"tiny\.partial: 1 files .*png, expected 3"),
+        (zipped(IMAGES | {"4.png": png(4)}), {}, r"tiny\.partial: 4 files .*png, expected 3"),
         (zipped(IMAGES | {"2.png": png(9)}), SHA256, r"2\.png: sha256"),
         (zipped(IMAGES | {"2.png": png(2, 10, 12)}), UNKNOWN, r"2\.png: 10x12 pixels, expected 12x10"),
         (zipped(IMAGES | {"2.png": b"GIF89a no image"}), UNKNOWN, r"2\.png: damaged or not an image"),
@@ -170,7 +170,7 @@ def test_a_set_of_unknown_origin_is_never_taken_for_whole(tiny, root):
     ],
 )
 def test_a_tree_that_is_not_as_expected_is_not_accepted(tiny, root, raw, files, message):
-    refused(tiny(raw, files=files, count=3), root, message)
+    refused(tiny(raw, files=files, counts={r"\d\.png": 3}), root, message)
 
 
 def test_an_archive_that_turned_out_wrong_is_downloaded_again(tiny, root):
@@ -197,12 +197,13 @@ def test_an_unknown_checksum_is_recorded_at_the_first_download_and_said(tiny, ro
     assert any("no checksum was known; recorded sha256" in line and sha256 in line for line in says)
 
 
-def test_a_recorded_checksum_is_verified_at_the_next_download(tiny, root):
-    shutil.rmtree(get(tiny(files=UNKNOWN), root))
+@pytest.mark.parametrize("files", [UNKNOWN, {}])
+def test_a_recorded_checksum_is_verified_at_the_next_download(tiny, root, files):
+    shutil.rmtree(get(tiny(files=files), root))
     shutil.rmtree(root / "downloads")
     other = zipped(IMAGES | {"2.png": png(7)})
-    refused(tiny(other, files=UNKNOWN), root, r"sha256 .*, expected .* as at the first download")
-    get(tiny(files=UNKNOWN), root)
+    refused(tiny(other, files=files), root, r"sha256 .*, expected .* as at the first download")
+    get(tiny(files=files), root)
 
 
 def test_an_archive_made_anew_is_judged_by_its_files_where_they_are_known(tiny, root):
@@ -271,7 +272,12 @@ def test_a_folder_of_the_user_must_hold_the_whole_set(tiny, root, tmp_path):
 
 def test_names_that_are_not_known_are_made_of_the_paths(tiny, root, tmp_path):
     paths = {f"scene{number}/{kind}.png": png(number) for number in (1, 2) for kind in ("GT", "NOISY")}
-    changes = {"files": {}, "count": 4, "members": r"repository-1/Data/([^/]+)/(\w+\.png)", "lands": r"\1_\2"}
+    changes = {
+        "files": {},
+        "counts": {r".*\.png": 4},
+        "members": r"repository-1/Data/([^/]+)/(\w+\.png)",
+        "lands": r"\1_\2",
+    }
     public = tiny(zipped(paths, "repository-1/Data"), **changes)
     names = ["SHA256SUMS", "scene1_GT.png", "scene1_NOISY.png", "scene2_GT.png", "scene2_NOISY.png"]
     folder = get(public, root)
@@ -281,6 +287,87 @@ def test_names_that_are_not_known_are_made_of_the_paths(tiny, root, tmp_path):
     with zipfile.ZipFile(io.BytesIO(zipped(paths, "repository-1/Data"))) as archive:
         archive.extractall(tmp_path / "unpacked")
     assert sorted(path.name for path in get(public, root, tmp_path / "unpacked" / "repository-1").iterdir()) == names
+
+
+TREE = {f"{part}/good/{number}.png": png(number) for part in ("train", "test") for number in (1, 2)}
+
+
+@pytest.fixture
+def tree(tiny):
+    """A set whose files lie in folders, checked by whoever will read it."""
+
+    def make(**changes) -> PublicSet:
+        known = {
+            "folder": "uad/tree",
+            "files": {},
+            "counts": {r"train/.*": 2, r"test/.*": 2},
+            "members": r"repository-1/(\w+/good/\d\.png)",
+        }
+        return tiny(zipped(TREE, "repository-1"), **(known | changes))
+
+    return make
+
+
+def test_a_set_of_folders_lands_as_a_tree_and_every_file_of_it_is_verified(tree, root):
+    folder = get(tree(), root)
+    assert folder == root / "uad" / "tree"
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")} == set(TREE)
+    assert [line.split("  ")[1] for line in (folder / "SHA256SUMS").read_text().splitlines()] == sorted(TREE)
+    says: list[str] = []
+    get(tree(), root, says=says)
+    assert says == [f"tiny: 4 files in {folder} are whole; nothing to do"]
+    (folder / "test/good/2.png").write_bytes(png(9))
+    with pytest.raises(DataError, match=r"tree/test/good/2\.png: sha256"):
+        get(tree(), root)
+    (folder / "test/good/2.png").write_bytes(png(2))
+    (folder / "test/good/3.png").write_bytes(png(3))
+    with pytest.raises(DataError, match=r"test/good/3\.png: 1 image\(s\) more"):
+        get(tree(), root)
+
+
+def test_a_tree_that_the_user_has_is_copied_as_a_tree(tree, root, tmp_path):
+    with zipfile.ZipFile(io.BytesIO(zipped(TREE, "repository-1"))) as archive:
+        archive.extractall(tmp_path / "mine")
+    folder = get(tree(), root, tmp_path / "mine")
+    assert all((folder / name).read_bytes() == content for name, content in TREE.items())
+
+
+def test_an_image_of_a_tree_that_has_another_size_is_named(tree, root):
+    with pytest.raises(DataError, match=r"test/good/1\.png: 12x10 pixels, expected 9x9"):
+        get(tree(sizes=frozenset({(9, 9)})), root)
+
+
+def test_what_its_readers_refuse_does_not_land(tree, root):
+    def accepts(folder: Path) -> None:
+        assert (folder / "train/good/1.png").is_file()
+        raise DataError(f"{folder}: no masks")
+
+    with pytest.raises(DataError, match="no masks"):
+        get(tree(accepts=accepts), root)
+    assert not list((root / "uad").iterdir())
+
+
+def test_a_set_behind_a_login_is_never_downloaded(tree, root, server, tmp_path):
+    message = rf"asks for a login or a form; download {ARCHIVE} there, and say --from its folder"
+    with pytest.raises(DataError, match=message):
+        get(tree(login=True), root)
+    assert server.requests == []
+    (tmp_path / ARCHIVE).write_bytes(zipped(TREE, "repository-1"))
+    get(tree(login=True), root, tmp_path)
+    assert server.requests == []
+    assert hashlib.sha256(zipped(TREE, "repository-1")).hexdigest() in (root / "checksums.csv").read_text()
+
+
+def test_size_and_checksum_are_shown_before_the_download(tiny, root, capsys, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda _: "no")
+    url = "http://127.0.0.1/a.zip"
+    for source, files, line in (
+        (Source(url), UNKNOWN, "1 file(s), size unknown, checksum unknown"),
+        (Source(url, size=12_345), SHA256, "1 file(s), 12,345 bytes\n"),
+        (Source(url, size=12_345, checksum="md5:0"), UNKNOWN, "1 file(s), 12,345 bytes\n"),
+    ):
+        assert command(tiny(sources=(source,), files=files), argv=["--root", str(root)]) == 2
+        assert line in capsys.readouterr().out
 
 
 def test_images_served_one_by_one_are_a_set_too(tiny, root, server):
@@ -322,8 +409,8 @@ def test_centre_crops_are_the_middle_of_the_images(tiny, root):
 
 
 def test_an_image_smaller_than_its_crop_is_named(tiny, root):
-    public = tiny(crop=8, files={}, count=3, sizes=frozenset())
-    get(tiny(zipped(IMAGES | {"2.png": png(2, 7, 9)}), files={}, count=3, sizes=frozenset()), root)
+    public = tiny(crop=8, files={}, counts={r".*\.png": 3}, sizes=frozenset())
+    get(tiny(zipped(IMAGES | {"2.png": png(2, 7, 9)}), files={}, counts={r".*\.png": 3}, sizes=frozenset()), root)
     with pytest.raises(DataError, match=r"2\.png: 7x9 pixels, expected at least 8x8"):
         centre_crops(public, root)
     assert not (root / SETS["tiny_8"]).exists()

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from indeed.experiments.cells import data_hash, gather, read_table, run_cell, write_table
+from indeed.experiments.cells import data_hash, gather, read_table, run_cell, run_rows, write_table
 
 KEY = {"method": "tv", "sigma": 25}
 RUN = {"profile": "smoke", "seed": 3, "data": "embedded"}
@@ -140,3 +140,29 @@ def test_hash_depends_on_names_and_bytes_only(tmp_path):
     a, b, c = ([tmp_path / folder / f"{i}.png" for i in (1, 2)] for folder in "abc")
     assert data_hash(a) == data_hash(b) == data_hash(a[::-1])
     assert len({data_hash(a), data_hash(c), data_hash(a[:1]), data_hash([])}) == 4
+
+
+def test_a_cell_of_several_rows_keeps_their_order_and_their_words(tmp_path):
+    path, calls = tmp_path / "cell.csv", []
+
+    def compute():
+        calls.append(1)
+        return [{"defect": "crack", "auroc": 0.9}, {"defect": "break", "auroc": math.nan}]
+
+    rows = run_rows(path, KEY, compute, **RUN)
+    assert [(row["method"], row["defect"], row["auroc"]) for row in rows] == [
+        ("tv", "crack", "0.9"),
+        ("tv", "break", "nan"),
+    ]
+    assert run_rows(path, KEY, compute, **RUN) == gather([path]) == rows == read_table(path)
+    assert len(calls) == 1
+    with pytest.raises(ValueError, match="holds another cell"):
+        run_rows(path, KEY | {"sigma": 50}, compute, **RUN)
+
+
+def test_rows_of_two_computations_are_no_cell(tmp_path):
+    path = tmp_path / "cell.csv"
+    row = run_cell(path, KEY, Counter(), **RUN)
+    write_table(path, [row, row | {"data_hash": "another"}])
+    with pytest.raises(ValueError, match="delete it to compute it anew"):
+        run_rows(path, KEY, lambda: [{}], **RUN)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from scipy.signal import convolve2d
 
-from indeed.images.metrics import auroc, average_precision, base_rate, psnr, ssim
+from indeed.images.metrics import psnr, ssim
 
 
 def pair(seed: int = 0, batch: int = 2, channel: int = 3, height: int = 24, width: int = 19):
@@ -72,43 +72,6 @@ def test_ssim_of_equal_images_is_one():
     assert ssim(reference, reference).tolist() == pytest.approx([1, 1])
 
 
-def average_precision_from_the_definition(scores: np.ndarray, labels: np.ndarray) -> float:
-    area, recall_before = 0.0, 0.0
-    for threshold in sorted(set(scores), reverse=True):
-        found = scores >= threshold
-        precision, recall = labels[found].mean(), labels[found].sum() / labels.sum()
-        area, recall_before = area + (recall - recall_before) * precision, recall
-    return area
-
-
-scored_labels = st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=2, max_size=40).filter(
-    lambda rows: 0 < sum(label for _, label in rows) < len(rows)
-)
-
-
-@given(scored_labels)
-def test_auroc_counts_pairs_and_average_precision_sums_steps(rows):
-    scores = torch.tensor([float(score) for score, _ in rows])
-    labels = torch.tensor([label for _, label in rows])
-    difference = scores[labels][:, None] - scores[~labels]
-    wins = ((difference > 0).double() + 0.5 * (difference == 0).double()).mean().item()
-    assert auroc(scores, labels) == pytest.approx(wins)
-    expected = average_precision_from_the_definition(scores.numpy(), labels.numpy())
-    assert average_precision(scores, labels) == pytest.approx(expected)
-
-
-@given(scored_labels)
-def test_auroc_below_one_half_is_not_flipped(rows):
-    scores = torch.tensor([float(score) for score, _ in rows])
-    labels = torch.tensor([label for _, label in rows])
-    assert auroc(-scores, labels) == pytest.approx(1 - auroc(scores, labels))
-
-
-def test_average_precision_of_a_useless_score_is_the_base_rate():
-    labels = torch.arange(1000).reshape(10, 100) % 8 == 0
-    assert average_precision(torch.zeros(10, 100), labels) == pytest.approx(base_rate(labels)) == 0.125
-
-
 def test_images_of_different_shapes_are_refused():
     with pytest.raises((ValueError, TypeCheckError)):  # whichever looks first: the function, or the shape hook
         psnr(torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 16, 15))
@@ -120,11 +83,6 @@ def test_images_of_different_shapes_are_refused():
         (lambda x: psnr(x * math.nan, x), "estimate"),
         (lambda x: psnr(x, x / 0), "reference"),
         (lambda x: ssim(x[..., :10], x[..., :10]), "estimate"),
-        (lambda x: auroc(x, x[..., 1:] > 0.5), "scores"),
-        (lambda x: auroc(x * math.nan, x > 0.5), "scores"),
-        (lambda x: auroc(x, x > 2), "labels"),
-        (lambda x: average_precision(x, x < 2), "labels"),
-        (lambda x: base_rate(x[:0] > 0.5), "labels"),
     ],
 )
 def test_bad_arguments_are_named(call, name):

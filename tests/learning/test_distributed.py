@@ -15,7 +15,7 @@ import torch
 
 from indeed.learning.distributed import process_group
 from indeed.learning.loading import Sample
-from indeed.learning.training import LOG_COLUMNS, Trainer, training_preset
+from indeed.learning.training import Trainer, log_columns, training_preset
 from indeed.networks.inference_network import network_preset
 
 NETWORK = network_preset("tiny", 1)
@@ -123,7 +123,7 @@ def largest_difference(one: Path, other: Path) -> float:
 
 def log(folder: Path) -> list[list[float]]:
     with (folder / "log.csv").open(newline="") as file:
-        kept = [name for name in LOG_COLUMNS if name not in ("seconds", "patches_per_second")]
+        kept = [name for name in log_columns() if name not in ("seconds", "patches_per_second")]
         return [[float(row[name] or 0) for name in kept] for row in csv.DictReader(file)]
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from jaxtyping import TypeCheckError
 
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.elbo import elbo_terms, negative_elbo
-from indeed.bayes.objectives import amortised_terms, denoising_supervision, training_loss
+from indeed.bayes.objectives import amortised_terms, anomaly_supervision, denoising_supervision, training_loss
 from indeed.data.patches import PatchSampler
+from indeed.images.anomalies import anomalous_sample
 from indeed.images.metrics import psnr
 from indeed.learning.distributed import Preempted
 from indeed.learning.loading import Sample, draw_batch, sample_seed
@@ -23,8 +25,11 @@ from indeed.learning.training import (
     Trainer,
     TrainingConfig,
     Validation,
+    anomaly_samples,
     denoising_samples,
     learning_rate,
+    log_columns,
+    supervised_anomaly,
     train_step,
     training_preset,
 )
@@ -396,6 +401,69 @@ def test_another_task_brings_its_own_supervision(tmp_path):
     run = trainer(tmp_path / "zero", supervision=lambda draw, batch, config: torch.zeros(len(batch.observed)))
     run.run(progress=False)
     assert {float(row["supervision"]) for row in log_without_time(tmp_path / "zero")} == {0.0}
+
+
+FAMILIES = ("perlin", "cutpaste", "scar", "poisson")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_observed_patch_differs_from_its_target_by_the_anomaly_alone(family):
+    config, sampler = replace(TINY, noise_high=20 / 255), PatchSampler(smooth_images(), 32)
+    source = anomaly_samples(sampler, config, (family,))
+    clean = 0
+    for seed in range(12):
+        sample = source(torch.Generator().manual_seed(seed))
+        # the same generator draws the same patch and anomaly first, the noise after them
+        generator = torch.Generator().manual_seed(seed)
+        expected = anomalous_sample(sampler(generator), sampler, generator, families=(family,))
+        difference = sample.observed - sample.target
+        assert (difference[:, ~expected.mask] == 0).all()
+        torch.testing.assert_close(difference, expected.anomaly, rtol=0, atol=1e-6)
+        assert not torch.equal(sample.target, expected.normal)
+        clean += expected.family == ("clean",)
+    assert 0 < clean < 12
+
+
+def test_noise_of_anomaly_samples_is_gaussian_with_the_levels_of_the_run():
+    config, flat = replace(TINY, noise_low=0.05, noise_high=0.1), torch.full((1, 32, 32), 0.5)
+    source = anomaly_samples(lambda _: flat, config, ("cutpaste",))
+    noise = torch.stack([source(torch.Generator().manual_seed(seed)).target for seed in range(40)]) - flat
+    levels = noise.std((1, 2, 3))
+    assert 0.045 < levels.min() < 0.06 < 0.09 < levels.max() < 0.11
+    assert abs(noise.mean()) < 0.002
+
+
+@pytest.mark.equation("45")
+def test_anomaly_supervision_is_that_of_the_normal_image_and_of_the_anomaly(tmp_path):
+    run = trainer(tmp_path)
+    batch = draw_batch(anomaly_samples(PatchSampler(smooth_images(), 16), TINY), range(3))
+    draw = run.model(batch.observed, batch.generators())[1]
+    expected = anomaly_supervision(draw, batch.target, batch.observed - batch.target, TINY.target_precision)
+    assert torch.equal(supervised_anomaly(draw, batch, TINY), expected)
+    # L is pulled to the normal image, S to what was added to it
+    perfect = draw._replace(S=batch.observed - batch.target)
+    rest = 0.5 * TINY.target_precision * (draw.low_rank - batch.target).square().sum((1, 2, 3))
+    torch.testing.assert_close(supervised_anomaly(perfect, batch, TINY), rest)
+
+
+def test_a_task_logs_what_it_measures(tmp_path):
+    class Found(NamedTuple):
+        average_precision: float
+
+    config = replace(TINY, steps=10)
+    source = anomaly_samples(PatchSampler(smooth_images(), 16), config)
+    run = Trainer(
+        *(NETWORK, config, source, tmp_path),
+        supervision=supervised_anomaly,
+        validate=lambda model: Found(0.25),
+        measures=Found._fields,
+    )
+    run.run(progress=False)
+    rows = log_without_time(tmp_path)
+    assert [row["average_precision"] for row in rows] == ["", "0.25"]
+    with (tmp_path / "log.csv").open() as file:
+        assert file.readline().strip().split(",") == list(log_columns(Found._fields))
+    assert "psnr" not in rows[0]
 
 
 def test_sigterm_outside_a_main_thread_is_left_alone(tmp_path):

@@ -76,6 +76,17 @@ def test_sparse_part_is_conditioned_on_the_drawn_low_rank_part(form):
     assert not torch.allclose(middle.S.mean, from_means.mean)
 
 
+def test_shrinkage_output_leaves_a_share_of_the_residual_and_a_zero_head_half_of_it():
+    model, y = build(replace(TINY, sparse_output="shrinkage")), torch.rand(1, 1, 16, 16)
+    with torch.no_grad():
+        _, draw = model(y)
+        share = draw.S / (y - draw.low_rank)
+        assert 0 < share.min() < 0.5 < share.max() < 1
+        model.f_S.mean_head.weight.zero_()
+        _, draw = model(y)
+    torch.testing.assert_close(draw.S, (y - draw.low_rank) / 2)
+
+
 def test_noise_output_means_that_a_zero_head_returns_the_observation():
     model, y = build(TINY), torch.rand(1, 1, 16, 16)
     with torch.no_grad():

@@ -1,0 +1,84 @@
+r"""Where the posterior sees an anomaly: maps from the sparse part, one value a pixel, larger where more anomalous.
+
+The paper does not say which map it scores. Each here is a function of the middle and the leaf level and sums up the
+colours. They are not independent witnesses: where the sparsity term alone decides, its stationary point (see
+:func:`indeed.bayes.conjugate_updates.update_omega`) is :math:`\sigma_S^2 = (2\beta^0_\omega + \mu_S^2)/4` for
+:math:`\alpha^0_\omega = 2`, and then all three rise with :math:`|\mu_S|`. What they add to it comes from the data and
+the supervision.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from indeed.bayes.variational_family import LeafLevel, MiddleLevel
+
+Map = Float[Tensor, "batch height width"]
+
+
+def magnitude(middle: MiddleLevel, leaf: LeafLevel) -> Map:
+    r"""Magnitude of the sparse part, :math:`\sum_c |\mu_S|`, in intensities: the default.
+
+    It is the defect itself that supervision (Eq. 45) makes S equal to, so a value has a meaning, the change of
+    intensity that the defect makes, and compares between images.
+    """
+    return middle.S.mean.abs().sum(1)
+
+
+def standardised(middle: MiddleLevel, leaf: LeafLevel) -> Map:
+    r"""Distance of the sparse part from zero in posterior deviations, :math:`(\sum_c \mu_S^2/\sigma_S^2)^{1/2}`.
+
+    For one colour :math:`|\mu_S|/\sigma_S`. Half its square is :math:`\ln q(S{=}\mu_S) - \ln q(S{=}0)` of a pixel: how
+    much better the posterior finds its mean than no defect at all. To be used where S is unsure of some regions, such
+    as edges and rough texture, which it discounts, or where defects are faint. It saturates at 2 a colour where the
+    sparsity term alone sets :math:`\sigma_S`, and is only as good as the variances, which supervision trains less
+    directly than the means.
+    """
+    distance: Tensor = torch.linalg.vector_norm(middle.S.mean / middle.S.std, dim=1)
+    return distance
+
+
+def prior_scale(middle: MiddleLevel, leaf: LeafLevel) -> Map:
+    r"""Scale that the prior needs to allow for the sparse part, :math:`\sum_c E_q[\omega^{-1/2}]`, in intensities.
+
+    For a Gamma posterior the mean is :math:`\sqrt{\beta_\omega}\,\Gamma(\alpha_\omega - \tfrac12)/
+    \Gamma(\alpha_\omega)`; :math:`\alpha_\omega = \alpha^0_\omega + \tfrac12` makes it finite. In closed form (Eq. 28)
+    it rises with :math:`\mu_S^2 + \sigma_S^2`, not :math:`|\mu_S|`: to be used where a pixel of which S is unsure
+    should count as suspect, which `standardised` discounts.
+    """
+    shape, rate = leaf.omega
+    return (rate.sqrt() * (torch.lgamma(shape - 0.5) - torch.lgamma(shape)).exp()).sum(1)
+
+
+ANOMALY_MAPS: dict[str, Callable[[MiddleLevel, LeafLevel], Map]] = {
+    "magnitude": magnitude,
+    "standardised": standardised,
+    "prior_scale": prior_scale,
+}
+"""The maps by name."""
+
+
+def smoothed(anomaly_map: Map, sigma: float = 4.0) -> Map:
+    """Gaussian mean of the neighbours of each pixel, weighted by those within the image: a constant stays as it is.
+
+    Defects have an extent, and noise of the map has none; 4 pixels is customary at a side of 256. It blurs what is
+    smaller, and with it the average precision of thin scratches.
+
+    Raises
+    ------
+    ValueError
+        Unless `sigma`, in pixels, is finite and positive.
+    """
+    if not 0 < sigma < math.inf:
+        raise ValueError(f"sigma: got {sigma}, expected a finite positive number of pixels")
+    rows, columns = (_gaussian_rows(side, sigma).to(anomaly_map) for side in anomaly_map.shape[-2:])
+    return rows @ anomaly_map @ columns.mT
+
+
+def _gaussian_rows(length: int, sigma: float) -> Float[Tensor, "{length} {length}"]:
+    pixels = torch.arange(length, dtype=torch.float64)
+    weights = torch.exp(-((pixels[:, None] - pixels).square()) / (2 * sigma**2))
+    return weights / weights.sum(1, keepdim=True)

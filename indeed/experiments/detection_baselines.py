@@ -1,0 +1,289 @@
+"""What detectors of anomalies are compared with: trained on the same good images, set on the same synthetic anomalies.
+
+An autoencoder and DRAEM are trained by the loop that trains InDeed, on the same patches of good images. What a method
+leaves open (what its map is made of, how it is smoothed, options of a fit) is chosen as for InDeed: by the average
+precision on synthetic anomalies over good images held out of training. No real defect is seen.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from indeed.baselines.anomaly_detectors import fit
+from indeed.baselines.reconstruction import (
+    DRAEM,
+    Autoencoder,
+    autoencoder_preset,
+    draem_preset,
+    load_autoencoder,
+    load_draem,
+    supervised_autoencoder,
+    supervised_draem,
+)
+from indeed.bayes.anomaly_maps import smoothed
+from indeed.data.patches import PatchSampler
+from indeed.experiments.detector import (
+    NOISE_HIGH,
+    SEED,
+    SMOOTHING,
+    TEXTURE_FAMILIES,
+    good_images,
+    synthetic_anomalies,
+    train_detector,
+)
+from indeed.images.anomalies import FAMILIES, AnomalySample
+from indeed.images.detection_metrics import DetectionMetrics
+from indeed.images.tiling import split
+from indeed.learning.training import Trainer, anomaly_samples, denoising_samples, training_preset
+from indeed.networks.anomaly_detection import anomaly_maps
+from indeed.networks.backbones import parameter_count
+from indeed.networks.checkpoint import CheckpointError, load_checkpoint, read_record, save_checkpoint
+from indeed.record import provenance
+
+Images = Float[Tensor, "batch channel height width"]
+Maps = Float[Tensor, "batch height width"]
+MapOf = Callable[[Images], Maps]
+Profile = Literal["smoke", "cpu"]
+Learned = Literal["autoencoder", "draem", "indeed"]
+
+PARTS = "mvtec_screw_256+magnetic_tile"
+"""The sets that one unified model is trained on."""
+PATCH = 128
+"""Side of the patches of training, and of the tiles of textures."""
+STEPS: dict[tuple[str, str], int] = {
+    ("smoke", "autoencoder"): 8,
+    ("smoke", "draem"): 8,
+    ("smoke", "indeed"): 8,
+    ("cpu", "autoencoder"): 8000,
+    ("cpu", "draem"): 2000,
+}
+"""Lengths of the runs; where there is none, the preset's. At ``cpu`` 10 to 15 minutes on one core: a step of 8 patches
+takes the autoencoder 0.07 s and DRAEM 0.44 s."""
+
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "mean": [{"standardise": standardise} for standardise in (True, False)],
+    "pca": [{"patch": patch, "explained": share} for patch in (8, 16, None) for share in (0.95, 0.9, 0.99)],
+    "rpca": [{"sparsity_weight": weight} for weight in (None, 0.15, 0.3, 0.6)],
+}
+"""What is chosen from for each classical method; the first is what a quick look takes."""
+
+
+class Choice(NamedTuple):
+    """Settings of a map, and the average precision on synthetic anomalies that they were chosen for."""
+
+    option: str
+    smoothing: float
+    """Standard deviation of a Gaussian mean of the map in pixels; 0: none."""
+    average_precision: float
+
+
+def train(
+    model: Learned,
+    *,
+    data: str = "parts",
+    profile: Profile = "cpu",
+    steps: int | None = None,
+    seed: int = 0,
+    folder: Path | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> Path:
+    """Train a network on the good images of a set, or continue its run, and write its checkpoint.
+
+    Parameters
+    ----------
+    model
+        ``autoencoder`` or ``draem``; ``indeed``: one InDeed for this set alone.
+    data
+        ``parts``: one model for all of `PARTS`; else as in :func:`indeed.experiments.detector.good_images`.
+    profile
+        Size of the network and of the run.
+    steps
+        Length of the run if it should differ from `STEPS` or, where that has none, from the preset's.
+    seed, device
+        As in :func:`indeed.experiments.detector.train_detector`.
+    folder
+        Where runs and checkpoints are kept; None: `runs_folder`.
+
+    Raises
+    ------
+    DataError, DataMissingError
+        If the data are not on disk, or not good.
+    ValueError
+        If the run in the folder is another one, or damaged.
+    """
+    path = checkpoint_path(model, data, folder or runs_folder(profile))
+    source = PARTS if data == "parts" else data
+    preset: Literal["tiny", "cpu"] = "tiny" if profile == "smoke" else "cpu"
+    if model == "indeed":
+        train_detector(
+            path,
+            preset=preset,
+            data=source,
+            patch_size=PATCH,
+            steps=steps or STEPS.get((profile, model)),
+            seed=seed,
+            resume=True,
+            device=device,
+            progress=progress,
+        )
+        return path
+    steps = steps or STEPS[profile, model]
+    training = replace(
+        training_preset(preset),
+        steps=steps,
+        seed=seed,
+        warmup_steps=min(200, steps // 20),
+        noise_high=NOISE_HIGH,
+        variational=False,
+        orthogonality_weight=0.0,
+    )
+    good = good_images(source, 1, PATCH)
+    families = families_for(source)
+    patches = PatchSampler(good.train, PATCH)
+    build: Callable[[Any], nn.Module] = DRAEM if model == "draem" else Autoencoder
+    trainer = Trainer(
+        draem_preset(preset) if model == "draem" else autoencoder_preset(preset),
+        training,
+        anomaly_samples(patches, training, families) if model == "draem" else denoising_samples(patches, training),
+        path.with_suffix(""),
+        build=build,
+        supervision=supervised_draem if model == "draem" else supervised_autoencoder,
+        resume=True,
+        description={"model": model, "data": source},
+        device=device,
+    )
+    made = asdict(provenance(profile, seed, source, device))
+    trainer.run(progress=progress)
+    # The running statistics in the average are those of the last weights: BatchNorm needs those of the averaged ones.
+    batches = [trainer.draw(step)[0].observed.to(trainer.device) for step in range(min(64, trainer.step))]
+    with torch.no_grad():
+        update_bn(batches, trainer.average)
+    held_out = [image.float() / 255 for image in good.held_out]
+    choice = choose(network_maps(trainer.average), synthetic_anomalies(held_out, families))
+    record = {
+        "task": "detect",
+        "model": model,
+        "provenance": made,
+        "training": asdict(training),
+        "validation": {"families": families, "seed": SEED},
+        "map": choice._asdict(),
+        "parameters": parameter_count(trainer.average),
+        "training_images": len(good.train),
+        "validation_images": len(good.held_out),
+        "side": good.side,
+        "steps": trainer.step,
+        "skipped_steps": trainer.skipped,
+        "seconds": round(trainer.seconds),
+    }
+    save_checkpoint(path, trainer.average, record)
+    return path
+
+
+def runs_folder(profile: str) -> Path:
+    """Where the runs of a profile and their checkpoints are kept, unless another folder is chosen."""
+    return Path("runs") / "table6" / profile / "networks"
+
+
+def checkpoint_path(model: str, data: str, folder: Path) -> Path:
+    """Checkpoint of a network that was trained on a set."""
+    return folder / f"{model}_{data}.safetensors"
+
+
+def families_for(data: str) -> tuple[str, ...]:
+    """Synthetic anomalies that detectors learn from, and are set on."""
+    return TEXTURE_FAMILIES if data == "textures" else tuple(FAMILIES)
+
+
+def classical(method: str, data: str, options: Sequence[Mapping[str, Any]] | None = None) -> tuple[MapOf, Choice]:
+    """Classical detector that has seen the good images of a set that networks are trained on, and its settings.
+
+    It is fitted once with each of the options and keeps the best. The textures are cut into the tiles of testing,
+    half a side apart.
+
+    Parameters
+    ----------
+    method
+        Name in :data:`indeed.baselines.anomaly_detectors.DETECTORS`.
+    data
+        As in :func:`indeed.experiments.detector.good_images`.
+    options
+        Options to choose from; None: `OPTIONS`.
+
+    Raises
+    ------
+    DataError, DataMissingError
+        If the data are not on disk, or not good.
+    """
+    good = good_images(data, 1, PATCH)
+    train, held_out = ([image.float() / 255 for image in images] for images in (good.train, good.held_out))
+    if good.side is None:
+        train, held_out = (
+            [piece for image in images for piece in split(image[None], PATCH, PATCH // 2)[:, 0]]
+            for images in (train, held_out)
+        )
+    maps: dict[str, MapOf] = {
+        " ".join(f"{name}={value}" for name, value in chosen.items()): fit(torch.stack(train), method, **chosen).map
+        for chosen in (OPTIONS[method] if options is None else options)
+    }
+    choice = choose(maps, synthetic_anomalies(held_out, families_for(data)))
+    return maps[choice.option], choice
+
+
+def trained(model: Learned, path: Path, device: str = "cpu") -> tuple[MapOf, Choice]:
+    """Trained network as a detector, and the settings that it was saved with.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or holds another network, or one that is no detector.
+    """
+    record = read_record(path)["record"]
+    if record.get("task") != "detect" or "map" not in record:
+        raise CheckpointError(f"{path}: is no detector of anomalies (task {record.get('task')!r})")
+    made = record["map"]
+    if model == "indeed":
+        network, _ = load_checkpoint(path, device)
+        found = made["average_precision"][f"{made['form']}_{made['smoothing']:g}"]
+        choice = Choice(made["form"], made["smoothing"], found)
+        return lambda images: anomaly_maps(network, images, form=made["form"]), choice
+    rival, _ = load_draem(path, device) if model == "draem" else load_autoencoder(path, device)
+    return network_maps(rival)[made["option"]], Choice(**made)
+
+
+def network_maps(model: Autoencoder | DRAEM) -> dict[str, MapOf]:
+    """Return the maps that a network can give of images of any size, by name; the result is where the images are."""
+    device = next(model.parameters()).device
+    if isinstance(model, DRAEM):
+        return {"probability": lambda images: model.map(images.to(device)).to(images.device)}
+    return {
+        "squared": lambda images: model.map(images.to(device), "squared").to(images.device),
+        "ssim": lambda images: model.map(images.to(device), "ssim").to(images.device),
+    }
+
+
+def choose(maps: Mapping[str, MapOf], samples: Sequence[AnomalySample]) -> Choice:
+    """Map and smoothing with the highest average precision over the pixels of all samples.
+
+    Raises
+    ------
+    ValueError
+        If there is no map, or no sample with and without an anomalous pixel.
+    """
+    if not maps:
+        raise ValueError("maps: got none, expected at least one")
+    found = []
+    for option, map_of in maps.items():
+        plain = [map_of(sample.observed) for sample in samples]
+        for sigma in SMOOTHING:
+            metrics = DetectionMetrics()
+            for anomaly_map, sample in zip(plain, samples, strict=True):
+                metrics.update(smoothed(anomaly_map, sigma) if sigma else anomaly_map, sample.mask)
+            found.append(Choice(option, sigma, metrics.average_precision()))
+    return max(found, key=lambda choice: choice.average_precision)

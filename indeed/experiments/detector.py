@@ -1,0 +1,299 @@
+"""Training of the detectors of anomalies: good images in, a checkpoint with its record out (Eq. 45).
+
+No real defect is seen: the network learns from synthetic anomalies, and what the map is made of, how it is smoothed and
+what scores good images have is found on synthetic anomalies over good images held out of training.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from indeed.bayes.anomaly_maps import smoothed
+from indeed.bayes.generative_model import Hyperpriors
+from indeed.data.anomaly_sets import GOOD, READERS, AnomalyItem, AnomalySet, anomaly_set, load, texture_set
+from indeed.data.benchmarks import DataMissingError, evenly, image_files
+from indeed.data.download import DataError
+from indeed.data.files import read_image
+from indeed.data.patches import PatchSampler
+from indeed.experiments.training_run import Preset, Task, eight_bit, train
+from indeed.images.anomalies import FAMILIES, AnomalySample, anomalous, anomalous_sample
+from indeed.images.detection_metrics import DetectionMetrics, image_score
+from indeed.images.metrics import psnr
+from indeed.images.noise import GREY_LEVEL
+from indeed.learning.training import Trainer, anomaly_samples, supervised_anomaly, training_preset
+from indeed.networks.anomaly_detection import MapForm, anomaly_maps
+from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
+
+SIDE = 256
+"""Side to which the images of a set are brought, as DRAEM does; textures keep their size."""
+TEXTURE_FAMILIES = ("perlin", "perlin", "cutpaste")
+"""Families to train on for the embedded textures: those that they are tested with, scars and Poisson pastes, are not
+among them."""
+UNSEEN_FAMILIES = ("scar", "poisson")
+OMEGA_RATE = 1e-4
+"""Rate of the prior of Omega in training, in intensity². With the paper's 1e-6 the precision of an empty pixel grows to
+2.5e6, twenty-five times the target precision, and S could never leave zero; with this one it stays below it."""
+NOISE_HIGH = 5 * GREY_LEVEL
+"""Noise in training up to twice that of the noisy test sets."""
+SMOOTHING = (0.0, 1.0, 2.0, 4.0)
+"""Standard deviations, in pixels, among which that of the map is chosen."""
+SEED = 7
+"""Of the synthetic anomalies that settings are chosen on."""
+
+
+class DetectionValidation(NamedTuple):
+    """Average precision of the map of S, and PSNR in dB of L, on synthetic anomalies over good images held out."""
+
+    average_precision: float
+    psnr_low_rank: float
+
+
+class GoodImages(NamedTuple):
+    """Good images, 8-bit (channel, height, width), to train on and held out."""
+
+    name: str
+    train: list[Tensor]
+    held_out: list[Tensor]
+    side: int | None
+    """Side to which images are brought in front of the network; None: they are taken as they are."""
+
+
+def detector_network(preset: Preset, channels: Literal[1, 3]) -> NetworkConfig:
+    """Network for detection: that of denoising, but for what f_S sees and puts out, and its form at ``cpu``.
+
+    Here S is empty nearly everywhere. f_S sees the residual Y - L, as in the paper, and puts out by how much it is
+    shrunk: what L leaves of a good image need not be reproduced to be taken away, as it would where S or the noise is
+    the output. GroupNorm keeps the units alive on the long plateau before it tells anomalies from detail. Pixels
+    unshuffled by four let it see twice as far for a quarter of the cost: what is normal is a matter of context. The
+    factor networks are narrower.
+    """
+    network = replace(network_preset(preset, channels), sparse_input="residual", sparse_output="shrinkage")
+    if preset != "cpu":
+        return network
+    return replace(network, patch_size=128, norm="group", factor_norm="none", factor_width=16, sparse_unshuffle=4)
+
+
+def train_detector(
+    out: Path,
+    *,
+    preset: Preset = "cpu",
+    data: str = "textures",
+    channels: Literal[1, 3] = 1,
+    patch_size: int | None = None,
+    families: Sequence[str] | None = None,
+    start: Path | None = None,
+    steps: int | None = None,
+    stop_at: int | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    folder: Path | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+    **changes: Any,
+) -> Trainer:
+    """Train a detector on good images and save it as a checkpoint.
+
+    Parameters
+    ----------
+    out
+        Checkpoint to write, ``*.safetensors``.
+    preset
+        Sizes of the network and of the run.
+    data
+        As in `good_images`.
+    channels
+        1 (grey) or 3 (colour).
+    patch_size
+        Side of the tiles in pixels if it should differ from the preset's.
+    families
+        Synthetic anomalies to learn from, names in :data:`indeed.images.anomalies.FAMILIES`; one that is repeated is
+        drawn more often. None: all, but for the embedded textures `TEXTURE_FAMILIES`.
+    start, steps, stop_at, seed, resume, folder, device, progress, changes
+        As in :func:`indeed.experiments.denoiser.train_denoiser`.
+
+    Raises
+    ------
+    DataError, DataMissingError
+        If the data are not on disk, or not good.
+    FileExistsError
+        If ``folder`` holds a run and ``resume`` is false.
+    """
+    chosen = tuple(families or (TEXTURE_FAMILIES if data == "textures" else FAMILIES))
+    if unknown := set(chosen) - set(FAMILIES):
+        raise ValueError(f"families: got {', '.join(sorted(unknown))}, expected names from {', '.join(FAMILIES)}")
+    changes = {
+        "seed": seed,
+        "steps": steps,
+        "noise_high": NOISE_HIGH,
+        "hyperpriors": Hyperpriors(omega_rate=OMEGA_RATE),
+    } | changes
+    training = replace(training_preset(preset), **{name: to for name, to in changes.items() if to is not None})
+    network = detector_network(preset, channels)
+    network = replace(network, patch_size=patch_size or network.patch_size)
+    good = good_images(data, channels, network.patch_size)
+    task = Task(
+        "detect",
+        good.name,
+        anomaly_samples(PatchSampler(good.train, network.patch_size), training, chosen),
+        supervised_anomaly,
+        validation_on(good.held_out, network.patch_size, chosen),
+        DetectionValidation._fields,
+        {"families": chosen, "seed": SEED},
+        {"training_images": len(good.train), "validation_images": len(good.held_out), "side": good.side},
+        lambda model: {"map": chosen_map(model, good.held_out, chosen)},
+    )
+    return train(
+        out,
+        task,
+        network,
+        training,
+        preset=preset,
+        start=start,
+        stop_at=stop_at,
+        resume=resume,
+        folder=folder,
+        device=device,
+        progress=progress,
+    )
+
+
+def good_images(data: str, channels: Literal[1, 3], patch_size: int) -> GoodImages:
+    """Good images to train a detector on, a tenth of them held out.
+
+    Parameters
+    ----------
+    data
+        ``textures``: the left halves of textures that ship with scikit-image, of which the last quarter is held out;
+        names from :data:`indeed.data.anomaly_sets.READERS`, joined by ``+``: the sets under ``INDEED_DATA``, for one
+        model of all their categories; else a folder: of photographs of good parts, or with them in ``train/good`` or
+        ``<category>/train/good``.
+    channels
+        1 (grey) or 3 (colour).
+    patch_size
+        Least side of an image.
+
+    Raises
+    ------
+    DataError, DataMissingError
+        If there are not at least two good images, or one is too small.
+    """
+    if data == "textures":
+        images = [eight_bit(load(item).image, channels) for item in texture_set_for_tests(1).train]
+        cut = [image.shape[1] * 3 // 4 for image in images]
+        upper = [image[:, :rows].contiguous() for image, rows in zip(images, cut, strict=True)]
+        lower = [image[:, rows:].contiguous() for image, rows in zip(images, cut, strict=True)]
+        return GoodImages(data, upper, lower, None)
+    side = max(SIDE, patch_size)
+    names = data.split("+")
+    if set(names) <= READERS.keys():
+        items = [item for name in names for item in anomaly_set(name).train]
+    else:
+        folder = Path(data)
+        if not folder.is_dir():
+            raise DataMissingError(
+                f"data must be 'textures', names from {', '.join(READERS)}, or a folder; got {data!r}"
+            )
+        data = folder.resolve().name
+        items = [AnomalyItem(path, data, GOOD, partial(_read_good, path)) for path in _good_files(folder)]
+    if len(items) < 2:
+        raise DataError(f"{data}: {len(items)} good images, expected at least 2")
+    apart = set(map(id, evenly(items, max(1, len(items) // 10))))
+    parts: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for item in items:
+        parts[id(item) in apart].append(eight_bit(load(item, side, channels=channels).image, channels))
+    return GoodImages(data, *parts, side)
+
+
+def _read_good(path: Path) -> tuple[Tensor, None]:
+    return read_image(path).tensor(), None
+
+
+def _good_files(folder: Path) -> list[Path]:
+    roots = [root for root in (folder, *sorted(folder.iterdir())) if (root / "train" / "good").is_dir()]
+    places = [root / "train" / "good" for root in roots] or [folder]
+    files = [path for place in places for path in image_files(place)]
+    if not files:
+        raise DataError(f"{folder}: holds no image, expected photographs of good parts")
+    return files
+
+
+def texture_set_for_tests(seed: int = SEED, area: tuple[float, float] = (0.01, 0.05)) -> AnomalySet:
+    """Embedded textures with defects of `UNSEEN_FAMILIES`, 1 to 5 % of a tile, at least 8 grey levels of contrast."""
+
+    def made_by(family: str) -> Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]:
+        def make(image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            sample = anomalous_sample(image, lambda _: image, generator, families=(family,), clean=0, area=area)
+            return sample.observed, sample.mask
+
+        return make
+
+    return texture_set({family: made_by(family) for family in UNSEEN_FAMILIES}, torch.Generator().manual_seed(seed))
+
+
+def validation_on(
+    images: Sequence[Tensor], patch_size: int, families: Sequence[str], count: int = 64
+) -> Callable[[nn.Module], DetectionValidation]:
+    """Average precision and PSNR of L on tiles of the held-out images with synthetic anomalies, the same each time."""
+    sampler, generator = PatchSampler(images, patch_size), torch.Generator().manual_seed(SEED)
+    patches = torch.stack([sampler(generator) for _ in range(count)])
+    samples = anomalous(patches, generator, families=families)
+
+    def validate(model: nn.Module) -> DetectionValidation:
+        metrics, low_rank = DetectionMetrics(), []
+        device = next(model.parameters()).device
+        with torch.inference_mode():
+            for observed, normal, mask in zip(
+                *(torch.split(part, 16) for part in (samples.observed, samples.normal, samples.mask)), strict=True
+            ):
+                draw = model(observed.to(device))[1]
+                metrics.update(draw.S.abs().sum(1).cpu(), mask)
+                low_rank.append(psnr(draw.low_rank.cpu(), normal))
+        return DetectionValidation(metrics.average_precision(), torch.cat(low_rank).mean().item())
+
+    return validate
+
+
+def chosen_map(model: InDeed, images: Sequence[Tensor], families: Sequence[str], least: int = 32) -> dict[str, Any]:
+    """Form and smoothing with the highest average precision on synthetic anomalies over held-out good images.
+
+    Returns
+    -------
+    ``form``, ``smoothing``, the ``average_precision`` of each, and the ascending image scores of the good images
+    themselves, ``good_scores``, from which a threshold can be read.
+    """
+    normal = [image.float() / 255 for image in images]
+    samples = synthetic_anomalies(normal, families, least)
+    found: dict[str, float] = {}
+    best: tuple[float, MapForm, float] = (-1.0, "magnitude", 0.0)
+    for form in get_args(MapForm):
+        maps = [anomaly_maps(model, sample.observed, form=form) for sample in samples]
+        for smoothing in SMOOTHING:
+            metrics = DetectionMetrics()
+            for rough, sample in zip(maps, samples, strict=True):
+                metrics.update(smoothed(rough, smoothing) if smoothing else rough, sample.mask)
+            found[f"{form}_{smoothing:g}"] = metrics.average_precision()
+            best = max(best, (found[f"{form}_{smoothing:g}"], form, smoothing))
+    _, form, smoothing = best
+    scores: list[float] = []
+    for image in normal:
+        scores.append(image_score(anomaly_maps(model, image[None], form=form, smoothing=smoothing)).item())
+    return {"form": form, "smoothing": smoothing, "average_precision": found, "good_scores": sorted(scores)}
+
+
+def synthetic_anomalies(images: Sequence[Tensor], families: Sequence[str], least: int = 32) -> list[AnomalySample]:
+    """Good images in [0, 1] with synthetic anomalies, one in four without, each image as often as makes ``least``.
+
+    Every detector is set on these; they are the same each time.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    samples = []
+    for _ in range(-(-least // len(images))):
+        for image in images:
+            others = [other for other in images if other is not image] or [image]
+            samples.append(anomalous(image[None], generator, families=families, clean=0.25, textures=others))
+    return samples

@@ -1,0 +1,143 @@
+"""Anomaly maps of whole images: the posterior of each tile, a map of it, the tiles blended; and detectors that ship."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from indeed.bayes.anomaly_maps import ANOMALY_MAPS, smoothed
+from indeed.bayes.conjugate_updates import solve_leaf_level
+from indeed.bayes.generative_model import Hyperpriors
+from indeed.images.channels import as_channels
+from indeed.images.detection_metrics import SCORE_WINDOW, image_score
+from indeed.images.tiling import split, stitch
+from indeed.networks.checkpoint import CheckpointError, load_checkpoint
+from indeed.networks.inference_network import InDeed
+
+MapForm = Literal["magnitude", "standardised", "prior_scale"]
+
+
+@torch.no_grad()
+def anomaly_maps(
+    model: InDeed,
+    images: Float[Tensor, "batch channel height width"],
+    *,
+    form: MapForm = "magnitude",
+    smoothing: float = 0.0,
+    overlap: int | None = None,
+    batch_tiles: int = 16,
+    hyperpriors: Hyperpriors | None = None,
+) -> Float[Tensor, "batch height width"]:
+    """Map the anomalies of images of any size, one value a pixel, larger where more anomalous.
+
+    Parameters
+    ----------
+    model
+        Network trained for detection; the work is done on its device, the result is on the images'.
+    images
+        In [0, 1] (noise may leave that range).
+    form
+        Which function of the posterior; see :mod:`indeed.bayes.anomaly_maps`.
+    smoothing
+        Standard deviation in pixels of a Gaussian mean of the blended map; 0: none.
+    overlap
+        Pixels that neighbouring tiles share, ``0 <= overlap < patch_size``; None: a quarter of the patch size.
+    batch_tiles
+        Tiles that go through the network at once; more need more memory.
+    hyperpriors
+        Of the leaf level, on which only ``prior_scale`` depends; None: the default ones.
+
+    Raises
+    ------
+    ValueError
+        If the images have NaN or infinite values or other channels than the model, or an option is out of range.
+    """
+    if form not in ANOMALY_MAPS:
+        raise ValueError(f"form must be one of {', '.join(ANOMALY_MAPS)}, got {form!r}")
+    if not 0 <= smoothing < float("inf"):
+        raise ValueError(f"smoothing: got {smoothing}, expected a finite number of pixels, 0 for none")
+    if batch_tiles < 1:
+        raise ValueError(f"batch_tiles: got {batch_tiles}, expected at least 1")
+    if not bool(images.isfinite().all()):
+        raise ValueError("images: got NaN or infinite values, expected finite ones")
+    batch, _, height, width = images.shape
+    tile, device = model.config.patch_size, next(model.parameters()).device
+    shared = tile // 4 if overlap is None else overlap
+    tiles = split(images, tile, shared)
+    was_training = model.training
+    model.eval()
+    try:
+        found = []
+        for some in torch.split(tiles.flatten(0, 1), batch_tiles):
+            y = some.to(device)
+            middle, _ = model(y)
+            leaf = solve_leaf_level(y, middle, hyperpriors or Hyperpriors())
+            found.append(ANOMALY_MAPS[form](middle, leaf).to(images.device))
+    finally:
+        model.train(was_training)
+    blended = stitch(torch.cat(found).reshape(-1, batch, 1, tile, tile), height, width, shared)[:, 0]
+    return smoothed(blended, smoothing) if smoothing else blended
+
+
+class Detection(NamedTuple):
+    """What a `Detector` finds in an image: larger is more anomalous."""
+
+    map: Float[Tensor, "height width"]
+    """At the size of the image."""
+    score: float
+    """Of the image, to compare with the `good_scores` of the detector."""
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """Network trained for detection, how its maps are made, and the scores of good images that it has not seen."""
+
+    model: InDeed
+    side: int | None
+    """Height and width to which an image is brought in front of the network; None: it is taken as it is."""
+    form: MapForm
+    smoothing: float
+    good_scores: tuple[float, ...]
+    """Ascending."""
+
+    def __call__(self, image: Float[Tensor, "_ height width"]) -> Detection:
+        """Map the anomalies of one image, grey or colour, of any size.
+
+        The map is made, and scored by :func:`indeed.images.detection_metrics.image_score`, at the side of the detector,
+        and then brought to the size of the image bilinearly. The window of the score is not larger than the map.
+
+        Raises
+        ------
+        ValueError
+            If the image has NaN or infinite values, or neither 1 nor 3 channels.
+        """
+        observed, size = as_channels(image, self.model.config.channels)[None], image.shape[1:]
+        if self.side is not None:
+            observed = interpolate(observed, (self.side, self.side), mode="bilinear", antialias=True)
+        found = anomaly_maps(self.model, observed, form=self.form, smoothing=self.smoothing)
+        score = image_score(found, min(SCORE_WINDOW, *found.shape[1:])).item()
+        if found.shape[1:] != size:
+            found = interpolate(found[None], size, mode="bilinear", antialias=True)[0]
+        return Detection(found[0], score)
+
+
+def load_detector(path: Path, device: str | torch.device = "cpu") -> Detector:
+    """Detector from a checkpoint that :func:`indeed.experiments.detector.train_detector` made.
+
+    Raises
+    ------
+    CheckpointError
+        As :func:`indeed.networks.checkpoint.load_checkpoint`, or if the network was trained for another task.
+    """
+    model, record = load_checkpoint(path, device)
+    if record.get("task") != "detect":
+        raise CheckpointError(f"{path}: is no detector of anomalies (task {record.get('task')!r})")
+    try:
+        made = record["map"]
+        return Detector(model, record["side"], made["form"], made["smoothing"], tuple(made["good_scores"]))
+    except KeyError as error:
+        raise CheckpointError(f"{path}: its record lacks {error}, expected that of a detector") from error

@@ -1,0 +1,248 @@
+import csv
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from indeed.baselines.anomaly_detectors import fit
+from indeed.baselines.reconstruction import load_autoencoder
+from indeed.data.anomaly_sets import GOOD, anomaly_set, load
+from indeed.data.benchmarks import DataMissingError
+from indeed.experiments import table6
+from indeed.experiments.cells import cell_name, read_table
+from indeed.experiments.detection_baselines import Choice, runs_folder
+from indeed.experiments.detector import good_images
+from indeed.experiments.table6 import METHODS, PRINTED, cell, cell_key, cells, compare, main, scores, summary, table
+from indeed.images.detection_metrics import image_score
+from indeed.networks.checkpoint import CheckpointError, save_checkpoint
+from indeed.record import results_folder
+
+QUICK = ("mean", "pca", "autoencoder", "draem", "indeed")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Working folder with the smoke table, and its rows."""
+    folder = tmp_path_factory.mktemp("smoke")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return folder, table("smoke", folder / "records")
+
+
+@pytest.fixture
+def here(made, monkeypatch):
+    monkeypatch.chdir(made[0])
+    return made[0]
+
+
+@pytest.fixture
+def tiles(tmp_path, monkeypatch):
+    """A set in the place of the magnetic tiles: noise with a bright square or line, 32 pixels wide."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INDEED_DATA", str(tmp_path))
+    root, generator = tmp_path / "uad" / "magnetic_tile", np.random.default_rng(0)
+
+    def picture(path, add=0):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((generator.integers(90, 130, (32, 32)) + add).astype(np.uint8)).save(path)
+
+    for index in range(4):
+        picture(root / "train" / "good" / f"{index}.png")
+    for index in range(2):
+        picture(root / "test" / "good" / f"{index}.png")
+    for defect, where in (("blowhole", np.s_[8:14, 20:26]), ("crack", np.s_[3:30, 16:18])):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[where] = 255
+        picture(root / "test" / defect / "0.png", (mask > 0) * 25)
+        (root / "ground_truth" / defect).mkdir(parents=True)
+        Image.fromarray(mask).save(root / "ground_truth" / defect / "0_mask.png")
+    return anomaly_set("magnetic_tile")
+
+
+def test_smoke_table_has_every_class_by_every_quick_method_with_and_without_noise(made):
+    folder, rows = made
+    assert read_table(folder / "records" / "table6.csv") == rows
+    assert [(row["method"], row["noise"], row["category"], row["defect"]) for row in rows] == [
+        (method, noise, category, defect)
+        for method in QUICK
+        for noise in "01"
+        for category in ("brick", "grass", "gravel")
+        for defect in ("poisson", "scar")
+    ]
+    assert all(0 < float(row["base_rate"]) < 0.05 and float(row["images"]) == 16 for row in rows)
+    clean, noisy = rows[:6], rows[6:12]
+    for one, other in zip(clean, noisy, strict=True):
+        assert (one["rank"], one["base_rate"], one["option"]) == (other["rank"], other["base_rate"], other["option"])
+        assert one["average_precision"] != other["average_precision"]
+
+
+def test_a_killed_table_continues_and_no_finished_cell_is_computed_again(made, here, monkeypatch):
+    measured = []
+    measure = table6.scores
+    monkeypatch.setattr(table6, "scores", lambda *some, **more: measured.append(1) or measure(*some, **more))
+    assert table("smoke", here / "again") == made[1]
+    assert not measured
+    (table6.cells_folder("smoke") / "textures-mean-1.csv").unlink()
+    again = table("smoke", here / "again")
+    assert len(measured) == 1
+    timed = ("seconds", "seconds_per_image", "date")
+    for old, new in zip(made[1], again, strict=True):
+        assert {name: old[name] for name in old if name not in timed} == {n: new[n] for n in new if n not in timed}
+    shutil.copy(here / "again" / "table6.csv", here / "records" / "table6.csv")
+    made[1][:] = again
+
+
+def test_a_cell_is_computed_again_when_its_network_has_changed(here, tmp_path, monkeypatch):
+    shutil.copytree(here / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    before = cell("textures", "autoencoder", 0, profile="smoke")
+    path = runs_folder("smoke") / "autoencoder_textures.safetensors"
+    model, record = load_autoencoder(path)
+    torch.nn.init.zeros_(model.network.head.weight)
+    save_checkpoint(path, model, record | {"map": record["map"] | {"option": "squared", "smoothing": 2.0}})
+    after = cell("textures", "autoencoder", 0, profile="smoke")
+    assert (after[0]["option"], after[0]["smoothing"]) == ("squared", "2.0")
+    assert after[0]["data_hash"] != before[0]["data_hash"]
+    assert after[0]["average_precision"] != before[0]["average_precision"]
+
+
+def test_scores_are_those_of_scikit_learn_on_all_pixels_of_a_class_and_of_the_good_images(tiles):
+    rows = cell("magnetic_tile", "mean", 0, profile="cpu")
+    assert [row["defect"] for row in rows] == ["blowhole", "crack"]
+    good = torch.stack(good_images("magnetic_tile", 1, 128).train).float() / 255
+    detector = fit(good, "mean", standardise=rows[0]["option"] == "standardise=True")
+    for row in rows:
+        found, masks, defective = [], [], []
+        for item in tiles.test:
+            if item.defect in (GOOD, row["defect"]):
+                loaded = load(item, 256)
+                image = (loaded.image * 255).round() / 255
+                found.append(table6.smoothed(detector.map(image[None]), float(row["smoothing"]) or 1e-3)[0])
+                masks.append(loaded.mask)
+                defective.append(item.defect != GOOD)
+        pixels, truth = torch.stack(found).flatten().numpy(), torch.stack(masks).flatten().numpy()
+        assert float(row["average_precision"]) == pytest.approx(average_precision_score(truth, pixels), rel=1e-6)
+        assert float(row["auroc"]) == pytest.approx(roc_auc_score(truth, pixels), rel=1e-6)
+        assert float(row["base_rate"]) == truth.mean()
+        of_images = image_score(torch.stack(found)).numpy()
+        assert float(row["image_auroc"]) == roc_auc_score(defective, of_images)
+        assert float(row["images"]) == 3
+
+
+def test_the_noise_of_an_image_is_its_own_and_the_same_for_every_method(tiles):
+    def seen(noise, smoothing):
+        observed = []
+        scores(tiles, lambda images: observed.append(images) or images[:, 0], Choice("", smoothing, 0.0), noise)
+        return torch.cat(observed[1:])  # the first is a warm-up
+
+    clean, noisy = seen(0, 0.0), seen(1, 2.0)
+    assert torch.equal(noisy, seen(1, 0.0))
+    noise = noisy - clean
+    assert noise.flatten(1).std(1).mul(255).tolist() == pytest.approx([2.55] * len(noise), rel=0.02)
+    correlation = torch.corrcoef(noise.flatten(1)) - torch.eye(len(noise))
+    assert correlation.abs().max() < 0.02  # 256 * 256 pixels: 5 deviations
+
+
+def test_names_and_keys_are_one_to_one(tiles):
+    keys = cells("cpu")
+    assert {key["dataset"] for key in keys} == {"textures", "magnetic_tile"}
+    assert {key["method"] for key in keys} == METHODS.keys() - {"indeed_separate"}
+    assert [cell_key(cell_name(key)) for key in keys] == keys
+    for bad in ("textures-pca", "textures-pca-x", "textures-pca--1"):
+        with pytest.raises(ValueError, match="name must be"):
+            cell_key(bad)
+
+
+def test_a_network_of_one_set_alone_is_measured_where_it_is_there(tiles):
+    runs_folder("cpu").mkdir(parents=True)
+    (runs_folder("cpu") / "indeed_magnetic_tile.safetensors").touch()
+    assert [key["dataset"] for key in cells("cpu") if key["method"] == "indeed_separate"] == ["magnetic_tile"] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "lena"}, "dataset must be one of textures, magnetic_tile"),
+        ({"method": "median"}, "method must be one of mean"),
+        ({"noise": 2}, "noise must be one of 0, 1"),
+    ],
+)
+def test_a_cell_that_cannot_be_is_refused(change, message):
+    key = {"dataset": "textures", "method": "mean", "noise": 0} | change
+    with pytest.raises(ValueError, match=message):
+        cell(**key, profile="smoke")
+
+
+def test_what_is_missing_is_named_with_the_way_to_get_it(tiles):
+    with pytest.raises(CheckpointError, match="table6 train draem --data parts --profile cpu"):
+        cell("magnetic_tile", "draem", 0, profile="cpu")
+    with pytest.raises(CheckpointError, match="table6 train indeed --data magnetic_tile --profile cpu"):
+        cell("magnetic_tile", "indeed_separate", 0, profile="cpu")
+    with pytest.raises(DataMissingError, match="mvtec_screw_256"):
+        cell("mvtec_screw_256", "mean", 0, profile="cpu")
+
+
+def row(dataset, method, noise, rank, precision, auroc):
+    values = {"rank": rank, "average_precision": precision, "auroc": auroc, "base_rate": 0.01, "image_auroc": 0.9}
+    return {"dataset": dataset, "method": method, "noise": noise} | {name: str(it) for name, it in values.items()}
+
+
+def test_summary_is_the_mean_over_classes_and_a_drop_is_from_the_same_classes_without_noise():
+    rows = [row("mood", "pca", n, rank, p, 0.9) for n, p, rank in (("0", 0.5, 20), ("0", 0.2, 60), ("1", 0.25, 60))]
+    found = {(mean["noise"], mean["group"]): mean for mean in summary(rows)}
+    assert list(found) == [(0, "all"), (0, "Low"), (0, "Mid"), (1, "all"), (1, "Mid")]
+    assert found[0, "all"]["average_precision"] == pytest.approx(0.35)
+    assert [mean["classes"] for mean in found.values()] == [2, 1, 1, 1, 1]
+    assert found[1, "Mid"]["average_precision_drop"] == pytest.approx(-0.05)
+    assert found[0, "Low"]["auroc_drop"] == 0
+    assert math.isnan(summary(rows[2:])[0]["average_precision_drop"])
+
+
+def test_the_paper_is_beside_where_it_has_the_same_set_and_group():
+    compared = compare(
+        [
+            row("mvtec_ad", "indeed", "0", 10, 0.5, 0.9),
+            row("mvtec_ad", "indeed", "1", 50, 0.5, 0.9),
+            row("severstal", "draem", "0", 100, 0.5, 0.9),
+            row("mood", "draem", "0", 20, 0.5, 0.9),
+            row("textures", "indeed", "0", 50, 0.5, 0.9),
+        ]
+    )
+    paper = {
+        (entry["dataset"], entry["noise"], entry["group"]): (entry["average_precision_paper"], entry["auroc_paper"])
+        for entry in compared
+        if not math.isnan(entry["auroc_paper"])
+    }
+    assert paper == {
+        ("mvtec_ad", 0, "Low"): pytest.approx((0.467, 0.995)),
+        ("mvtec_ad", 1, "Mid"): pytest.approx((0.691, 0.904)),
+        ("severstal", 0, "all"): pytest.approx((0.0556, 0.401)),
+    }
+
+
+def test_what_is_printed_is_in_the_tables_of_the_paper():
+    for name, column in PRINTED.values():
+        with (results_folder() / "paper" / name).open(newline="", encoding="utf-8") as file:
+            printed = list(csv.DictReader(file))
+        assert {column.format(value) for value in ("ap", "auroc")} <= printed[0].keys()
+        assert {method for method in METHODS.values() if method} <= {line["method"] for line in printed}
+
+
+def test_the_command_lists_computes_and_draws(here, capsys, monkeypatch):
+    main(["list", "--profile", "smoke"])
+    needs = dict(line.partition(" ")[::2] for line in capsys.readouterr().out.splitlines())
+    assert list(needs) == [cell_name(key) for key in cells("smoke")]
+    assert needs["textures-draem-1"] == "runs/table6/smoke/networks/draem_textures.safetensors"
+    assert needs["textures-pca-0"] == ""
+    main(["cell", "textures-pca-0", "--profile", "smoke"])
+    assert capsys.readouterr().out.startswith("textures         pca              noise 0 all   6 classes AP 0.")
+    main(["figure", "--profile", "smoke", "--folder", "records"])
+    assert {path.name for path in Path("records").iterdir()} == {"table6.csv", "table6_ap.svg", "table6_auroc.svg"}
+    with pytest.raises(SystemExit) as stop:
+        main(["cell", "lena-pca-1", "--profile", "smoke"])
+    assert stop.value.code == 2

@@ -1,0 +1,94 @@
+"""What all trainings of networks that ship have in common, on a task made up here."""
+
+import json
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from indeed.experiments.training_run import Task, eight_bit, train
+from indeed.learning.loading import Sample
+from indeed.learning.training import supervised_denoising, training_preset
+from indeed.networks.checkpoint import load_checkpoint, save_checkpoint
+from indeed.networks.inference_network import InDeed, network_preset
+
+NETWORK = network_preset("tiny", 1)
+TRAINING = training_preset("tiny")
+
+
+class Measured(NamedTuple):
+    brightness: float
+
+
+def flat(generator: torch.Generator) -> Sample:
+    image = torch.rand(1, generator=generator).expand(1, 16, 16)
+    return Sample(image, image)
+
+
+def task(name: str = "flatten", data: str = "flat") -> Task:
+    return Task(
+        name,
+        data,
+        flat,
+        supervised_denoising,
+        lambda model: Measured(0.5),
+        Measured._fields,
+        {"how": "by eye"},
+        {"colour": "grey"},
+        lambda model: {"parameters_seen": sum(value.numel() for value in model.parameters())},
+    )
+
+
+def run(out, made=None, network=NETWORK, **options):
+    fixed = {"preset": "tiny", "start": None, "stop_at": 3, "resume": False, "folder": None, "device": "cpu"}
+    return train(out, made or task(), network, TRAINING, progress=False, **(fixed | options))
+
+
+def test_the_record_says_what_was_trained_how_it_was_measured_and_what_was_found_out(tmp_path):
+    out = tmp_path / "model.safetensors"
+    trainer = run(out)
+    model, record = load_checkpoint(out)
+    assert (record["task"], record["provenance"]["data"], record["steps"]) == ("flatten", "flat", 3)
+    assert record["validation"] == {"how": "by eye", "brightness": 0.5}
+    assert (record["colour"], record["start"]) == ("grey", None)
+    assert record["parameters_seen"] == record["parameters"] == sum(p.numel() for p in model.parameters())
+    weights = trainer.average.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert trainer.folder == tmp_path / "model"
+
+
+def test_a_resumed_run_has_the_provenance_of_its_first_start_and_the_commits_of_all(tmp_path):
+    out, folder = tmp_path / "model.safetensors", tmp_path / "run"
+    run(out, folder=folder)
+    starts = json.loads((folder / "started.json").read_text())
+    starts[0]["commit"] = "an earlier one"
+    (folder / "started.json").write_text(json.dumps(starts))
+    assert run(out, folder=folder, stop_at=6, resume=True).step == 6
+    record = load_checkpoint(out)[1]
+    assert record["provenance"] == starts[0]
+    assert len(record["commits"]) == 2
+
+
+def test_a_run_is_not_continued_for_other_data(tmp_path):
+    out = tmp_path / "model.safetensors"
+    run(out)
+    with pytest.raises(ValueError, match="another configuration"):
+        run(out, task(data="wavy"), resume=True)
+
+
+def test_another_ending_or_another_network_to_start_from_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"must end in \.safetensors"):
+        run(tmp_path / "model.pt")
+    other = tmp_path / "colour.safetensors"
+    save_checkpoint(other, InDeed(network_preset("tiny", 3)), {})
+    with pytest.raises(ValueError, match=r"colour\.safetensors: got a network of other sizes"):
+        run(tmp_path / "model.safetensors", start=other)
+    assert [path.name for path in tmp_path.iterdir()] == ["colour.safetensors"]
+
+
+def test_eight_bits_are_rounded_clipped_and_in_the_channels():
+    image = torch.tensor([-0.1, 0.0, 0.2, 0.498, 1.0, 1.3]).reshape(1, 2, 3)
+    assert eight_bit(image, 1).flatten().tolist() == [0, 0, 51, 127, 255, 255]
+    assert torch.equal(eight_bit(image, 3), torch.cat([eight_bit(image, 1)] * 3))
+    colour = torch.tensor([0.0, 0.3, 0.9]).reshape(3, 1, 1)
+    assert eight_bit(colour, 1).item() == 102

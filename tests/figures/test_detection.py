@@ -1,0 +1,77 @@
+"""Detection of anomalies: the scores that are drawn, and the maps of examples."""
+
+import matplotlib.colors
+import numpy as np
+import pytest
+import torch
+
+from indeed import figures
+
+
+def row(dataset, defect, method, noise, precision, base_rate=0.01):
+    values = {"average_precision": str(precision), "auroc": "0.8", "base_rate": str(base_rate)}
+    return {"dataset": dataset, "category": dataset, "defect": defect, "method": method, "noise": noise} | values
+
+
+ROWS = [
+    row("magnetic_tile", "crack", "indeed", "0", 0.5),
+    row("magnetic_tile", "crack", "indeed", "1", 0.45),
+    row("magnetic_tile", "break", "pca", "0", 0.05, 0.03),
+    row("mvtec_screw_256", "thread_top", "indeed", "0", 0.2),
+]
+
+
+def points(ax):
+    return [line for line in ax.lines if line.get_marker() not in ("", "None")]
+
+
+def test_every_score_is_drawn_once_at_its_class_and_hollow_with_noise(drawn):
+    figure, data = figures.detection_scores(ROWS)
+    assert data["magnetic_tile", "magnetic_tile", "break", "pca", 0] == (0.05, 0.03)
+    tile, screw = drawn(figure).axes
+    assert [line.get_xdata()[0] for line in points(tile)] == [0.5, 0.45, 0.05]
+    assert [round(float(line.get_ydata()[0])) for line in points(tile)] == [0, 0, 1]
+    hollow = [matplotlib.colors.to_rgba(line.get_markerfacecolor())[3] == 0 for line in points(tile)]
+    assert hollow == [False, True, False]
+    assert [label.get_text() for label in tile.get_yticklabels()] == ["crack", "break"]
+    assert len(points(screw)) == 1
+    useless = [line.get_xdata()[0] for line in tile.lines if line.get_color() == "black"]
+    assert useless == [0.01, 0.03]
+
+
+def test_the_axis_holds_every_score_and_what_a_useless_map_has(drawn):
+    for value, useless in (("average_precision", 0.01), ("auroc", 0.5)):
+        figure, _ = figures.detection_scores(ROWS, value)
+        low, high = drawn(figure).axes[0].get_xlim()
+        assert low < useless < high
+        assert all(low < line.get_xdata()[0] < high for ax in figure.axes for line in points(ax))
+
+
+def test_scores_without_rows_or_of_another_value_are_refused():
+    with pytest.raises(ValueError, match="rows: got none"):
+        figures.detection_scores([])
+    with pytest.raises(ValueError, match="value must be one of"):
+        figures.detection_scores(ROWS, "seconds")
+
+
+def test_maps_of_a_method_have_one_scale_and_those_of_another_their_own(drawn):
+    images = {name: torch.full((1, 8, 8), 0.5) for name in ("one", "other")}
+    masks = {name: torch.zeros(8, 8, dtype=torch.bool) for name in images}
+    masks["one"][2, 3] = True
+    bright = torch.ones(8, 8)
+    maps = {
+        "pca": {"one": 10 * bright, "other": 5 * bright},
+        "indeed": {"one": 0.1 * bright, "other": 0 * bright},
+    }
+    figure, data = figures.detection_maps(images, masks, maps)
+    drawn(figure)
+    assert len(figure.axes) == 2 * 4
+    assert data["one", "mask"].sum() == 1
+    np.testing.assert_array_equal(data["one", "pca"], data["one", "indeed"])  # both at the limit of their method
+    assert data["other", "pca"].mean() < data["one", "pca"].mean()
+    assert data["other", "indeed"].mean() < data["other", "pca"].mean()
+    for name, parts in (("masks", (images, {}, maps)), (r"maps\['pca'\]", (images, masks, {"pca": {}}))):
+        with pytest.raises(ValueError, match=f"^{name}: lacks one, other"):
+            figures.detection_maps(*parts)
+    with pytest.raises(ValueError, match="images: got none"):
+        figures.detection_maps({}, {}, {})
