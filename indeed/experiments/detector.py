@@ -35,9 +35,11 @@ TEXTURE_FAMILIES = ("perlin", "perlin", "cutpaste")
 """Families to train on for the embedded textures: those that they are tested with, scars and Poisson pastes, are not
 among them."""
 UNSEEN_FAMILIES = ("scar", "poisson")
-OMEGA_RATE = 1e-4
-"""Rate of the prior of Omega in training, in intensity². With the paper's 1e-6 the precision of an empty pixel grows to
-2.5e6, twenty-five times the target precision, and S could never leave zero; with this one it stays below it."""
+VARIANCE_RATE = 1e-4
+"""Rate of the priors of Omega and of Lambda in training, in intensity². With the paper's 1e-6 and 1e-8 a precision may
+grow to 2.5e6 and 2.5e8, far above the target precision: that of an empty pixel of S, which then never leaves zero, or
+that of the noise, which S then copies (after 5000 steps, and the average precision falls by a quarter). With this one
+both stay below it."""
 NOISE_HIGH = 5 * GREY_LEVEL
 """Noise in training up to twice that of the noisy test sets."""
 SMOOTHING = (0.0, 1.0, 2.0, 4.0)
@@ -64,16 +66,19 @@ class GoodImages(NamedTuple):
 
 
 def detector_network(preset: Preset, channels: Literal[1, 3]) -> NetworkConfig:
-    """Network for detection: that of denoising, but for what f_S sees and puts out, and its form at ``cpu``.
+    """Network for detection: that of denoising, which at ``paper`` is the paper's, but for f_S and the form at ``cpu``.
 
-    Here S is empty nearly everywhere. f_S sees the residual Y - L, as in the paper, and puts out by how much it is
-    shrunk: what L leaves of a good image need not be reproduced to be taken away, as it would where S or the noise is
-    the output. GroupNorm keeps the units alive on the long plateau before it tells anomalies from detail. Pixels
-    unshuffled by four let it see twice as far for a quarter of the cost: what is normal is a matter of context. The
-    factor networks are narrower.
+    Here S is empty nearly everywhere. f_S sees the residual Y - L, as in the paper, and Y beside it, for what is normal
+    is a matter of context. It puts out by how much the residual is shrunk: what L leaves of a good image need not be
+    reproduced to be taken away, as it would where S or the noise is the output. GroupNorm keeps the units alive on the
+    long plateau before it tells anomalies from detail. Pixels unshuffled by four let it see twice as far for a quarter
+    of the cost. The factor networks are narrower.
     """
-    network = replace(network_preset(preset, channels), sparse_input="residual", sparse_output="shrinkage")
-    if preset != "cpu":
+    network = network_preset(preset, channels)
+    if preset == "paper":
+        return network
+    network = replace(network, sparse_input="observation_and_residual", sparse_output="shrinkage")
+    if preset == "tiny":
         return network
     return replace(network, patch_size=128, norm="group", factor_norm="none", factor_width=16, sparse_unshuffle=4)
 
@@ -130,7 +135,7 @@ def train_detector(
         "seed": seed,
         "steps": steps,
         "noise_high": NOISE_HIGH,
-        "hyperpriors": Hyperpriors(omega_rate=OMEGA_RATE),
+        "hyperpriors": Hyperpriors(omega_rate=VARIANCE_RATE, lambda_rate=VARIANCE_RATE),
     } | changes
     training = replace(training_preset(preset), **{name: to for name, to in changes.items() if to is not None})
     network = detector_network(preset, channels)

@@ -6,7 +6,7 @@ It maps an observation to the variational parameters of the middle level; the le
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,9 @@ from torch.nn import functional
 from indeed.bayes.generative_model import Image, low_rank
 from indeed.bayes.variational_family import Draw, GaussianFactor, Generators, MiddleLevel
 from indeed.networks.backbones import Norm, ResNet, Transformer, scale_
+
+RESIDUAL_GAIN = 10.0
+"""Brings what L leaves of an image to the scale of the image, beside which f_S would long not see it."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,9 @@ class NetworkConfig:
     sparse_blocks: int = 11
     sparse_unshuffle: int = 1
     """f_S works on images pixel-unshuffled by this factor; 2 costs a quarter."""
-    sparse_input: Literal["residual", "observation_and_low_rank"] = "residual"
-    """What f_S sees: Y - L as in the paper, or Y and L side by side (q(S | A, B) also conditioned on Y)."""
+    sparse_input: Literal["residual", "observation_and_low_rank", "observation_and_residual"] = "residual"
+    """What f_S sees: Y - L as in the paper; or Y beside L, or Y beside Y - L times `RESIDUAL_GAIN`. With the last two
+    q(S | A, B) is also conditioned on Y."""
     sparse_output: Literal["sparse", "noise", "shrinkage"] = "sparse"
     """Whether f_S outputs the mean of S; or the noise, from which the mean of S is Y - L minus the output; or the logit
     of a shrinkage in (0, 1), of which times Y - L the mean of S is. In the model, for given precisions, this factor is
@@ -98,10 +102,9 @@ class NetworkConfig:
                 f"transformer_patch times the pixels that are unshuffled ({self.multiple}) must divide patch_size "
                 f"({self.patch_size})"
             )
-        if self.sparse_input not in ("residual", "observation_and_low_rank"):
-            raise ValueError(
-                f"sparse_input must be 'residual' or 'observation_and_low_rank', got {self.sparse_input!r}"
-            )
+        inputs = get_args(NetworkConfig.__annotations__["sparse_input"])
+        if self.sparse_input not in inputs:
+            raise ValueError(f"sparse_input must be one of {', '.join(inputs)}, got {self.sparse_input!r}")
         if self.sparse_output not in ("sparse", "noise", "shrinkage"):
             raise ValueError(f"sparse_output must be 'sparse', 'noise' or 'shrinkage', got {self.sparse_output!r}")
         if not self.log_variance_min < self.log_variance_init < self.log_variance_max:
@@ -258,7 +261,7 @@ class SparseNetwork(nn.Module):
         super().__init__()
         self.config = config
         pixels = config.sparse_unshuffle**2
-        inputs = config.channels * (2 if config.sparse_input == "observation_and_low_rank" else 1)
+        inputs = config.channels * (1 if config.sparse_input == "residual" else 2)
         self.trunk: nn.Module
         if config.backbone == "transformer":
             size = (config.transformer_width, config.transformer_blocks, config.transformer_patch)
@@ -274,7 +277,12 @@ class SparseNetwork(nn.Module):
     def forward(self, y: Image, low_rank_image: Image) -> GaussianFactor:
         """Posterior of S given Y and (a draw or the mean of) L, all (batch, channel, height, width)."""
         residual = y - low_rank_image
-        seen = residual if self.config.sparse_input == "residual" else torch.cat([y, low_rank_image], dim=1)
+        if self.config.sparse_input == "residual":
+            seen = residual
+        elif self.config.sparse_input == "observation_and_low_rank":
+            seen = torch.cat([y, low_rank_image], dim=1)
+        else:
+            seen = torch.cat([y, RESIDUAL_GAIN * residual], dim=1)
         factor = self.config.sparse_unshuffle
         features = self.trunk(functional.pixel_unshuffle(seen, factor))
         with full_precision(y):

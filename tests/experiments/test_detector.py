@@ -202,11 +202,12 @@ def test_validation_is_that_of_one_draw_of_anomalies_whatever_the_batches():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_networks_for_detection_see_the_residual_and_that_of_the_paper_is_the_papers(channels):
-    for preset in ("tiny", "cpu", "paper"):
+def test_networks_for_detection_shrink_the_residual_and_that_of_the_paper_is_the_papers(channels):
+    for preset in ("tiny", "cpu"):
         network = detector_network(preset, channels)
-        assert (network.channels, network.sparse_input) == (channels, "residual")
-    assert network == network_preset("paper", channels)
+        seen = (network.sparse_input, network.sparse_output)
+        assert (network.channels, *seen) == (channels, "observation_and_residual", "shrinkage")
+    assert detector_network("paper", channels) == network_preset("paper", channels)
 
 
 def test_good_photographs_become_a_detector_with_its_record(tmp_path):

@@ -51,6 +51,16 @@ def test_posterior_has_the_shapes_of_the_model(form, channels, size):
         assert factor.log_variance.max() <= config.log_variance_max
 
 
+@pytest.mark.parametrize(
+    ("seen", "same"), [("residual", True), ("observation_and_low_rank", False), ("observation_and_residual", False)]
+)
+def test_sparse_part_of_the_same_residual_depends_on_the_image_only_where_f_S_sees_it(seen, same):
+    f_S = build(replace(TINY, sparse_input=seen)).f_S
+    y, low_rank = torch.rand(2, 1, 1, 16, 16)
+    outputs = [f_S(y + shift, low_rank + shift).log_variance for shift in (0.0, 0.5)]
+    assert torch.allclose(*outputs, atol=1e-6) == same
+
+
 def test_evaluation_uses_the_means_and_training_samples_with_the_given_generator():
     model, y = build(TINY), torch.rand(2, 1, 16, 16)
     middle, draw = model(y)
