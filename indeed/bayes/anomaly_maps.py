@@ -1,10 +1,10 @@
 r"""Where the posterior sees an anomaly: maps from the sparse part, one value a pixel, larger where more anomalous.
 
-The paper does not say which map it scores. Each here is a function of the middle and the leaf level and sums up the
+The paper does not say which map it scores. Each here is a function of the observation and its posterior and sums up the
 colours. They are not independent witnesses: where the sparsity term alone decides, its stationary point (see
 :func:`indeed.bayes.conjugate_updates.update_omega`) is :math:`\sigma_S^2 = (2\beta^0_\omega + \mu_S^2)/4` for
-:math:`\alpha^0_\omega = 2`, and then all three rise with :math:`|\mu_S|`. What they add to it comes from the data and
-the supervision.
+:math:`\alpha^0_\omega = 2`, and then `magnitude`, `standardised` and `prior_scale` all rise with :math:`|\mu_S|`. What
+they add to it comes from the data and the supervision.
 """
 
 import math
@@ -14,12 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from indeed.bayes.generative_model import Image, low_rank
 from indeed.bayes.variational_family import LeafLevel, MiddleLevel
+from indeed.images.noise import GREY_LEVEL
 
 Map = Float[Tensor, "batch height width"]
 
 
-def magnitude(middle: MiddleLevel, leaf: LeafLevel) -> Map:
+def magnitude(y: Image, middle: MiddleLevel, leaf: LeafLevel) -> Map:
     r"""Magnitude of the sparse part, :math:`\sum_c |\mu_S|`, in intensities: the default.
 
     It is the defect itself that supervision (Eq. 45) makes S equal to, so a value has a meaning, the change of
@@ -28,7 +30,7 @@ def magnitude(middle: MiddleLevel, leaf: LeafLevel) -> Map:
     return middle.S.mean.abs().sum(1)
 
 
-def standardised(middle: MiddleLevel, leaf: LeafLevel) -> Map:
+def standardised(y: Image, middle: MiddleLevel, leaf: LeafLevel) -> Map:
     r"""Distance of the sparse part from zero in posterior deviations, :math:`(\sum_c \mu_S^2/\sigma_S^2)^{1/2}`.
 
     For one colour :math:`|\mu_S|/\sigma_S`. Half its square is :math:`\ln q(S{=}\mu_S) - \ln q(S{=}0)` of a pixel: how
@@ -41,7 +43,7 @@ def standardised(middle: MiddleLevel, leaf: LeafLevel) -> Map:
     return distance
 
 
-def prior_scale(middle: MiddleLevel, leaf: LeafLevel) -> Map:
+def prior_scale(y: Image, middle: MiddleLevel, leaf: LeafLevel) -> Map:
     r"""Scale that the prior needs to allow for the sparse part, :math:`\sum_c E_q[\omega^{-1/2}]`, in intensities.
 
     For a Gamma posterior the mean is :math:`\sqrt{\beta_\omega}\,\Gamma(\alpha_\omega - \tfrac12)/
@@ -53,10 +55,23 @@ def prior_scale(middle: MiddleLevel, leaf: LeafLevel) -> Map:
     return (rate.sqrt() * (torch.lgamma(shape - 0.5) - torch.lgamma(shape)).exp()).sum(1)
 
 
-ANOMALY_MAPS: dict[str, Callable[[MiddleLevel, LeafLevel], Map]] = {
+def share(y: Image, middle: MiddleLevel, leaf: LeafLevel) -> Map:
+    r"""Share of the sparse part in what the low-rank part leaves, in [0, 1).
+
+    :math:`\sum_c |\mu_S| \,/ \sum_c (|\mu_S| + |Y - \mu_L - \mu_S| + \delta)` with one grey level for :math:`\delta`,
+    below which no pixel counts. It judges a faint defect and a strong one alike, and a pixel in which a defect happens
+    to have the grey of the surface like its neighbours. Where f_S puts out a shrinkage, that is what it shows.
+    """
+    sparse = middle.S.mean.abs()
+    noise = (y - low_rank(middle.A.mean, middle.B.mean) - middle.S.mean).abs()
+    return sparse.sum(1) / (sparse + noise + GREY_LEVEL).sum(1)
+
+
+ANOMALY_MAPS: dict[str, Callable[[Image, MiddleLevel, LeafLevel], Map]] = {
     "magnitude": magnitude,
     "standardised": standardised,
     "prior_scale": prior_scale,
+    "share": share,
 }
 """The maps by name."""
 

@@ -35,6 +35,9 @@ TEXTURE_FAMILIES = ("perlin", "perlin", "cutpaste")
 """Families to train on for the embedded textures: those that they are tested with, scars and Poisson pastes, are not
 among them."""
 UNSEEN_FAMILIES = ("scar", "poisson")
+TEXTURE_RANK = 8
+"""Largest rank of the low-rank part of a texture. Of the 128 that a tile can have 64 would be enough for L to hold the
+defects as well as the surface, and what is in L cannot be in S."""
 VARIANCE_RATE = 1e-4
 """Rate of the priors of Omega and of Lambda in training, in intensity². With the paper's 1e-6 and 1e-8 a precision may
 grow to 2.5e6 and 2.5e8, far above the target precision: that of an empty pixel of S, which then never leaves zero, or
@@ -90,6 +93,7 @@ def train_detector(
     data: str = "textures",
     channels: Literal[1, 3] = 1,
     patch_size: int | None = None,
+    max_rank: int | None = None,
     families: Sequence[str] | None = None,
     start: Path | None = None,
     steps: int | None = None,
@@ -115,6 +119,8 @@ def train_detector(
         1 (grey) or 3 (colour).
     patch_size
         Side of the tiles in pixels if it should differ from the preset's.
+    max_rank
+        Largest rank of the low-rank part; None: the preset's, but for the embedded textures at most `TEXTURE_RANK`.
     families
         Synthetic anomalies to learn from, names in :data:`indeed.images.anomalies.FAMILIES`; one that is repeated is
         drawn more often. None: all, but for the embedded textures `TEXTURE_FAMILIES`.
@@ -139,7 +145,8 @@ def train_detector(
     } | changes
     training = replace(training_preset(preset), **{name: to for name, to in changes.items() if to is not None})
     network = detector_network(preset, channels)
-    network = replace(network, patch_size=patch_size or network.patch_size)
+    rank = max_rank or (min(TEXTURE_RANK, network.max_rank) if data == "textures" else network.max_rank)
+    network = replace(network, patch_size=patch_size or network.patch_size, max_rank=rank)
     good = good_images(data, channels, network.patch_size)
     task = Task(
         "detect",

@@ -18,7 +18,7 @@ from indeed.images.tiling import split, stitch
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint
 from indeed.networks.inference_network import InDeed
 
-MapForm = Literal["magnitude", "standardised", "prior_scale"]
+MapForm = Literal["magnitude", "standardised", "prior_scale", "share"]
 
 
 @torch.no_grad()
@@ -76,7 +76,7 @@ def anomaly_maps(
             y = some.to(device)
             middle, _ = model(y)
             leaf = solve_leaf_level(y, middle, hyperpriors or Hyperpriors())
-            found.append(ANOMALY_MAPS[form](middle, leaf).to(images.device))
+            found.append(ANOMALY_MAPS[form](y, middle, leaf).to(images.device))
     finally:
         model.train(was_training)
     blended = stitch(torch.cat(found).reshape(-1, batch, 1, tile, tile), height, width, shared)[:, 0]

@@ -34,7 +34,7 @@ def random_images(model: InDeed, *size: int) -> torch.Tensor:
 def untiled(model: InDeed, images: torch.Tensor, form: str, hyperpriors: Hyperpriors | None = None) -> torch.Tensor:
     with torch.no_grad():
         middle, _ = model(images)
-        return ANOMALY_MAPS[form](middle, solve_leaf_level(images, middle, hyperpriors or Hyperpriors()))
+        return ANOMALY_MAPS[form](images, middle, solve_leaf_level(images, middle, hyperpriors or Hyperpriors()))
 
 
 def test_the_forms_are_the_functions_of_the_posterior():
@@ -82,7 +82,7 @@ def test_smoothing_is_that_of_the_blended_map(model):
 
 
 def test_smoothing_keeps_a_constant_map(model, monkeypatch):
-    monkeypatch.setitem(ANOMALY_MAPS, "magnitude", lambda middle, leaf: torch.full_like(middle.S.mean[:, 0], 0.7))
+    monkeypatch.setitem(ANOMALY_MAPS, "magnitude", lambda y, middle, leaf: torch.full_like(middle.S.mean[:, 0], 0.7))
     maps = anomaly_maps(model, random_images(model, 1, 25, 37), smoothing=3.0)
     torch.testing.assert_close(maps, torch.full((1, 25, 37), 0.7))
 
