@@ -146,6 +146,9 @@ class Train:
     """Step to end at while the learning rate is still high, for a checkpoint that another run will --start from."""
     patch_size: int | None = None
     """Side in pixels of the tiles that are trained on; default: the preset's."""
+    max_rank: int | None = None
+    """With --task uad: largest rank of the low-rank part; the lower it is, the less of a defect can hide there.
+    Default: the preset's, for textures 8."""
     learning_rate: float | None = None
     """Largest learning rate; default: the preset's."""
     start: Path | None = None
@@ -534,6 +537,9 @@ def _train(options: Train) -> None:
     from indeed.experiments.denoiser import train_denoiser
     from indeed.experiments.detector import train_detector
 
+    if options.task == "denoise" and options.max_rank is not None:
+        raise ValueError("max_rank: goes with task uad only")
+    rank = {"max_rank": options.max_rank} if options.task == "uad" else {}
     train, data = (train_denoiser, "auto") if options.task == "denoise" else (train_detector, "textures")
     train(
         options.out,
@@ -552,6 +558,7 @@ def _train(options: Train) -> None:
         accumulate=options.accumulate,
         precision=options.precision,
         compile=options.compile,
+        **rank,
     )
 
 

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from indeed.bayes.anomaly_maps import smoothed
 from indeed.bayes.generative_model import Hyperpriors
-from indeed.data.anomaly_sets import GOOD, READERS, AnomalyItem, AnomalySet, anomaly_set, load, texture_set
+from indeed.data.anomaly_sets import GOOD, READERS, TEXTURES, AnomalyItem, AnomalySet, anomaly_set, load, texture_set
 from indeed.data.benchmarks import DataMissingError, evenly, image_files
 from indeed.data.download import DataError
 from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
+from indeed.data.samples import sample_image
 from indeed.experiments.training_run import Preset, Task, eight_bit, train
 from indeed.images.anomalies import FAMILIES, AnomalySample, anomalous, anomalous_sample
 from indeed.images.detection_metrics import DetectionMetrics, image_score
@@ -35,6 +36,8 @@ TEXTURE_FAMILIES = ("perlin", "perlin", "cutpaste")
 """Families to train on for the embedded textures: those that they are tested with, scars and Poisson pastes, are not
 among them."""
 UNSEEN_FAMILIES = ("scar", "poisson")
+UNSEEN_CONTRAST = 32 * GREY_LEVEL
+"""Least mean absolute change of a pixel of these. Gravel and grass differ from pixel to pixel by as much themselves."""
 TEXTURE_RANK = 8
 """Largest rank of the low-rank part of a texture. Of the 128 that a tile can have 64 would be enough for L to hold the
 defects as well as the surface, and what is in L cannot be in S."""
@@ -234,12 +237,30 @@ def _good_files(folder: Path) -> list[Path]:
     return files
 
 
-def texture_set_for_tests(seed: int = SEED, area: tuple[float, float] = (0.01, 0.05)) -> AnomalySet:
-    """Embedded textures with defects of `UNSEEN_FAMILIES`, 1 to 5 % of a tile, at least 8 grey levels of contrast."""
+def texture_set_for_tests(
+    seed: int = SEED, area: tuple[float, float] = (0.01, 0.05), contrast: float = UNSEEN_CONTRAST
+) -> AnomalySet:
+    """Embedded textures with defects of `UNSEEN_FAMILIES`: foreign matter, cut from the right halves of all textures.
+
+    Parameters
+    ----------
+    seed
+        Of the defects.
+    area
+        Least and largest share of the pixels of a tile; by default 1 to 5 %.
+    contrast
+        Least mean absolute change of a pixel of the defect, in the unit of the image.
+    """
+    surfaces = [image[..., image.shape[2] // 2 :] for image in map(sample_image, TEXTURES)]
+
+    def source(generator: torch.Generator) -> Tensor:
+        return surfaces[int(torch.randint(len(surfaces), (), generator=generator))]
 
     def made_by(family: str) -> Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]:
         def make(image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-            sample = anomalous_sample(image, lambda _: image, generator, families=(family,), clean=0, area=area)
+            sample = anomalous_sample(
+                image, source, generator, families=(family,), clean=0, area=area, contrast=contrast, foreign=True
+            )
             return sample.observed, sample.mask
 
         return make

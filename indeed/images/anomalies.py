@@ -240,6 +240,7 @@ def anomalous_sample(
     clean: float = 0.25,
     area: Shares | None = None,
     contrast: float = CONTRAST,
+    foreign: bool = False,
 ) -> AnomalySample:
     """One image with a synthetic anomaly, or as it is with probability ``clean``.
 
@@ -263,6 +264,8 @@ def anomalous_sample(
         Least and largest share of the pixels that change; None: those of the family.
     contrast
         Least mean absolute change over the pixels of the mask and their channels.
+    foreign
+        Whether CutPaste and scars, too, are filled from a texture, and not from the image itself.
 
     Raises
     ------
@@ -292,7 +295,7 @@ def anomalous_sample(
         if draw >= _DRAWS_OF_IMAGES:
             source = ((1 + _perlin_field(height, width, generator)) / 2).to(normal).expand_as(normal)
         else:
-            source = normal if family.of_itself else textures(generator).to(normal)
+            source = normal if family.of_itself and not foreign else textures(generator).to(normal)
         if len(source) != len(normal):
             raise ValueError(f"textures: got an image of {len(source)} channels, expected {len(normal)}")
         candidate = family.draw(normal, source, generator, (low, high))

@@ -20,6 +20,8 @@ from indeed.experiments import detector
 from indeed.experiments.detector import (
     SEED,
     TEXTURE_FAMILIES,
+    TEXTURE_RANK,
+    UNSEEN_CONTRAST,
     UNSEEN_FAMILIES,
     chosen_map,
     detector_network,
@@ -29,7 +31,7 @@ from indeed.experiments.detector import (
     train_detector,
     validation_on,
 )
-from indeed.images.anomalies import CONTRAST, FAMILIES, anomalous
+from indeed.images.anomalies import FAMILIES, anomalous
 from indeed.images.detection_metrics import image_score
 from indeed.images.metrics import psnr
 from indeed.networks.anomaly_detection import anomaly_maps, load_detector
@@ -140,6 +142,17 @@ def test_bad_data_are_named(tmp_path, monkeypatch):
 # synthetic anomalies
 
 
+def test_textures_get_a_rank_below_that_of_the_preset_and_good_photographs_the_presets_or_that_asked_for(tmp_path):
+    photographs(tmp_path / "good", 4)
+    ranks = {}
+    for name, options in {"good": {}, "asked": {"max_rank": 2}, "textures": {"data": "textures"}}.items():
+        chosen = {"data": str(tmp_path / "good"), "patch_size": 32} | options
+        trainer = train_detector(tmp_path / f"{name}.safetensors", preset="tiny", steps=1, progress=False, **chosen)
+        ranks[name] = trainer.average.config.max_rank
+    assert ranks == {"good": 4, "asked": 2, "textures": 4}
+    assert TEXTURE_RANK < network_preset("cpu", 1).max_rank
+
+
 def test_textures_are_tested_with_families_that_are_not_trained_on():
     assert not set(UNSEEN_FAMILIES) & set(TEXTURE_FAMILIES)
     found = texture_set_for_tests()
@@ -151,7 +164,7 @@ def test_textures_are_tested_with_families_that_are_not_trained_on():
         assert torch.equal((image != clean)[0], mask)
         if item.defect != "good":
             assert 0.01 <= mask.double().mean() <= 0.05
-            assert (image - clean)[0, mask].abs().mean() >= CONTRAST
+            assert (image - clean)[0, mask].abs().mean() >= UNSEEN_CONTRAST
 
 
 def test_synthetic_anomalies_are_the_same_each_time_and_at_least_as_many_as_asked_for():

@@ -71,6 +71,16 @@ def test_the_bounds_of_area_and_contrast_can_be_chosen(family):
         assert_is_anomalous(sample, (0.01, 0.05), 0.06)
 
 
+@pytest.mark.parametrize("family", ["cutpaste", "scar"])
+@pytest.mark.parametrize("foreign", [False, True])
+def test_only_foreign_matter_brings_greys_that_the_image_does_not_have(family, foreign):
+    dark, bright = 0.1 * textured(1)[0], torch.full((1, 40, 40), 0.9, dtype=torch.float64)
+    sample = anomalies.anomalous_sample(
+        dark, lambda _: bright, seeded(), families=(family,), clean=0, contrast=0.01, foreign=foreign
+    )
+    assert (sample.observed.max() > 0.5) == foreign
+
+
 def test_a_clean_sample_is_the_normal_image():
     normal = textured()
     sample = anomalies.anomalous(normal, seeded(), clean=1)
