@@ -539,7 +539,7 @@ def _train(options: Train) -> None:
 
     if options.task == "denoise" and options.max_rank is not None:
         raise ValueError("max_rank: goes with task uad only")
-    rank = {"max_rank": options.max_rank} if options.task == "uad" else {}
+    rank: dict[str, Any] = {"max_rank": options.max_rank} if options.task == "uad" else {}
     train, data = (train_denoiser, "auto") if options.task == "denoise" else (train_detector, "textures")
     train(
         options.out,
