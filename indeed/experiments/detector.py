@@ -318,15 +318,36 @@ def chosen_map(model: InDeed, images: Sequence[Tensor], families: Sequence[str],
     return {"form": form, "smoothing": smoothing, "average_precision": found, "good_scores": sorted(scores)}
 
 
-def synthetic_anomalies(images: Sequence[Tensor], families: Sequence[str], least: int = 32) -> list[AnomalySample]:
+def synthetic_anomalies(
+    images: Sequence[Tensor], families: Sequence[str], least: int = 32, window: int = 128
+) -> list[AnomalySample]:
     """Good images in [0, 1] with synthetic anomalies, one in four without, each image as often as makes ``least``.
 
-    Every detector is set on these; they are the same each time.
+    An anomaly lies in a square of side ``window``, or as much as there is of it, at a random place of its image. So it
+    has the size of those in training, which go by the tile, however large the image is. Every detector is set on these;
+    they are the same each time.
     """
     generator = torch.Generator().manual_seed(SEED)
     samples = []
     for _ in range(-(-least // len(images))):
         for image in images:
             others = [other for other in images if other is not image] or [image]
-            samples.append(anomalous(image[None], generator, families=families, clean=0.25, textures=others))
+            rows, columns = (
+                slice(start, start + window)
+                for start in (
+                    int(torch.randint(max(0, side - window) + 1, (), generator=generator)) for side in image.shape[1:]
+                )
+            )
+            part = anomalous(image[None, :, rows, columns], generator, families=families, clean=0.25, textures=others)
+            whole = AnomalySample(
+                image[None].clone(),
+                image[None],
+                torch.zeros_like(image[None]),
+                torch.zeros_like(image[:1], dtype=torch.bool),
+                part.family,
+            )
+            whole.observed[..., rows, columns] = part.observed
+            whole.anomaly[..., rows, columns] = part.anomaly
+            whole.mask[..., rows, columns] = part.mask
+            samples.append(whole)
     return samples

@@ -176,6 +176,16 @@ def test_synthetic_anomalies_are_the_same_each_time_and_at_least_as_many_as_aske
     assert {family for sample in one for family in sample.family} == {"cutpaste", "scar", "clean"}
 
 
+def test_a_synthetic_anomaly_lies_in_a_window_and_the_rest_of_its_image_is_as_it_was():
+    images = [image.float() / 255 for image in pieces()]
+    for sample in synthetic_anomalies(images, ("cutpaste",), least=9, window=20):
+        assert torch.equal(sample.observed - sample.normal, sample.anomaly)
+        assert torch.equal(sample.mask, (sample.anomaly != 0).any(1))
+        rows, columns = sample.mask[0].nonzero().T
+        if len(rows):
+            assert max(rows.max() - rows.min(), columns.max() - columns.min()) < 20
+
+
 @pytest.mark.parametrize("families", [("perlin", "cutpaste"), tuple(FAMILIES)])
 def test_the_map_is_the_best_of_all_by_scikit_learn(families):
     model, images = tiny(), pieces()
