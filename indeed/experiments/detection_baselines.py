@@ -32,12 +32,12 @@ from indeed.experiments.detector import (
     NOISE_HIGH,
     SEED,
     SMOOTHING,
-    TEXTURE_FAMILIES,
     good_images,
+    synthesis_for,
     synthetic_anomalies,
     train_detector,
 )
-from indeed.images.anomalies import FAMILIES, AnomalySample
+from indeed.images.anomalies import AnomalySample
 from indeed.images.detection_metrics import DetectionMetrics
 from indeed.images.tiling import split
 from indeed.learning.training import Trainer, anomaly_samples, denoising_samples, training_preset
@@ -145,13 +145,13 @@ def train(
         orthogonality_weight=0.0,
     )
     good = good_images(source, 1, PATCH)
-    families = families_for(source)
+    synthesis = synthesis_for(source)
     patches = PatchSampler(good.train, PATCH)
     build: Callable[[Any], nn.Module] = DRAEM if model == "draem" else Autoencoder
     trainer = Trainer(
         draem_preset(preset) if model == "draem" else autoencoder_preset(preset),
         training,
-        anomaly_samples(patches, training, families) if model == "draem" else denoising_samples(patches, training),
+        anomaly_samples(patches, training, synthesis) if model == "draem" else denoising_samples(patches, training),
         path.with_suffix(""),
         build=build,
         supervision=supervised_draem if model == "draem" else supervised_autoencoder,
@@ -166,13 +166,13 @@ def train(
     with torch.no_grad():
         update_bn(batches, trainer.average)
     held_out = [image.float() / 255 for image in good.held_out]
-    choice = choose(network_maps(trainer.average), synthetic_anomalies(held_out, families))
+    choice = choose(network_maps(trainer.average), synthetic_anomalies(held_out, synthesis))
     record = {
         "task": "detect",
         "model": model,
         "provenance": made,
         "training": asdict(training),
-        "validation": {"families": families, "seed": SEED},
+        "validation": synthesis._asdict() | {"seed": SEED},
         "map": choice._asdict(),
         "parameters": parameter_count(trainer.average),
         "training_images": len(good.train),
@@ -194,11 +194,6 @@ def runs_folder(profile: str) -> Path:
 def checkpoint_path(model: str, data: str, folder: Path) -> Path:
     """Checkpoint of a network that was trained on a set."""
     return folder / f"{model}_{data}.safetensors"
-
-
-def families_for(data: str) -> tuple[str, ...]:
-    """Synthetic anomalies that detectors learn from, and are set on."""
-    return TEXTURE_FAMILIES if data == "textures" else tuple(FAMILIES)
 
 
 def classical(method: str, data: str, options: Sequence[Mapping[str, Any]] | None = None) -> tuple[MapOf, Choice]:
@@ -232,7 +227,7 @@ def classical(method: str, data: str, options: Sequence[Mapping[str, Any]] | Non
         " ".join(f"{name}={value}" for name, value in chosen.items()): fit(torch.stack(train), method, **chosen).map
         for chosen in (OPTIONS[method] if options is None else options)
     }
-    choice = choose(maps, synthetic_anomalies(held_out, families_for(data)))
+    choice = choose(maps, synthetic_anomalies(held_out, synthesis_for(data)))
     return maps[choice.option], choice
 
 

@@ -22,7 +22,7 @@ from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_image
 from indeed.experiments.training_run import Preset, Task, eight_bit, train
-from indeed.images.anomalies import FAMILIES, AnomalySample, anomalous, anomalous_sample
+from indeed.images.anomalies import FAMILIES, AnomalySample, Synthesis, anomalous, anomalous_sample
 from indeed.images.detection_metrics import DetectionMetrics, image_score
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL
@@ -32,12 +32,14 @@ from indeed.networks.inference_network import InDeed, NetworkConfig, network_pre
 
 SIDE = 256
 """Side to which the images of a set are brought, as DRAEM does; textures keep their size."""
-TEXTURE_FAMILIES = ("perlin", "perlin", "cutpaste")
-"""Families to train on for the embedded textures: those that they are tested with, scars and Poisson pastes, are not
-among them."""
+TEXTURE_CONTRAST = 32 * GREY_LEVEL
+"""Least mean absolute change of a pixel of a defect on the embedded textures. Grass on grass, or a faint veil of it, is
+no defect that could be seen: gravel and grass differ from pixel to pixel by more themselves."""
+TEXTURE_SYNTHESIS = Synthesis(("perlin", "perlin", "cutpaste"), TEXTURE_CONTRAST, foreign=True)
+"""Anomalies to train on for the embedded textures: the families that they are tested with are not among them."""
 UNSEEN_FAMILIES = ("scar", "poisson")
-UNSEEN_CONTRAST = 32 * GREY_LEVEL
-"""Least mean absolute change of a pixel of these. Gravel and grass differ from pixel to pixel by as much themselves."""
+PARTS_SYNTHESIS = Synthesis(tuple(FAMILIES))
+"""Anomalies to train on for all other images."""
 TEXTURE_RANK = 8
 """Largest rank of the low-rank part of a texture. Of the 128 that a tile can have 64 would be enough for L to hold the
 defects as well as the surface, and what is in L cannot be in S."""
@@ -97,7 +99,7 @@ def train_detector(
     channels: Literal[1, 3] = 1,
     patch_size: int | None = None,
     max_rank: int | None = None,
-    families: Sequence[str] | None = None,
+    synthesis: Synthesis | None = None,
     start: Path | None = None,
     steps: int | None = None,
     stop_at: int | None = None,
@@ -124,9 +126,8 @@ def train_detector(
         Side of the tiles in pixels if it should differ from the preset's.
     max_rank
         Largest rank of the low-rank part; None: the preset's, but for the embedded textures at most `TEXTURE_RANK`.
-    families
-        Synthetic anomalies to learn from, names in :data:`indeed.images.anomalies.FAMILIES`; one that is repeated is
-        drawn more often. None: all, but for the embedded textures `TEXTURE_FAMILIES`.
+    synthesis
+        Synthetic anomalies to learn from; None: `synthesis_for` the data.
     start, steps, stop_at, seed, resume, folder, device, progress, changes
         As in :func:`indeed.experiments.denoiser.train_denoiser`.
 
@@ -137,8 +138,8 @@ def train_detector(
     FileExistsError
         If ``folder`` holds a run and ``resume`` is false.
     """
-    chosen = tuple(families or (TEXTURE_FAMILIES if data == "textures" else FAMILIES))
-    if unknown := set(chosen) - set(FAMILIES):
+    chosen = synthesis or synthesis_for(data)
+    if unknown := set(chosen.families) - set(FAMILIES):
         raise ValueError(f"families: got {', '.join(sorted(unknown))}, expected names from {', '.join(FAMILIES)}")
     changes = {
         "seed": seed,
@@ -158,7 +159,7 @@ def train_detector(
         supervised_anomaly,
         validation_on(good.held_out, network.patch_size, chosen),
         DetectionValidation._fields,
-        {"families": chosen, "seed": SEED},
+        chosen._asdict() | {"seed": SEED},
         {"training_images": len(good.train), "validation_images": len(good.held_out), "side": good.side},
         lambda model: {"map": chosen_map(model, good.held_out, chosen)},
     )
@@ -237,8 +238,13 @@ def _good_files(folder: Path) -> list[Path]:
     return files
 
 
+def synthesis_for(data: str) -> Synthesis:
+    """Synthetic anomalies that detectors of `good_images` learn from, and are set on."""
+    return TEXTURE_SYNTHESIS if data == "textures" else PARTS_SYNTHESIS
+
+
 def texture_set_for_tests(
-    seed: int = SEED, area: tuple[float, float] = (0.01, 0.05), contrast: float = UNSEEN_CONTRAST
+    seed: int = SEED, area: tuple[float, float] = (0.01, 0.05), contrast: float = TEXTURE_CONTRAST
 ) -> AnomalySet:
     """Embedded textures with defects of `UNSEEN_FAMILIES`: foreign matter, cut from the right halves of all textures.
 
@@ -269,12 +275,12 @@ def texture_set_for_tests(
 
 
 def validation_on(
-    images: Sequence[Tensor], patch_size: int, families: Sequence[str], count: int = 64
+    images: Sequence[Tensor], patch_size: int, synthesis: Synthesis, count: int = 64
 ) -> Callable[[nn.Module], DetectionValidation]:
     """Average precision and PSNR of L on tiles of the held-out images with synthetic anomalies, the same each time."""
     sampler, generator = PatchSampler(images, patch_size), torch.Generator().manual_seed(SEED)
     patches = torch.stack([sampler(generator) for _ in range(count)])
-    samples = anomalous(patches, generator, families=families)
+    samples = anomalous(patches, generator, **synthesis._asdict())
 
     def validate(model: nn.Module) -> DetectionValidation:
         metrics, low_rank = DetectionMetrics(), []
@@ -291,7 +297,7 @@ def validation_on(
     return validate
 
 
-def chosen_map(model: InDeed, images: Sequence[Tensor], families: Sequence[str], least: int = 32) -> dict[str, Any]:
+def chosen_map(model: InDeed, images: Sequence[Tensor], synthesis: Synthesis, least: int = 32) -> dict[str, Any]:
     """Form and smoothing with the highest average precision on synthetic anomalies over held-out good images.
 
     Returns
@@ -300,7 +306,7 @@ def chosen_map(model: InDeed, images: Sequence[Tensor], families: Sequence[str],
     themselves, ``good_scores``, from which a threshold can be read.
     """
     normal = [image.float() / 255 for image in images]
-    samples = synthetic_anomalies(normal, families, least)
+    samples = synthetic_anomalies(normal, synthesis, least)
     found: dict[str, float] = {}
     best: tuple[float, MapForm, float] = (-1.0, "magnitude", 0.0)
     for form in get_args(MapForm):
@@ -319,7 +325,7 @@ def chosen_map(model: InDeed, images: Sequence[Tensor], families: Sequence[str],
 
 
 def synthetic_anomalies(
-    images: Sequence[Tensor], families: Sequence[str], least: int = 32, window: int = 128
+    images: Sequence[Tensor], synthesis: Synthesis, least: int = 32, window: int = 128
 ) -> list[AnomalySample]:
     """Good images in [0, 1] with synthetic anomalies, one in four without, each image as often as makes ``least``.
 
@@ -338,7 +344,7 @@ def synthetic_anomalies(
                     int(torch.randint(max(0, side - window) + 1, (), generator=generator)) for side in image.shape[1:]
                 )
             )
-            part = anomalous(image[None, :, rows, columns], generator, families=families, clean=0.25, textures=others)
+            part = anomalous(image[None, :, rows, columns], generator, textures=others, **synthesis._asdict())
             whole = AnomalySample(
                 image[None].clone(),
                 image[None],

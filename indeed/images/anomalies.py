@@ -48,6 +48,14 @@ class AnomalySample(NamedTuple):
     family: tuple[str, ...]
 
 
+class Synthesis(NamedTuple):
+    """How synthetic anomalies are drawn, in the words of `anomalous_sample`."""
+
+    families: tuple[str, ...] = ("perlin", "perlin", "cutpaste")
+    contrast: float = CONTRAST
+    foreign: bool = False
+
+
 def perlin_noise(
     gradients: Float[Tensor, "rows columns 2"], y: Float[Tensor, "*shape"], x: Float[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
@@ -319,6 +327,7 @@ def anomalous(
     textures: Sequence[Tensor] | Tensor | None = None,
     area: Shares | None = None,
     contrast: float = CONTRAST,
+    foreign: bool = False,
 ) -> AnomalySample:
     """Images with synthetic anomalies: one `anomalous_sample` of each, in turn, from one generator.
 
@@ -350,7 +359,14 @@ def anomalous(
         others = textures if textures is not None else [*normal[:index], *normal[index + 1 :]] or [image]
         samples.append(
             anomalous_sample(
-                image, _one_of(others), generator, families=families, clean=clean, area=area, contrast=contrast
+                image,
+                _one_of(others),
+                generator,
+                families=families,
+                clean=clean,
+                area=area,
+                contrast=contrast,
+                foreign=foreign,
             )
         )
     observed, normals, anomaly, mask, names = zip(*samples, strict=True)

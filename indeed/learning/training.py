@@ -36,7 +36,7 @@ from indeed.bayes.objectives import (
 )
 from indeed.bayes.variational_family import Draw
 from indeed.files import atomic_write
-from indeed.images.anomalies import TextureSource, anomalous_sample
+from indeed.images.anomalies import Synthesis, TextureSource, anomalous_sample
 from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.learning.distributed import (
     Preempted,
@@ -169,16 +169,14 @@ def supervised_denoising(draw: Draw, batch: Batch, config: TrainingConfig) -> Pe
     return denoising_supervision(draw, batch.target, config.target_precision)
 
 
-def anomaly_samples(
-    normal_patch: TextureSource, config: TrainingConfig, families: Sequence[str] = ("perlin", "perlin", "cutpaste")
-) -> SampleSource:
+def anomaly_samples(normal_patch: TextureSource, config: TrainingConfig, synthesis: Synthesis) -> SampleSource:
     """Make a source for anomaly detection: a good patch, and it with a synthetic anomaly or, one in four, without.
 
     Both have the same noise, of a random level: it belongs to neither L nor S, and their difference is the anomaly.
     """
 
     def draw(generator: torch.Generator) -> Sample:
-        sample = anomalous_sample(normal_patch(generator), normal_patch, generator, families=families)
+        sample = anomalous_sample(normal_patch(generator), normal_patch, generator, **synthesis._asdict())
         noise = gaussian(torch.zeros_like(sample.normal)[None], (config.noise_low, config.noise_high), generator)[0]
         return Sample(sample.observed + noise, sample.normal + noise)
 

@@ -7,8 +7,9 @@ from indeed.baselines.anomaly_detectors import fit as fit_detector
 from indeed.baselines.reconstruction import load_autoencoder, load_draem
 from indeed.bayes.anomaly_maps import smoothed
 from indeed.experiments import detection_baselines
-from indeed.experiments.detection_baselines import PATCH, choose, classical, families_for, train, trained
-from indeed.experiments.detector import SMOOTHING, UNSEEN_FAMILIES, good_images, synthetic_anomalies
+from indeed.experiments.detection_baselines import PATCH, choose, classical, train, trained
+from indeed.experiments.detector import SMOOTHING, UNSEEN_FAMILIES, good_images, synthesis_for, synthetic_anomalies
+from indeed.images.anomalies import Synthesis
 from indeed.networks.checkpoint import CheckpointError, read_record, shipped_checkpoint
 
 SMOKE = {"data": "textures", "profile": "smoke", "progress": False}
@@ -25,7 +26,7 @@ def networks(tmp_path_factory):
 @pytest.fixture
 def samples():
     images = list(torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(1)))
-    return synthetic_anomalies(images, ("perlin",), least=8)
+    return synthetic_anomalies(images, Synthesis(("perlin",)), least=8)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -113,5 +114,5 @@ def test_a_classical_method_is_fitted_to_tiles_of_the_training_images_with_the_c
 
 
 def test_no_detector_of_textures_is_trained_or_set_on_the_families_of_the_test():
-    assert not set(families_for("textures")) & set(UNSEEN_FAMILIES)
-    assert set(UNSEEN_FAMILIES) <= set(families_for("magnetic_tile"))
+    assert not set(synthesis_for("textures").families) & set(UNSEEN_FAMILIES)
+    assert set(UNSEEN_FAMILIES) <= set(synthesis_for("magnetic_tile").families)

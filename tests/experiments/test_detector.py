@@ -19,9 +19,9 @@ from indeed.data.samples import sample_image
 from indeed.experiments import detector
 from indeed.experiments.detector import (
     SEED,
-    TEXTURE_FAMILIES,
+    TEXTURE_CONTRAST,
     TEXTURE_RANK,
-    UNSEEN_CONTRAST,
+    TEXTURE_SYNTHESIS,
     UNSEEN_FAMILIES,
     chosen_map,
     detector_network,
@@ -31,7 +31,7 @@ from indeed.experiments.detector import (
     train_detector,
     validation_on,
 )
-from indeed.images.anomalies import FAMILIES, anomalous
+from indeed.images.anomalies import FAMILIES, Synthesis, anomalous
 from indeed.images.detection_metrics import image_score
 from indeed.images.metrics import psnr
 from indeed.networks.anomaly_detection import anomaly_maps, load_detector
@@ -154,7 +154,7 @@ def test_textures_get_a_rank_below_that_of_the_preset_and_good_photographs_the_p
 
 
 def test_textures_are_tested_with_families_that_are_not_trained_on():
-    assert not set(UNSEEN_FAMILIES) & set(TEXTURE_FAMILIES)
+    assert not set(UNSEEN_FAMILIES) & set(TEXTURE_SYNTHESIS.families)
     found = texture_set_for_tests()
     assert {defect for _, defect in found.classes} == set(UNSEEN_FAMILIES)
     good = {(item.category, item.part): load(item).image for item in found.test if item.defect == "good"}
@@ -164,12 +164,12 @@ def test_textures_are_tested_with_families_that_are_not_trained_on():
         assert torch.equal((image != clean)[0], mask)
         if item.defect != "good":
             assert 0.01 <= mask.double().mean() <= 0.05
-            assert (image - clean)[0, mask].abs().mean() >= UNSEEN_CONTRAST
+            assert (image - clean)[0, mask].abs().mean() >= TEXTURE_CONTRAST
 
 
 def test_synthetic_anomalies_are_the_same_each_time_and_at_least_as_many_as_asked_for():
     images = [image.float() / 255 for image in pieces()]
-    one, other = (synthetic_anomalies(images, ("cutpaste", "scar"), least=8) for _ in range(2))
+    one, other = (synthetic_anomalies(images, Synthesis(("cutpaste", "scar")), least=8) for _ in range(2))
     assert len(one) == 9
     assert all(torch.equal(a.observed, b.observed) for a, b in zip(one, other, strict=True))
     assert all(torch.equal(sample.normal[0], images[k % 3]) for k, sample in enumerate(one))
@@ -178,7 +178,7 @@ def test_synthetic_anomalies_are_the_same_each_time_and_at_least_as_many_as_aske
 
 def test_a_synthetic_anomaly_lies_in_a_window_and_the_rest_of_its_image_is_as_it_was():
     images = [image.float() / 255 for image in pieces()]
-    for sample in synthetic_anomalies(images, ("cutpaste",), least=9, window=20):
+    for sample in synthetic_anomalies(images, Synthesis(("cutpaste",)), least=9, window=20):
         assert torch.equal(sample.observed - sample.normal, sample.anomaly)
         assert torch.equal(sample.mask, (sample.anomaly != 0).any(1))
         rows, columns = sample.mask[0].nonzero().T
@@ -189,8 +189,8 @@ def test_a_synthetic_anomaly_lies_in_a_window_and_the_rest_of_its_image_is_as_it
 @pytest.mark.parametrize("families", [("perlin", "cutpaste"), tuple(FAMILIES)])
 def test_the_map_is_the_best_of_all_by_scikit_learn(families):
     model, images = tiny(), pieces()
-    made = chosen_map(model, images, families, least=6)
-    samples = synthetic_anomalies([image.float() / 255 for image in images], families, least=6)
+    made = chosen_map(model, images, Synthesis(families), least=6)
+    samples = synthetic_anomalies([image.float() / 255 for image in images], Synthesis(families), least=6)
     truth = torch.cat([sample.mask.flatten() for sample in samples])
 
     def average_precision(form: str, smoothing: float) -> float:
@@ -213,7 +213,7 @@ def test_validation_is_that_of_one_draw_of_anomalies_whatever_the_batches():
     samples = anomalous(patches, generator, families=("cutpaste",))
     with torch.no_grad():
         draw = model(samples.observed)[1]
-    validate = validation_on(images, 16, ("cutpaste",), count=20)
+    validate = validation_on(images, 16, Synthesis(("cutpaste",)), count=20)
     for _ in range(2):
         found = validate(model)
         by_scikit_learn = average_precision_score(samples.mask.flatten(), draw.S.abs().sum(1).double().flatten())
@@ -245,7 +245,7 @@ def test_good_photographs_become_a_detector_with_its_record(tmp_path):
     assert record["steps"] == trainer.step == 20
     assert record["training"]["noise_high"] == pytest.approx(5 / 255)
     assert (record["training_images"], record["validation_images"], record["side"]) == (3, 1, SIDE)
-    assert record["validation"].keys() == {"families", "seed", "average_precision", "psnr_low_rank"}
+    assert record["validation"].keys() == {*Synthesis._fields, "seed", "average_precision", "psnr_low_rank"}
     assert record["validation"]["families"] == list(FAMILIES)
     made = load_detector(out)
     assert (made.side, made.form, made.smoothing) == (SIDE, record["map"]["form"], record["map"]["smoothing"])
@@ -271,20 +271,22 @@ def test_a_finished_run_resumed_gives_the_same_detector(tmp_path):
 
 
 def test_options_reach_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(detector, "chosen_map", lambda *arguments: {"families": arguments[2]})
+    monkeypatch.setattr(detector, "chosen_map", lambda *arguments: arguments[2]._asdict())
     early, late = tmp_path / "early.safetensors", tmp_path / "late.safetensors"
-    train_detector(early, preset="tiny", steps=1, channels=3, families=("scar", "scar", "perlin"), progress=False)
-    assert load_checkpoint(early)[1]["map"] == {"families": ["scar", "scar", "perlin"]}
+    train_detector(
+        early, preset="tiny", steps=1, channels=3, synthesis=Synthesis(("scar", "scar", "perlin")), progress=False
+    )
+    assert load_checkpoint(early)[1]["map"]["families"] == ["scar", "scar", "perlin"]
     options = {"batch_size": 2, "learning_rate": 1e-4, "precision": None}
     train_detector(late, preset="tiny", steps=1, channels=3, patch_size=32, start=early, progress=False, **options)
     model, record = load_checkpoint(late)
     assert (model.config.channels, model.config.patch_size) == (3, 32)
     assert record["start"]["steps"] == 1
-    assert record["map"] == {"families": list(TEXTURE_FAMILIES)}
+    assert record["map"] == TEXTURE_SYNTHESIS._asdict() | {"families": list(TEXTURE_SYNTHESIS.families)}
     assert record["training"]["precision"] == "float32"
     assert (record["training"]["batch_size"], record["training"]["learning_rate"]) == (2, 1e-4)
 
 
 def test_an_unknown_family_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"^families: got holes, expected names from perlin"):
-        train_detector(tmp_path / "a.safetensors", preset="tiny", families=("scar", "holes"))
+        train_detector(tmp_path / "a.safetensors", preset="tiny", synthesis=Synthesis(("scar", "holes")))

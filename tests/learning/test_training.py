@@ -17,7 +17,7 @@ from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.elbo import elbo_terms, negative_elbo
 from indeed.bayes.objectives import amortised_terms, anomaly_supervision, denoising_supervision, training_loss
 from indeed.data.patches import PatchSampler
-from indeed.images.anomalies import anomalous_sample
+from indeed.images.anomalies import Synthesis, anomalous_sample
 from indeed.images.metrics import psnr
 from indeed.learning.distributed import Preempted
 from indeed.learning.loading import Sample, draw_batch, sample_seed
@@ -409,7 +409,7 @@ FAMILIES = ("perlin", "cutpaste", "scar", "poisson")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_observed_patch_differs_from_its_target_by_the_anomaly_alone(family):
     config, sampler = replace(TINY, noise_high=20 / 255), PatchSampler(smooth_images(), 32)
-    source = anomaly_samples(sampler, config, (family,))
+    source = anomaly_samples(sampler, config, Synthesis((family,)))
     clean = 0
     for seed in range(12):
         sample = source(torch.Generator().manual_seed(seed))
@@ -426,7 +426,7 @@ def test_an_observed_patch_differs_from_its_target_by_the_anomaly_alone(family):
 
 def test_noise_of_anomaly_samples_is_gaussian_with_the_levels_of_the_run():
     config, flat = replace(TINY, noise_low=0.05, noise_high=0.1), torch.full((1, 32, 32), 0.5)
-    source = anomaly_samples(lambda _: flat, config, ("cutpaste",))
+    source = anomaly_samples(lambda _: flat, config, Synthesis(("cutpaste",)))
     noise = torch.stack([source(torch.Generator().manual_seed(seed)).target for seed in range(40)]) - flat
     levels = noise.std((1, 2, 3))
     assert 0.045 < levels.min() < 0.06 < 0.09 < levels.max() < 0.11
@@ -436,7 +436,7 @@ def test_noise_of_anomaly_samples_is_gaussian_with_the_levels_of_the_run():
 @pytest.mark.equation("45")
 def test_anomaly_supervision_is_that_of_the_normal_image_and_of_the_anomaly(tmp_path):
     run = trainer(tmp_path)
-    batch = draw_batch(anomaly_samples(PatchSampler(smooth_images(), 16), TINY), range(3))
+    batch = draw_batch(anomaly_samples(PatchSampler(smooth_images(), 16), TINY, Synthesis()), range(3))
     draw = run.model(batch.observed, batch.generators())[1]
     expected = anomaly_supervision(draw, batch.target, batch.observed - batch.target, TINY.target_precision)
     assert torch.equal(supervised_anomaly(draw, batch, TINY), expected)
@@ -451,7 +451,7 @@ def test_a_task_logs_what_it_measures(tmp_path):
         average_precision: float
 
     config = replace(TINY, steps=10)
-    source = anomaly_samples(PatchSampler(smooth_images(), 16), config)
+    source = anomaly_samples(PatchSampler(smooth_images(), 16), config, Synthesis())
     run = Trainer(
         *(NETWORK, config, source, tmp_path),
         supervision=supervised_anomaly,
