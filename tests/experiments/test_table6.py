@@ -11,15 +11,16 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from indeed.baselines.anomaly_detectors import fit
 from indeed.baselines.reconstruction import load_autoencoder
-from indeed.data.anomaly_sets import GOOD, anomaly_set, load
+from indeed.data.anomaly_sets import GOOD, AnomalySet, anomaly_set, load
 from indeed.data.benchmarks import DataMissingError
 from indeed.experiments import table6
 from indeed.experiments.cells import cell_name, read_table
 from indeed.experiments.detection_baselines import Choice, runs_folder
-from indeed.experiments.detector import good_images
+from indeed.experiments.detector import good_images, texture_set_for_tests
 from indeed.experiments.table6 import METHODS, PRINTED, cell, cell_key, cells, compare, main, scores, summary, table
 from indeed.images.detection_metrics import image_score
-from indeed.networks.checkpoint import CheckpointError, save_checkpoint
+from indeed.networks.anomaly_detection import anomaly_maps
+from indeed.networks.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, shipped_checkpoint
 from indeed.record import results_folder
 
 QUICK = ("mean", "pca", "autoencoder", "draem", "indeed")
@@ -246,3 +247,51 @@ def test_the_command_lists_computes_and_draws(here, capsys, monkeypatch):
     with pytest.raises(SystemExit) as stop:
         main(["cell", "lena-pca-1", "--profile", "smoke"])
     assert stop.value.code == 2
+
+
+# the published table
+
+
+PUBLISHED = results_folder() / "measured" / "cpu" / "table6.csv"
+
+
+def published(**chosen):
+    return [row for row in read_table(PUBLISHED) if all(row[name] == value for name, value in chosen.items())]
+
+
+def test_the_published_scores_of_the_textures_are_those_of_the_model_that_ships():
+    model, record = load_checkpoint(shipped_checkpoint("detect_textures"))
+    made = record["map"]
+    whole = texture_set_for_tests()
+    few = AnomalySet("textures", (), tuple(item for item in whole.test if item.category == "brick"))
+    rows = scores(
+        few,
+        lambda images: anomaly_maps(model, images, form=made["form"]),
+        Choice(made["form"], made["smoothing"], math.nan),
+        side=None,
+    )
+    expected = published(dataset="textures", method="indeed", noise="0", category="brick")
+    assert len(rows) == len(expected) == 2
+    for row, theirs in zip(rows, expected, strict=True):
+        assert row["defect"] == theirs["defect"]
+        for value in ("average_precision", "auroc", "base_rate"):
+            assert row[value] == pytest.approx(float(theirs[value]), abs=0.01)
+
+
+@pytest.mark.slow
+def test_the_published_scores_of_cracks_are_those_of_the_model_that_ships():
+    try:
+        tiles = anomaly_set("magnetic_tile")
+    except DataMissingError as error:
+        pytest.skip(str(error))
+    model, record = load_checkpoint(shipped_checkpoint("detect_parts"))
+    made = record["map"]
+    few = AnomalySet("magnetic_tile", (), tuple(item for item in tiles.test if item.defect in (GOOD, "crack")))
+    (row,) = scores(
+        few,
+        lambda images: anomaly_maps(model, images, form=made["form"]),
+        Choice(made["form"], made["smoothing"], math.nan),
+    )
+    (theirs,) = published(dataset="magnetic_tile", method="indeed", noise="0", defect="crack")
+    for value in ("average_precision", "auroc", "base_rate"):
+        assert row[value] == pytest.approx(float(theirs[value]), abs=0.01)

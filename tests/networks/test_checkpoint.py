@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from indeed.networks.anomaly_detection import load_detector
 from indeed.networks.checkpoint import (
     CheckpointError,
     load_checkpoint,
@@ -101,6 +102,17 @@ def test_shipped_models_load_and_say_how_they_were_made(name, channels):
     assert record["provenance"]["commit"] not in ("", "unknown")
     # the blind denoiser must beat the noisy input, 20.2 dB at sigma 25
     assert record["validation"]["psnr"] > 25
+
+
+@pytest.mark.parametrize("name", ["detect_textures", "detect_parts"])
+def test_shipped_detectors_load_and_say_how_they_were_made(name):
+    path = shipped_checkpoint(name)
+    _, record = load_checkpoint(path)
+    assert path.stat().st_size <= 12 * 2**20
+    assert {"task", "provenance", "training", "validation", "steps", "seconds", "map", "side"} <= record.keys()
+    assert record["provenance"]["commit"] not in ("", "unknown")
+    assert not record["provenance"]["commit"].endswith("-dirty")
+    assert len(load_detector(path).good_scores) == record["validation_images"]
 
 
 def test_a_shipped_model_that_is_missing_is_named(monkeypatch):
