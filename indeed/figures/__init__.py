@@ -26,6 +26,7 @@ from indeed.figures.denoising import (
 from indeed.figures.detection import detection_maps, detection_scores
 from indeed.figures.errata import moments_against_samples
 from indeed.figures.free_energy import evidence_bound, term_bars, term_response
+from indeed.figures.generalisation import generalisation_curves, loss_against_error
 from indeed.figures.images import decomposition_panel, image_grid, png, signed_display
 from indeed.figures.inference import (
     ascent_traces,
@@ -75,6 +76,7 @@ __all__ = [
     "detection_scores",
     "evidence_bound",
     "fidelity_of_a_pixel",
+    "generalisation_curves",
     "gradient_flow",
     "heat",
     "heat_overlay",
@@ -82,6 +84,7 @@ __all__ = [
     "image_grid",
     "leaf_noise_shares",
     "leaf_sampling_effect",
+    "loss_against_error",
     "loss_terms",
     "low_rank_by_rank",
     "maps",

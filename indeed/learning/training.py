@@ -38,6 +38,7 @@ from indeed.bayes.variational_family import Draw
 from indeed.files import atomic_write
 from indeed.images.anomalies import Synthesis, TextureSource, anomalous_sample
 from indeed.images.noise import GREY_LEVEL, gaussian
+from indeed.images.noise_estimation import NoiseLaw
 from indeed.learning.distributed import (
     Preempted,
     from_first,
@@ -160,6 +161,33 @@ def denoising_samples(
     def draw(generator: torch.Generator) -> Sample:
         clean = clean_patch(generator)
         return Sample(gaussian(clean[None], (config.noise_low, config.noise_high), generator)[0], clean)
+
+    return draw
+
+
+def matched_replay(
+    clean_patch: Callable[[torch.Generator], Float[Tensor, "channel height width"]],
+    law: NoiseLaw,
+    spread: tuple[float, float] = (1.0, 1.0),
+) -> SampleSource:
+    """Make a source for the denoising task: a clean patch, and it with unclipped noise of a law, as of a test image.
+
+    The noise is scaled by a factor that is uniform on ``spread``: with (0.7, 1.3), say, a network stays good at levels
+    around the law's, which is an estimate.
+
+    Raises
+    ------
+    ValueError
+        Unless ``0 < low <= high < inf``; on a draw, if the patches have another number of channels than the law.
+    """
+    low, high = spread
+    if not 0 < low <= high < math.inf:
+        raise ValueError(f"spread: got {spread}, expected 0 < low <= high < inf")
+
+    def draw(generator: torch.Generator) -> Sample:
+        clean = clean_patch(generator)
+        scale = low + (high - low) * torch.rand((), generator=generator).item()
+        return Sample(clean + scale * (law.sample(clean[None], generator)[0] - clean), clean)
 
     return draw
 

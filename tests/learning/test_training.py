@@ -19,6 +19,7 @@ from indeed.bayes.objectives import amortised_terms, anomaly_supervision, denois
 from indeed.data.patches import PatchSampler
 from indeed.images.anomalies import Synthesis, anomalous_sample
 from indeed.images.metrics import psnr
+from indeed.images.noise_estimation import NoiseLaw
 from indeed.learning.distributed import Preempted
 from indeed.learning.loading import Sample, draw_batch, sample_seed
 from indeed.learning.training import (
@@ -29,6 +30,7 @@ from indeed.learning.training import (
     denoising_samples,
     learning_rate,
     log_columns,
+    matched_replay,
     supervised_anomaly,
     train_step,
     training_preset,
@@ -504,3 +506,27 @@ def test_a_gpu_trains_as_a_cpu_does(tmp_path, precision):
     assert psnr(draw.low_rank + draw.S, clean).mean() > psnr(noisy, clean).mean() + 3
     assert torch.backends.cudnn.allow_tf32
     assert run.throughput().patches_per_second > 0
+
+
+def test_a_matched_replay_has_the_noise_of_the_law_at_levels_within_the_spread():
+    covariance = torch.tensor([[0, 0, 0], [0.4, 1, 0.4], [0, 0, 0]])[None, None]
+    law = NoiseLaw(covariance, (0.01, 0.0))
+    flat = torch.full((1, 64, 64), 0.5)
+    for spread in ((1.0, 1.0), (0.7, 1.3)):
+        replay = matched_replay(lambda _: flat, law, spread)
+        drawn = [replay(torch.Generator().manual_seed(seed)) for seed in range(60)]
+        noise = torch.stack([sample.observed - sample.target for sample in drawn])
+        levels = noise.std((1, 2, 3)) / 0.1
+        assert all(torch.equal(sample.target, flat) for sample in drawn)
+        assert spread[0] - 0.06 < levels.min() < spread[0] + 0.1
+        assert spread[1] - 0.1 < levels.max() < spread[1] + 0.06
+        across, down = noise[..., 1:] * noise[..., :-1], noise[..., 1:, :] * noise[..., :-1, :]
+        assert abs((across.mean() / noise.square().mean()).item() - 0.4) < 0.02
+        assert abs((down.mean() / noise.square().mean()).item()) < 0.02
+    assert torch.equal(draw_batch(replay, [3]).observed, draw_batch(replay, range(5)).observed[3:4])
+
+
+@pytest.mark.parametrize("spread", [(0.0, 1.0), (1.3, 0.7), (1.0, float("inf"))])
+def test_a_matched_replay_refuses_an_impossible_spread(spread):
+    with pytest.raises(ValueError, match=r"^spread: got"):
+        matched_replay(lambda _: torch.zeros(1, 8, 8), NoiseLaw(torch.ones(1, 1, 1, 1), (0.01, 0.0)), spread)

@@ -1,0 +1,133 @@
+"""Shifts: ways in which an observed image differs from the white Gaussian noise that a denoiser was trained on.
+
+Each takes clean images in [0, 1] and gives observed ones whose reference is still the clean image: nothing is blurred
+or displaced. All but JPEG have an exact mean and variance, stated in their docstrings and tested. `SHIFTS` holds them
+by name, at strengths near that of white noise of 15 grey levels, which is among them as the reference that is no shift.
+"""
+
+import io
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from indeed.images.channels import as_channels
+from indeed.images.noise import GREY_LEVEL, gaussian, poisson_gaussian
+
+
+def demosaicked_gaussian(
+    image: Float[Tensor, "batch channel height width"], sigma: float, generator: torch.Generator
+) -> Float[Tensor, "batch channel height width"]:
+    r"""Image plus sensor noise interpolated from a Bayer pattern: correlated over space, within each colour; unclipped.
+
+    White noise of standard deviation `sigma` is drawn once per pixel, for the colour that the pattern (red, green in
+    even rows, green, blue in odd ones) samples there; bilinear interpolation gives the colours that are not sampled.
+    The noise alone is interpolated: interpolation is linear, so that of a noisy image is that of the image plus this
+    noise, and the blur of the former would be one more degradation, without a clean image to compare with.
+
+    The mean is the image. The variance is ``sigma**2`` at a sampled pixel, half or a quarter of it at an interpolated
+    one: 5/8 on average in green and 9/16 in red and blue. Noise is drawn beyond the border, which is no exception. A
+    grey image is that of a colour camera: it has the luma of the three noises.
+
+    Raises
+    ------
+    ValueError
+        If `sigma` is negative or not finite, or the image has neither 1 nor 3 channels.
+    """
+    batch, channel, height, width = image.shape
+    raw = gaussian(image.new_zeros(batch, 1, height + 2, width + 2), sigma, generator)
+    row = torch.arange(-1, height + 1, device=image.device)[:, None] % 2
+    column = torch.arange(-1, width + 1, device=image.device) % 2
+    mosaic = torch.stack([(row == 0) & (column == 0), row != column, (row == 1) & (column == 1)])
+    square = image.new_tensor([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 4
+    cross = image.new_tensor([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 4
+    noise = conv2d(raw * mosaic, torch.stack([square, cross, square])[:, None], groups=3)
+    return image + torch.stack([as_channels(each, channel) for each in noise])
+
+
+def speckle(
+    image: Float[Tensor, "batch channel height width"], sigma: float, generator: torch.Generator
+) -> Float[Tensor, "batch channel height width"]:
+    """Image times independent Gaussian factors of mean 1: mean ``image``, variance ``(sigma * image)**2``; unclipped.
+
+    Raises
+    ------
+    ValueError
+        If `sigma` is negative or not finite.
+    """
+    return image * gaussian(torch.ones_like(image), sigma, generator)
+
+
+def salt_and_pepper(
+    image: Float[Tensor, "batch channel height width"], fraction: float, generator: torch.Generator
+) -> Float[Tensor, "batch channel height width"]:
+    """Image of which a fraction p of the values, of each colour on its own, is replaced by 0 or 1, each half of them.
+
+    Mean ``(1 - p) * image + p / 2`` and mean square ``(1 - p) * image**2 + p / 2``; stays in [0, 1] without clipping.
+
+    Raises
+    ------
+    ValueError
+        Unless ``0 <= fraction <= 1``.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction: got {fraction}, expected a number in [0, 1]")
+    chance = torch.rand(image.shape, generator=generator, dtype=image.dtype, device=generator.device).to(image.device)
+    return torch.where(chance < fraction, (chance < fraction / 2).to(image.dtype), image)
+
+
+def jpeg(
+    image: Float[Tensor, "batch channel height width"], quality: int
+) -> Float[Tensor, "batch channel height width"]:
+    """Image as it comes back from a JPEG file by Pillow, colours at half resolution; clipped, rounded to 8 bits.
+
+    Deterministic, and not differentiable.
+
+    Raises
+    ------
+    ValueError
+        Unless ``1 <= quality <= 95``, the range of Pillow, and the image has 1 or 3 channels.
+    """
+    from PIL import Image
+
+    if not 1 <= quality <= 95:
+        raise ValueError(f"quality: got {quality}, expected 1 to 95")
+    if image.shape[1] not in (1, 3):
+        raise ValueError(f"image: got {image.shape[1]} channels, expected 1 or 3")
+    decoded = []
+    for pixels in (image.detach().clamp(0, 1) * 255).round().to("cpu", torch.uint8).movedim(1, 3).numpy():
+        file = io.BytesIO()
+        picture = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+        picture.save(file, "JPEG", quality=quality, subsampling="4:2:0")
+        with Image.open(file) as again:
+            decoded.append(torch.from_numpy(np.array(again).reshape(pixels.shape)))
+    return torch.stack(decoded).movedim(3, 1).to(image) / 255
+
+
+class Shift(NamedTuple):
+    """One shift at a fixed strength."""
+
+    title: str
+    apply: Callable[
+        [Float[Tensor, "batch channel height width"], torch.Generator], Float[Tensor, "batch channel height width"]
+    ]
+    """Clean images in [0, 1] and the source of randomness to observed images."""
+    clipped: bool
+    """Whether the observed images stay in [0, 1]."""
+
+
+SHIFTS: dict[str, Shift] = {
+    "white": Shift("white, sigma 15", lambda x, g: gaussian(x, 15 * GREY_LEVEL, g), False),
+    "poisson_gaussian": Shift(
+        "Poisson-Gaussian, 200 photons", lambda x, g: poisson_gaussian(x, 200, 3 * GREY_LEVEL, g), False
+    ),
+    "demosaicked": Shift("demosaicked, raw sigma 20", lambda x, g: demosaicked_gaussian(x, 20 * GREY_LEVEL, g), False),
+    "jpeg": Shift("JPEG, quality 20", lambda x, _: jpeg(x, 20), True),
+    "salt_and_pepper": Shift("salt and pepper, 2 %", lambda x, g: salt_and_pepper(x, 0.02, g), True),
+    "speckle": Shift("speckle, 0.15", lambda x, g: speckle(x, 0.15, g), False),
+}
+"""Shifts by name. ``white`` is the noise that a denoiser knows from its training: the in-distribution reference."""
