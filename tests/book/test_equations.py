@@ -24,7 +24,7 @@ def test_update():
 @pytest.fixture
 def verdict(tmp_path, monkeypatch):
     """Return a function: the faults of a small repository, given as texts by path, in which only Eq. 26 is required."""
-    monkeypatch.setattr(equations, "REQUIRED", [26])
+    monkeypatch.setattr(equations, "NUMBERS", [26])
 
     def verdict(files: dict[str, str]) -> list[str]:
         for name, text in {"indeed/updates.py": HOME, "tests/test_updates.py": TEST, **files}.items():
@@ -129,7 +129,7 @@ def test_a_tag_that_is_no_list_of_numbers_is_refused_by_name(verdict):
     [("24", []), ("24a-24g", []), ("24a-24f", ["Eq. 24g has no home: no docstring in indeed/ has (Eq. 24g)"])],
 )
 def test_an_equation_of_several_lines_is_at_home_as_a_whole_or_line_by_line(verdict, monkeypatch, tag, faults):
-    monkeypatch.setattr(equations, "REQUIRED", [24])
+    monkeypatch.setattr(equations, "NUMBERS", [24])
     files = {"indeed/updates.py": HOME.replace("26", tag), "tests/test_updates.py": TEST.replace("26", tag)}
     assert verdict(files) == faults
 
