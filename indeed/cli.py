@@ -1,10 +1,11 @@
-"""The command ``indeed``: denoise, decompose, detect, train, evaluate, info.
+"""The command ``indeed``: denoise, adapt, decompose, detect, train, evaluate, info.
 
 A fault is one line on the standard error stream and exit code 2; the other images of a batch are still done, and no
 half-written file is left. An interrupt (Ctrl-C) ends with 130, SIGTERM during a training with 143.
 """
 
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,10 @@ import tyro  # noqa: TID253  (the command's own module: nothing else imports it)
 from jaxtyping import Float
 from torch import Tensor
 
-from indeed.data.benchmarks import image_files
+from indeed.bayes.conjugate_updates import solve_leaf_level
+from indeed.bayes.elbo import elbo_terms, negative_elbo
+from indeed.bayes.generative_model import Hyperpriors
+from indeed.data.benchmarks import evenly, image_files
 from indeed.data.files import (
     FORMATS,
     Picture,
@@ -29,21 +33,31 @@ from indeed.data.files import (
     check_writable,
     read_image,
     to_pixels,
-    to_tensor,
     write_image,
 )
+from indeed.data.patches import PatchSampler
+from indeed.data.samples import sample_names, sample_path
 from indeed.files import atomic_write
 from indeed.images.detection_metrics import allowed_false_positives, score_threshold
 from indeed.images.noise import GREY_LEVEL, gaussian
+from indeed.images.noise_estimation import NoiseLaw, estimate_noise
+from indeed.images.tiling import reflected_indices, split
+from indeed.learning.adaptation import AdaptationConfig, Adapted, adapt, adaptation_preset
 from indeed.learning.distributed import Preempted
+from indeed.learning.loading import SampleSource
+from indeed.learning.training import matched_replay
 from indeed.networks.anomaly_detection import load_detector
 from indeed.networks.checkpoint import Shipped, load_checkpoint, read_record, shipped_checkpoint
-from indeed.networks.inference_network import InDeed
+from indeed.networks.inference_network import InDeed, NetworkConfig
 from indeed.networks.whole_image import Decomposition, decompose, denoise
 
 Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 DETECTORS: dict[str, Shipped] = {"textures": "detect_textures", "parts": "detect_parts"}
 """Detectors that ship, by the names that the command knows them by."""
+DENOISERS: dict[int, Shipped] = {1: "denoise_grey", 3: "denoise_color"}
+"""Denoisers that ship, by the channels of the images that they are for."""
+REPORTED_TILES = 8
+"""Tiles of an image on which its free energy is reported, spread evenly over it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +71,7 @@ class _WithModel:
     overlap: int | None = None
     """Pixels that neighbouring tiles share; default: a quarter of a tile."""
     seed: int = 0
-    """Seed of the noise that is added, the same for each image; the network itself draws nothing."""
+    """Seed of the noise that is added and of an adaptation, the same for each image; a network itself draws nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +82,47 @@ class Denoise(_WithModel):
     """PNG, JPEG or TIFF files, 8 or 16 bit (TIFF also float)."""
     out: Out
     """File for one image, folder for several."""
+    adapt: bool = False
+    """Adapt the network to the noise of each image first, as the command adapt does by default."""
+    add_noise: float = 0.0
+    """Standard deviation (0..255) of Gaussian noise to add first, to try the command on a clean picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapt(_WithModel):
+    """Denoise images by a network that goes on learning for them first: active generalisation.
+
+    By default the law of the noise is estimated from each image, and the network learns for a few steps from clean
+    photographs with noise of that law: meant for noise that is not the white one of the training, such as that of a
+    camera. The checkpoint is only read. An image too small or saturated to tell its noise is denoised without.
+
+    The folder gets the denoised images, under their names and in their depth as by denoise, and adaptation.csv: for
+    each image why and after how many steps the adaptation ended, its time and cost in passes of a patch; the estimated
+    noise (standard deviation, 0..255) and the correlation of neighbours; free energy, fidelity, rank and sparsity
+    before and after (nats a pixel and colour, on some tiles); the relative change of the weights. A run that was
+    stopped goes on: an image that is there already, by the same settings, is not done again. Where images depend on
+    each other (batch, reset never) all are, unless all are there.
+    """
+
+    images: tyro.conf.Positional[tuple[Path, ...]]
+    """PNG, JPEG or TIFF files, 8 or 16 bit (TIFF also float), or folders of them."""
+    out: Out
+    """Folder, made if it is not there."""
+    mode: Literal["batch", "online"] = "online"
+    """online: to one image after the other; batch: once, to all images together, those in grey apart."""
+    preset: Literal["replay", "paper"] = "replay"
+    """What is learned from: photographs with noise like that of the images (replay), or the images themselves by the
+    unsupervised terms of Eq. 39 to 41 (paper)."""
+    modules: Literal["S", "L", "LS"] | None = None
+    """Modules that learn; default: the preset's, LS for replay, S for paper."""
+    steps: int | None = None
+    """Steps an image; default: the preset's."""
+    learning_rate: float | None = None
+    """Learning rate of the first step; default: the preset's."""
+    reset: Literal["image", "never"] = "image"
+    """Online, what an image starts from: the checkpoint, or the weights that the image before it has left (never)."""
+    photographs: Path | None = None
+    """Folder of clean photographs to replay; default: those inside installed packages."""
     add_noise: float = 0.0
     """Standard deviation (0..255) of Gaussian noise to add first, to try the command on a clean picture."""
 
@@ -191,7 +246,7 @@ class Info:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the given arguments (default: those of the process) and return its exit code."""
-    command = tyro.cli(Denoise | Decompose | Detect | Train | Evaluate | Info, prog="indeed", args=argv)
+    command = tyro.cli(Denoise | Adapt | Decompose | Detect | Train | Evaluate | Info, prog="indeed", args=argv)
     faults = _Faults()
     if not 0 <= getattr(command, "seed", 0) < 2**32:
         print("indeed: seed: expected a number from 0 to 4294967295", file=sys.stderr)
@@ -201,6 +256,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             match command:
                 case Denoise():
                     _denoise(command, faults)
+                case Adapt():
+                    _adapt(command, faults)
                 case Decompose():
                     _decompose(command)
                 case Detect():
@@ -258,7 +315,7 @@ class _Models:
 
     def __call__(self, channels: int) -> InDeed:
         """Network for images of so many channels."""
-        path = self.checkpoint or shipped_checkpoint("denoise_grey" if channels == 1 else "denoise_color")
+        path = self.checkpoint or shipped_checkpoint(DENOISERS[channels])
         if path not in self.loaded:
             self.loaded[path] = load_checkpoint(path, self.device)[0]
         model = self.loaded[path]
@@ -293,41 +350,262 @@ def _label(path: Path) -> str | None:
 
 def _denoise(options: Denoise, faults: _Faults) -> None:
     models = _Models(options)
-    targets = _targets(options.images, options.out)
-    for path, target in targets.items():
+    adaptation = _Adaptation(adaptation_preset("replay"), options.seed) if options.adapt else None
+    for path, target in _targets(options.images, options.out).items():
         with faults.reported(path):
-            picture = read_image(path)
-            _refuse_overwriting(path, target)
-            check_writable(target, picture)
-            write_image(target, replace(picture, pixels=_denoised(options, models(picture.channels), picture, path)))
+            picture = _readable(path, target)
+            model = models(picture.channels)
+            if adaptation:
+                ((model, row),) = adaptation(model, [_observed(options, picture)], path.name)
+                print(_report_line(path, row), flush=True)
+            write_image(target, replace(picture, pixels=_denoised(options, model, picture, path)))
 
 
-def _denoised(options: Denoise, model: InDeed, picture: Picture, path: Path) -> Pixels:
+def _readable(path: Path, target: Path) -> Picture:
+    """Picture in a file, once it is known that what becomes of it can be written."""
+    picture = read_image(path)
+    if target.exists() and target.samefile(path):
+        raise ValueError(f"{target}: would overwrite its input, expected another name or folder")
+    check_writable(target, picture)
+    return picture
+
+
+def _observed(options: Denoise | Adapt | Decompose, picture: Picture) -> Float[Tensor, "channel height width"]:
+    image = picture.tensor()
+    return _noisy(image, options.add_noise, options.seed) if options.add_noise else image
+
+
+def _denoised(options: Denoise | Adapt, model: InDeed, picture: Picture, path: Path) -> Pixels:
     if options.add_noise:
-        noisy = _noisy(to_tensor(picture.pixels), options.add_noise, options.seed)
+        noisy = _observed(options, picture)
         return to_pixels(denoise(model, noisy, overlap=options.overlap, progress=_label(path)), picture.pixels.dtype)
     pixels = torch.from_numpy(picture.pixels).permute(2, 0, 1)
     return denoise(model, pixels, overlap=options.overlap, progress=_label(path)).permute(1, 2, 0).numpy()
 
 
-def _targets(images: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """File to write for each image."""
+def _targets(images: Sequence[Path], out: Path, *, folder: bool = False) -> dict[Path, Path]:
+    """File to write for each image; in a folder also that of a single one, if ``folder`` says so."""
     if not images:
         raise ValueError("images: got none, expected at least one")
     if len({path.name for path in images}) < len(set(images)):
         raise ValueError(f"{out}: several images have the same name, expected different ones")
     if not out.is_dir():
-        if len(images) == 1 and out.suffix:
+        if len(images) == 1 and out.suffix and not folder:
             return {images[0]: out}
         if out.suffix.lower() in FORMATS:
-            raise ValueError(f"{out}: is one file for {len(images)} images, expected a folder")
+            raise ValueError(f"{out}: is the name of one image, expected a folder")
         out.mkdir(parents=True, exist_ok=True)
     return {path: out / path.name for path in images}
 
 
-def _refuse_overwriting(path: Path, target: Path) -> None:
-    if target.exists() and target.samefile(path):
-        raise ValueError(f"{target}: would overwrite its input, expected another name or folder")
+def _adapt(options: Adapt, faults: _Faults) -> None:
+    from indeed.experiments.cells import data_hash
+
+    batch = options.mode == "batch"
+    apart = not batch and options.reset == "image"
+    if batch and options.reset == "never":
+        raise ValueError("reset: got 'never', expected 'image': in batch mode there is one adaptation")
+    if options.preset == "paper" and options.photographs:
+        raise ValueError(f"photographs: got {options.photographs}, expected none: the preset paper replays nothing")
+    given = {"modules": options.modules, "steps": options.steps, "learning_rate": options.learning_rate}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    config = replace(adaptation_preset(options.preset), **changes)
+    photographs = _images_in(options.photographs) if options.photographs else []
+    adaptation = _Adaptation(config, options.seed, photographs)
+    models = _Models(options)
+    checkpoints = [options.checkpoint] if options.checkpoint else map(shipped_checkpoint, DENOISERS.values())
+    made_by = data_hash(checkpoints)
+    targets = _targets(_files(options.images), options.out, folder=True)
+    images = list(targets)
+    together = "" if apart else " ".join(data_hash([path]) for path in images if path.is_file())
+    report = _Report(options.out / "adaptation.csv", made_by, {"file", "steps", "image", "checkpoint"}, by="name")
+    settings = {
+        "mode": options.mode,
+        "preset": options.preset,
+        "modules": config.modules,
+        "budget": config.steps,
+        "learning_rate": config.learning_rate,
+        "reset": options.reset,
+        "photographs": data_hash(photographs),
+        "seed": options.seed,
+        "overlap": options.overlap,
+        "add_noise": options.add_noise,
+        "all_images": hashlib.sha256(together.encode()).hexdigest()[:12] if together else None,
+    }
+
+    def found(path: Path) -> dict[str, str] | None:
+        there = path.is_file() and targets[path].is_file()
+        return report.find(path, **settings) if there else None
+
+    go_on = apart or all(found(path) for path in images)
+    carried: dict[int, InDeed] = {}
+    for group in [images] if batch else [[path] for path in images]:
+        pictures = {}
+        for path in group:
+            with faults.reported(path):
+                if go_on and (row := found(path)):
+                    print(_report_line(path, row))
+                else:
+                    pictures[path] = _readable(path, targets[path])
+        for channels in sorted({picture.channels for picture in pictures.values()}):
+            some = {path: picture for path, picture in pictures.items() if picture.channels == channels}
+            with faults.reported(None if batch else group[0]):
+                model = models(channels)
+                observed = [_observed(options, picture) for picture in some.values()]
+                label = f"{len(some)} images" if batch else group[0].name
+                outcomes = adaptation(carried.get(channels, model), observed, label, original=model)
+                if options.reset == "never":
+                    carried[channels] = outcomes[-1].model
+                for (path, picture), outcome in zip(some.items(), outcomes, strict=True):
+                    with faults.reported(path):
+                        pixels = _denoised(options, outcome.model, picture, path)
+                        write_image(targets[path], replace(picture, pixels=pixels))
+                        print(_report_line(path, report.put(path, **outcome.row, **settings)), flush=True)
+
+
+class _Outcome(NamedTuple):
+    """Network for an image, and what the report says of its adaptation."""
+
+    model: InDeed
+    row: dict[str, str]
+
+
+class _Adaptation:
+    """Adaptation of networks to images, with the photographs that are replayed for it."""
+
+    def __init__(self, config: AdaptationConfig, seed: int, photographs: Sequence[Path] = ()) -> None:
+        self.config = config
+        self.seed = seed
+        # The noise that Hubble's photograph itself has would be learned to be kept.
+        files = photographs or [sample_path(name) for name in sample_names() if name != "hubble"]
+        self.photographs = [read_image(path) for path in files] if config.replay_weight else []
+        self.patches: dict[tuple[int, int], PatchSampler] = {}
+
+    def __call__(
+        self,
+        model: InDeed,
+        images: Sequence[Float[Tensor, "channel _ _"]],
+        label: str,
+        *,
+        original: InDeed | None = None,
+    ) -> list[_Outcome]:
+        """Outcome for each image of one adaptation to all; ``original`` is where the network had its weights from.
+
+        An image whose noise must be known, and is not, is left out: its network is the one that is there.
+        """
+        laws = [_noise_law(image) for image in images]
+        known = [law for law in laws if isinstance(law, NoiseLaw)]
+        chosen = [k for k, law in enumerate(laws) if not self.photographs or isinstance(law, NoiseLaw)]
+        adapted = self._adapted(model, [images[k] for k in chosen], known, label) if chosen else None
+        return [
+            self._outcome(image, law, model, original or model, adapted if k in chosen else None)
+            for k, (image, law) in enumerate(zip(images, laws, strict=True))
+        ]
+
+    def _adapted(
+        self, model: InDeed, images: Sequence[Float[Tensor, "channel _ _"]], laws: Sequence[NoiseLaw], label: str
+    ) -> Adapted:
+        from tqdm import tqdm
+
+        # Without an objective the images are not looked at: the engine need not denoise more of them than a patch.
+        side = model.config.patch_size
+        seen = [_extended(image if self.config.objective else image[:, :side, :side], side) for image in images]
+        total = self.config.steps * len(images)
+        with tqdm(total=total, desc=label, disable=not sys.stderr.isatty(), unit="step", leave=False) as bar:
+            return adapt(
+                model,
+                seen,
+                self.config,
+                torch.Generator().manual_seed(self.seed),
+                replay=self._replay(laws, model.config) if self.photographs else None,
+                observe=lambda step, _: bar.update(step - bar.n),
+            )
+
+    def _replay(self, laws: Sequence[NoiseLaw], network: NetworkConfig) -> SampleSource:
+        """Source of photographs with noise of a law, any of the given ones."""
+        patches = self._patches(network.channels, network.patch_size)
+        sources = [matched_replay(patches, law) for law in laws]
+        return lambda generator: sources[int(torch.randint(len(sources), (), generator=generator))](generator)
+
+    def _patches(self, channels: int, side: int) -> PatchSampler:
+        from indeed.experiments.training_run import eight_bit
+
+        if (channels, side) not in self.patches:
+            suitable = [
+                eight_bit(photograph.tensor(), channels)
+                for photograph in self.photographs
+                if photograph.channels >= channels and min(photograph.pixels.shape[:2]) >= side
+            ]
+            if not suitable:
+                kind = "colour ones of" if channels == 3 else "ones of"
+                raise ValueError(f"photographs: got none to replay, expected {kind} at least {side}x{side} pixels")
+            self.patches[channels, side] = PatchSampler(suitable, side)
+        return self.patches[channels, side]
+
+    def _outcome(
+        self,
+        image: Float[Tensor, "channel height width"],
+        law: NoiseLaw | str,
+        model: InDeed,
+        original: InDeed,
+        adapted: Adapted | None,
+    ) -> _Outcome:
+        if adapted:
+            model = adapted.model
+        row: dict[str, object] = {
+            "steps": adapted.steps if adapted else 0,
+            "stopped": adapted.stopped if adapted else f"not adapted: {law}",
+            "seconds": adapted.seconds if adapted else 0.0,
+            "forwards": adapted.patch_forwards if adapted else 0.0,
+            "noise_sd": "",
+            "neighbour_correlation": "",
+        }
+        if isinstance(law, NoiseLaw):
+            row["noise_sd"] = law.sigma(image[None]).square().mean().sqrt().item() / GREY_LEVEL
+            row["neighbour_correlation"] = law.neighbour_correlation
+        hyperpriors = self.config.training.hyperpriors
+        before, after = (_free_energy(network, image, hyperpriors) for network in (original, model))
+        for name in before:
+            row |= {f"{name}_before": before[name], f"{name}_after": after[name]}
+        now, then = (torch.cat([x.detach().flatten() for x in network.parameters()]) for network in (model, original))
+        row["drift"] = ((now - then).norm() / then.norm()).item()
+        return _Outcome(model, {x: f"{y:.6g}" if isinstance(y, float) else str(y) for x, y in row.items()})
+
+
+def _noise_law(image: Float[Tensor, "channel height width"]) -> NoiseLaw | str:
+    """Law of the noise in an image, or why it cannot be known."""
+    try:
+        return estimate_noise(image)
+    except ValueError as error:
+        return str(error)
+
+
+def _extended(image: Float[Tensor, "channel height width"], side: int) -> Float[Tensor, "channel _ _"]:
+    """Image, extended by reflection where it is smaller than a square."""
+    rows, columns = (reflected_indices(length, max(length, side)) for length in image.shape[1:])
+    return image[:, rows][:, :, columns]
+
+
+@torch.no_grad()
+def _free_energy(
+    model: InDeed, image: Float[Tensor, "channel height width"], hyperpriors: Hyperpriors
+) -> dict[str, float]:
+    """Free energy and the terms that an adaptation may lower, in nats a pixel and colour, on some tiles."""
+    tiles = split(image[None], model.config.patch_size, 0)[:, 0]
+    y = tiles[evenly(range(len(tiles)), min(REPORTED_TILES, len(tiles)))].to(next(model.parameters()).device)
+    middle, _ = model(y)
+    terms = elbo_terms(y, middle, solve_leaf_level(y, middle, hyperpriors), hyperpriors)
+    values = {"free_energy": negative_elbo(terms)} | {x: getattr(terms, x) for x in ("fidelity", "rank", "sparsity")}
+    return {name: value.mean().item() / y[0].numel() for name, value in values.items()}
+
+
+def _report_line(path: Path, row: dict[str, str]) -> str:
+    if row["stopped"].startswith("not adapted"):
+        return f"{path.name:<24} {row['stopped']}"
+    noise = "noise unknown"
+    if row["noise_sd"]:
+        noise = f"noise {float(row['noise_sd']):.1f}, of neighbours {float(row['neighbour_correlation']):+.2f}"
+    return f"{path.name:<24} {noise}; {row['steps']} steps, {float(row['seconds']):.0f} s"
 
 
 def _decompose(options: Decompose) -> None:
@@ -336,9 +614,7 @@ def _decompose(options: Decompose) -> None:
 
     model_of = _Models(options)
     picture = read_image(options.image)
-    image = picture.tensor()
-    if options.add_noise:
-        image = _noisy(image, options.add_noise, options.seed)
+    image = _observed(options, picture)
     model = model_of(picture.channels)
     made = not options.out.exists()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -418,7 +694,8 @@ def _detect(options: Detect, faults: _Faults) -> None:
         return bar
 
     good_scores = [] if options.good else list(detector.good_scores)
-    table = _Scores(options.out / "good_scores.csv", made_by)
+    columns = {"file", "score", "image", "checkpoint"}
+    table = _Report(options.out / "good_scores.csv", made_by, columns, by="stem")
     for path in watched(good, "good images"):
         with faults.reported(path):
             row = table.find(path) or table.put(path, score=detector(read_image(path).tensor()).score)
@@ -433,7 +710,7 @@ def _detect(options: Detect, faults: _Faults) -> None:
         most = allowed_false_positives(rate, len(good_scores))
         print(f"threshold: {threshold:.4g}, exceeded by at most {most} of {len(good_scores)} good images")
 
-    table = _Scores(options.out / "scores.csv", made_by)
+    table = _Report(options.out / "scores.csv", made_by, columns, by="stem")
     for path in watched(images, "images"):
         with faults.reported(path):
             found = table.find(path, limit=limit)
@@ -452,52 +729,67 @@ def _detect(options: Detect, faults: _Faults) -> None:
 def _images(places: Sequence[Path]) -> dict[str, Path]:
     """Images among files and in folders, by the names without ending that their outputs have."""
     images: dict[str, Path] = {}
-    for place in places:
-        found = image_files(place) if place.is_dir() else [place]
-        if not found:
-            raise ValueError(f"{place}: holds no image, expected files ending in {', '.join(FORMATS)}")
-        for path in found:
-            other = images.setdefault(path.stem, path)
-            if other.resolve() != path.resolve():
-                raise ValueError(f"{path}: would have the outputs of {other}, expected another name")
+    for path in _files(places):
+        other = images.setdefault(path.stem, path)
+        if other.resolve() != path.resolve():
+            raise ValueError(f"{path}: would have the outputs of {other}, expected another name")
     if not images:
         raise ValueError("images: got none, expected at least one")
     return images
 
 
-class _Scores:
-    """Table of the scores that a checkpoint gives images, found by their names without ending; whole after each row.
+def _files(places: Sequence[Path]) -> list[Path]:
+    """Images among files and in folders."""
+    return [path for place in places for path in (_images_in(place) if place.is_dir() else [place])]
 
-    Rows of another checkpoint are dropped, as their scores do not compare, and so is that of an image that has changed.
+
+def _images_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: is not a folder")
+    images = image_files(folder)
+    if not images:
+        raise ValueError(f"{folder}: holds no image, expected files ending in {', '.join(FORMATS)}")
+    return images
+
+
+class _Report:
+    """Table of what a checkpoint makes of images, found by their names or, ``stem``, those without ending.
+
+    The file is whole after each row. Rows of another checkpoint are dropped, as they do not compare, and so is that of
+    an image that has changed.
     """
 
-    def __init__(self, path: Path, checkpoint: str) -> None:
+    def __init__(self, path: Path, checkpoint: str, columns: set[str], *, by: Literal["name", "stem"]) -> None:
         from indeed.experiments.cells import read_table
 
         self.path = path
         self.checkpoint = checkpoint
+        self.by = by
         rows = read_table(path) if path.exists() else []
-        if rows and not {"file", "score", "image", "checkpoint"} <= rows[0].keys():
+        if rows and not columns <= rows[0].keys():
             raise ValueError(f"{path}: is no table of this command, expected another folder")
-        self.rows = {Path(row["file"]).stem: row for row in rows if row["checkpoint"] == checkpoint}
+        self.rows = {self._key(Path(row["file"])): row for row in rows if row["checkpoint"] == checkpoint}
         if len(self.rows) < len(rows):
             self._write()
 
     def find(self, path: Path, **values: object) -> dict[str, str] | None:
         """Row of an image, if it is there, with these values and from the very same image."""
-        row = self.rows.get(path.stem)
+        row = self.rows.get(self._key(path))
         if row and not row.items() >= self._row(path, values).items():
-            del self.rows[path.stem]
+            del self.rows[self._key(path)]
             self._write()
-        return self.rows.get(path.stem)
+        return self.rows.get(self._key(path))
 
     def put(self, path: Path, **values: object) -> dict[str, str]:
         """Write the row of an image, unless it is there."""
         row = self._row(path, values)
-        if self.rows.get(path.stem) != row:
-            self.rows[path.stem] = row
+        if self.rows.get(self._key(path)) != row:
+            self.rows[self._key(path)] = row
             self._write()
         return row
+
+    def _key(self, path: Path) -> str:
+        return path.name if self.by == "name" else path.stem
 
     def _write(self) -> None:
         from indeed.experiments.cells import write_table
@@ -568,13 +860,9 @@ def _evaluate(options: Evaluate, faults: _Faults) -> None:
     def line(name: str, merits: FiguresOfMerit) -> str:
         return f"{name:<24} {merits.psnr_noisy:8.2f} {merits.psnr_low_rank:8.2f} {merits.psnr:8.2f} {merits.ssim:8.4f}"
 
-    if not options.folder.is_dir():
-        raise ValueError(f"{options.folder}: is not a folder")
+    images = _images_in(options.folder)
     if options.csv and not options.csv.parent.is_dir():
         raise ValueError(f"{options.csv}: its folder does not exist")
-    images = image_files(options.folder)
-    if not images:
-        raise ValueError(f"{options.folder}: holds no image, expected files ending in {', '.join(FORMATS)}")
     models = _Models(options)
     rows: dict[str, FiguresOfMerit] = {}
     print(f"{'image':<24} {'noisy':>8} {'L':>8} {'L + S':>8} {'SSIM':>8}")

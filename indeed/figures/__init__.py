@@ -3,6 +3,13 @@
 The only part that uses matplotlib and seaborn; it loads them when a figure is drawn.
 """
 
+from indeed.figures.adaptation import (
+    adaptation_gains,
+    adaptation_progress,
+    coordinate_distributions,
+    decompositions_before_after,
+    sparsity_against_psnr,
+)
 from indeed.figures.amortisation import all_or_nothing, parts_by_stage, per_image_progress, terms_before_after
 from indeed.figures.anomalies import anomaly_families, heat, heat_overlay
 from indeed.figures.architecture import (
@@ -58,6 +65,8 @@ from indeed.figures.training import (
 __all__ = [
     "Landscape",
     "ablation_study",
+    "adaptation_gains",
+    "adaptation_progress",
     "all_or_nothing",
     "anomaly_families",
     "architecture",
@@ -66,8 +75,10 @@ __all__ = [
     "column_switch",
     "column_variances",
     "conclusion_margins",
+    "coordinate_distributions",
     "cost_chart",
     "decomposition_panel",
+    "decompositions_before_after",
     "denoising_curve",
     "denoising_table",
     "descent_against_ascent",
@@ -106,6 +117,7 @@ __all__ = [
     "refinement_curves",
     "roofline",
     "signed_display",
+    "sparsity_against_psnr",
     "spread_against_error",
     "stages",
     "target_precision_curve",

@@ -237,14 +237,20 @@ def adaptation_preset(name: Literal["paper", "replay"]) -> AdaptationConfig:
     """Named adaptations, online or of a set.
 
     ``paper``: the sparse module on its two unsupervised terms, Adam at 1e-6 (section 4.4; steps are not stated there).
-    ``replay``: all modules on replayed samples alone, which should have noise of the law of the test images; what the
-    terms of the paper do beside or without them is measured in chapter 14.
+    ``replay``: all modules on replayed samples alone, which should have noise of the law of the test images.
     """
     if name == "paper":
         return AdaptationConfig()
     if name == "replay":
         return AdaptationConfig(
-            objective=None, modules="LS", steps=60, learning_rate=1e-4, schedule="linear", replay_weight=1.0
+            objective=None,
+            modules="LS",
+            steps=60,
+            learning_rate=1e-4,
+            schedule="linear",
+            patches=2,
+            replay_weight=1.0,
+            replay_patches=2,
         )
     raise ValueError(f"name must be 'paper' or 'replay', got {name!r}")
 

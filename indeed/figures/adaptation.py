@@ -1,0 +1,356 @@
+"""Active generalisation: gains over the network as it is, decompositions and loss terms before and after, progress."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from indeed.figures.images import ImageArray, signed_display
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from indeed.networks.whole_image import Decomposition
+
+Points = Sequence[tuple[float, float]]
+
+NAMES = {
+    "noisy": "noisy input",
+    "tv": "total variation",
+    "bm3d": "BM3D",
+    "indeed": "InDeed, not adapted",
+    "ag_s": "AG (S)",
+    "ag_l": "AG (L)",
+    "ag_ls": "AG (LS)",
+    "oag_reset": "OAG, reset",
+    "oag_carried": "OAG, carried over",
+    "oag_fast": "OAG, default's rate",
+    "gains": "gains only",
+    "neighbor2neighbor": "Neighbor2Neighbor",
+    "noise2self": "Noise2Self",
+    "replay_white": "replay, white noise",
+    "replay_carried": "matched replay, carried over",
+    "replay": "matched replay (default)",
+    "oracle": "default, best step (oracle)",
+}
+SETS = {
+    "polyu": "PolyU",
+    "polyu_white": "PolyU references, white",
+    "sidd_small": "SIDD",
+    "white": "white",
+    "poisson_gaussian": "Poisson-Gaussian",
+    "demosaicked": "demosaicked",
+    "jpeg": "JPEG",
+    "salt_and_pepper": "salt and pepper",
+    "speckle": "speckle",
+}
+KINDS = {"noisy": 7, "tv": 7, "bm3d": 7, "indeed": 7, "replay": 3, "replay_carried": 3, "oracle": 3}
+KINDS |= {name: 0 for name in NAMES if "ag_" in name} | {
+    name: 1 for name in ("gains", "neighbor2neighbor", "noise2self", "replay_white")
+}
+"""Colour of a method, as its place in the palette: one for each kind."""
+KIND_NAMES = {7: "not adapted", 0: "the paper's terms", 1: "controls", 3: "matched replay"}
+
+
+def adaptation_gains(
+    gains: Mapping[str, Mapping[str, Sequence[float]]], limit: float = 4.0
+) -> tuple["Figure", dict[tuple[str, str], tuple[float, float, float, int]]]:
+    """Gain in PSNR over the network as it is: a point for the mean over the images, a bar for its 95 % interval.
+
+    The interval is Student's, of independent images; a single image has none. A mean beyond the limits of the axis is
+    an arrow at its border, with its value.
+
+    Parameters
+    ----------
+    gains
+        Gains of the images in dB, by group (a panel each) and method; the network as it is is the line at zero.
+    limit
+        Smallest half-width of the axis that is cut off; larger gains than this are drawn as arrows.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        Mean, lower and upper end of the interval (NaN for a single image) and number of images, by group and method.
+
+    Raises
+    ------
+    ValueError
+        If there is no gain.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    if not any(values for methods in gains.values() for values in methods.values()):
+        raise ValueError("gains: got none, expected at least one")
+    data = {
+        (group, method): (*_interval(values), len(values))
+        for group, methods in gains.items()
+        for method, values in methods.items()
+        if values and method != "indeed"
+    }
+    groups = {group: [m for m in NAMES if (group, m) in data] for group in gains}
+    groups = {group: methods for group, methods in groups.items() if methods}
+    palette = seaborn.color_palette("colorblind")
+    heights = [len(methods) for methods in groups.values()]
+    figure = Figure(figsize=(6.2, 1.0 + 0.36 * len(heights) + 0.2 * sum(heights)), layout="constrained")
+    axes = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    shown = [value for mean, low, high, _ in data.values() for value in (mean, low, high) if abs(value) <= limit]
+    left, right = min([*shown, -0.2]) - 0.15, max([*shown, 0.2]) + 0.15
+    for ax, (group, methods) in zip(axes, groups.items(), strict=True):
+        for place, method in enumerate(methods):
+            mean, low, high, _ = data[group, method]
+            colour = palette[KINDS[method]]
+            if left <= mean <= right:
+                if not np.isnan(low):
+                    ax.plot([low, high], [place, place], color=colour, linewidth=1.6, clip_on=True)
+                ax.plot(
+                    [mean], [place], "o", color=colour, markersize=5, fillstyle="none" if method == "oracle" else "full"
+                )
+            else:
+                end, marker, side = (left, "<", "left") if mean < left else (right, ">", "right")
+                ax.plot([end], [place], marker, color=colour, markersize=6, clip_on=False)
+                text = f"  {mean:+.1f}  ".replace("-", "−")
+                ax.text(end, place, text, ha=side, va="center", fontsize=8, color=colour)
+        ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
+        ax.set_yticks(range(len(methods)), [NAMES[method] for method in methods])
+        ax.set_ylim(len(methods) - 0.4, -0.6)
+        images = max(data[group, method][3] for method in methods)
+        plural = "image" if images == 1 else "images"
+        ax.set_title(f"{SETS.get(group, group)} ({images} {plural})", fontsize=9.5, loc="left")
+        ax.grid(axis="x", alpha=0.3)
+        ax.tick_params(labelsize=8.5)
+    axes[0].set_xlim(left, right)
+    axes[-1].set_xlabel("gain over the network as it is (dB)")
+    used = {KINDS[method] for _, method in data}
+    styles: dict[str, Any] = {"marker": "o", "linestyle": "-"}
+    figure.legend(
+        handles=[Line2D([], [], color=palette[k], label=name, **styles) for k, name in KIND_NAMES.items() if k in used],
+        loc="outside upper center",
+        ncols=4,
+        fontsize=8.5,
+    )
+    return figure, data
+
+
+def decompositions_before_after(
+    observed: Float[Tensor, "channel height width"], parts: Mapping[str, "Decomposition"]
+) -> tuple["Figure", dict[tuple[str, str], ImageArray]]:
+    """Decompositions of one image, a row for each: Y, L, S, N and L + S, as in Fig. 5.
+
+    Mid grey is zero in S and N. Each of the two has one contrast for all rows, so that rows can be compared.
+
+    Parameters
+    ----------
+    observed
+        The image, in [0, 1] up to noise.
+    parts
+        Decompositions by the title of their row, such as before and after the adaptation.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        What each panel shows, (height, width, channel) in [0, 1], by row and column.
+    """
+    from matplotlib.figure import Figure
+
+    signed: dict[str, tuple[Tensor, ...]] = {}
+    limits = {}
+    for name in "SN":
+        together, limits[name] = signed_display(torch.cat([getattr(part, name) for part in parts.values()], 1))
+        signed[name] = torch.split(together, observed.shape[1], 1)
+    data: dict[tuple[str, str], ImageArray] = {}
+    titles = ["observed Y", "low rank L", f"sparse S (±{limits['S']:.2g})", f"noise N (±{limits['N']:.2g})", "L + S"]
+    for k, (row, part) in enumerate(parts.items()):
+        pictures = (observed, part.L, signed["S"][k], signed["N"][k], part.L + part.S)
+        for title, picture in zip(titles, pictures, strict=True):
+            data[row, title] = picture.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
+    height, width = observed.shape[1:]
+    inches = 1.5
+    figure = Figure(figsize=(inches * 5, len(parts) * inches * height / width + 0.4), layout="constrained")
+    axes = figure.subplots(len(parts), 5, squeeze=False)
+    for line, row in zip(axes, parts, strict=True):
+        for ax, title in zip(line, titles, strict=True):
+            shown = data[row, title]
+            ax.imshow(shown.squeeze(2) if shown.shape[2] == 1 else shown, cmap="gray", vmin=0, vmax=1)
+            ax.set(xticks=[], yticks=[])
+        line[0].set_ylabel(row, fontsize=9)
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title, fontsize=9)
+    return figure, data
+
+
+def coordinate_distributions(
+    sets: Mapping[str, Float[Tensor, "_ 2"]], p_value: float, auroc: float
+) -> tuple["Figure", dict[str, list[tuple[float, float]]]]:
+    """Joint distribution of the two loss coordinates in several sets of images, with marginal densities (Fig. 6 a, b).
+
+    A star is the mean of a set. How well two of the sets are told apart stands in the corner.
+
+    Parameters
+    ----------
+    sets
+        Rank and sparsity term of each image, in nats per pixel and channel, by the name of the set.
+    p_value
+        Of a test that two of the sets are from one law.
+    auroc
+        Of a score that says to which of the two an image belongs.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        The points (rank term, sparsity term) of each set.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    data = {name: [(float(x), float(y)) for x, y in values.tolist()] for name, values in sets.items()}
+    figure = Figure(figsize=(5.4, 4.6), layout="constrained")
+    grid = figure.subplots(2, 2, sharex="col", sharey="row", width_ratios=(4, 1), height_ratios=(1, 4))
+    (above, corner), (ax, beside) = grid
+    corner.set_axis_off()
+    for (name, points), colour, marker in zip(data.items(), seaborn.color_palette("colorblind"), "os^Dv", strict=False):
+        x, y = (np.array(column) for column in zip(*points, strict=True))
+        ax.scatter(x, y, color=colour, marker=marker, s=18, alpha=0.7, label=name, linewidths=0)
+        ax.plot([x.mean()], [y.mean()], "*", color=colour, markersize=14, markeredgecolor="black")
+        if x.std() > 0 and y.std() > 0:
+            seaborn.kdeplot(x=x, ax=above, color=colour, fill=True, alpha=0.25)
+            seaborn.kdeplot(y=y, ax=beside, color=colour, fill=True, alpha=0.25)
+    for density in (above, beside):
+        density.set(xlabel="", ylabel="")
+        for spine in density.spines.values():
+            spine.set_visible(False)
+    above.tick_params(left=False, labelleft=False, bottom=False)
+    beside.tick_params(bottom=False, labelbottom=False, left=False)
+    ax.set_xlabel("rank term (nats per pixel)")
+    ax.set_ylabel("sparsity term (nats per pixel)")
+    ax.grid(alpha=0.3)
+    below = "p < 0.01" if p_value < 0.01 else f"p = {p_value:.2f}"
+    corner.text(0.5, 0.5, f"{below}\nAUROC {auroc:.2f}", ha="center", va="center", fontsize=9)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(data), fontsize=9)
+    return figure, data
+
+
+def sparsity_against_psnr(
+    sets: Mapping[str, Points], arrow: tuple[str, str]
+) -> tuple["Figure", dict[str, list[tuple[float, float]]]]:
+    """Sparsity term against PSNR of the images of several sets, with an arrow between the means of two (Fig. 6 c).
+
+    The images of the two sets are the same ones in the same order: thin lines join what was and what became of each.
+
+    Parameters
+    ----------
+    sets
+        Points (sparsity term in nats per pixel and channel, PSNR in dB) by the name of the set.
+    arrow
+        Names of the sets that it goes from and to: before and after the adaptation.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        The points of each set, and its mean under its name with ``, mean``.
+
+    Raises
+    ------
+    ValueError
+        If an end of the arrow is no set, or the two have different numbers of points.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    for name in arrow:
+        if name not in sets:
+            raise ValueError(f"arrow: got {name!r}, expected one of {', '.join(sets)}")
+    before, after = (sets[name] for name in arrow)
+    if len(before) != len(after):
+        raise ValueError(f"sets: got {len(before)} and {len(after)} points at the ends of the arrow, expected as many")
+    data = {name: [(float(x), float(y)) for x, y in points] for name, points in sets.items()}
+    figure = Figure(figsize=(5.6, 3.8), layout="constrained")
+    ax = figure.subplots()
+    for first, second in zip(before, after, strict=True):
+        ax.plot(*zip(first, second, strict=True), color="0.75", linewidth=0.7, zorder=1)
+    for (name, points), colour, marker in zip(sets.items(), seaborn.color_palette("colorblind"), "os^Dv", strict=False):
+        x, y = zip(*points, strict=True)
+        ax.scatter(x, y, color=colour, marker=marker, s=22, alpha=0.8, label=name, linewidths=0, zorder=2)
+        mean = (float(np.mean(x)), float(np.mean(y)))
+        ax.plot(*([value] for value in mean), "*", color=colour, markersize=14, markeredgecolor="black", zorder=4)
+        data[f"{name}, mean"] = [mean]
+    ends = [data[f"{name}, mean"][0] for name in arrow]
+    ax.annotate("", xy=ends[1], xytext=ends[0], arrowprops={"arrowstyle": "-|>", "lw": 2, "color": "black"}, zorder=3)
+    ax.set_xlabel("sparsity term (nats per pixel)")
+    ax.set_ylabel("PSNR of L + S (dB)")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncol=3)
+    return figure, data
+
+
+def adaptation_progress(
+    psnr: Mapping[str, Points], stops: Mapping[str, tuple[str, int]]
+) -> tuple["Figure", dict[str, list[tuple[float, float]]]]:
+    """PSNR after each step of several adaptations, with the steps at which rules would have stopped.
+
+    Parameters
+    ----------
+    psnr
+        Points (step, PSNR in dB) by the name of the line, the first before any step.
+    stops
+        By the name of the rule the line that it looked at, and the step whose weights it kept.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        The points of each line and of each rule: of a rule the one that it kept.
+
+    Raises
+    ------
+    ValueError
+        If a rule kept a step of a line where there is no point.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    data = {name: [(float(step), float(value)) for step, value in points] for name, points in psnr.items()}
+    for rule, (line, step) in stops.items():
+        if step not in dict(data.get(line, [])):
+            raise ValueError(f"stops[{rule!r}]: got step {step} of {line!r}, expected one with a point")
+    figure = Figure(figsize=(6.2, 3.8), layout="constrained")
+    ax = figure.subplots()
+    palette = seaborn.color_palette("colorblind")
+    for (name, points), colour in zip(psnr.items(), palette, strict=False):
+        ax.plot(*zip(*points, strict=True), color=colour, label=name)
+    start = next(iter(data.values()))[0][1]
+    ax.axhline(start, color="0.4", linestyle="--", linewidth=1, label="not adapted")
+    for (rule, (line, step)), marker in zip(stops.items(), "o^sDvP*X", strict=False):
+        kept = (float(step), dict(data[line])[step])
+        colour = palette[list(psnr).index(line)]
+        ax.plot(*([value] for value in kept), marker, color=colour, markeredgecolor="black", markersize=8, label=rule)
+        data[rule] = [kept]
+    ax.set_xlabel("step")
+    ax.set_ylabel("PSNR of L + S (dB)")
+    ax.grid(alpha=0.3)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5)
+    return figure, data
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and the ends of its 95 % interval."""
+    from scipy.stats import t
+
+    mean, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return mean, float("nan"), float("nan")
+    half = float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
+    return mean, mean - half, mean + half

@@ -1,0 +1,303 @@
+import csv
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import norm
+
+from indeed.data.benchmarks import DataMissingError
+from indeed.experiments import table5
+from indeed.experiments.cells import cell_name, read_table
+from indeed.experiments.table5 import (
+    ADAPTATIONS,
+    ALL,
+    DEFAULT,
+    METHODS,
+    ORACLE,
+    PARTS,
+    REPLAYED,
+    SETS,
+    TESTED,
+    TEXTURES,
+    cell,
+    cell_key,
+    cells,
+    compare,
+    coordinates,
+    gains,
+    main,
+    replayed,
+    row_coordinates,
+    separation,
+    summary,
+    table,
+)
+from indeed.figures.adaptation import KINDS, NAMES
+from indeed.figures.adaptation import SETS as TITLES
+from indeed.images.noise import GREY_LEVEL, gaussian
+from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
+from indeed.record import results_folder
+
+QUICK = [method for method in METHODS if method != "bm3d"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Working folder with the smoke table, and its rows."""
+    folder = tmp_path_factory.mktemp("smoke")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return folder, table("smoke", folder / "records")
+
+
+@pytest.fixture
+def here(made, monkeypatch):
+    monkeypatch.chdir(made[0])
+    return made[0]
+
+
+@pytest.fixture
+def polyu(tmp_path, monkeypatch):
+    """Pairs in the place of PolyU: a smooth picture of 64 pixels and it with noise, eleven of two cameras."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INDEED_DATA", str(tmp_path))
+    root, generator = tmp_path / "denoise" / "real" / "polyu", np.random.default_rng(0)
+    root.mkdir(parents=True)
+    clean = np.tile(np.linspace(60, 190, 64)[:, None, None], (1, 64, 3))
+    for index in range(11):
+        name = f"{'Sony' if index % 2 else 'Canon80D'}_{index:02d}"
+        for kind, noise in (("mean", 0), ("real", generator.normal(0, 5, clean.shape))):
+            Image.fromarray((clean + noise).round().astype(np.uint8)).save(root / f"{name}_{kind}.JPG", quality=95)
+    return root
+
+
+def of(rows, method):
+    return [row for row in rows if (row["dataset"], row["method"]) == ("demosaicked", method)]
+
+
+def test_no_photograph_is_tested_and_replayed_and_the_textures_are_tested():
+    assert not set(TESTED) & set(REPLAYED)
+    assert set(TEXTURES) <= set(TESTED)
+    assert len(replayed(1, 64).images) == len(REPLAYED)
+    assert len(replayed(3, 64).images) == 4
+
+
+def test_every_default_and_control_costs_at_most_five_forward_passes_a_step():
+    assert all(config.forwards_per_step <= 5 for config in ADAPTATIONS.values())
+    default = ADAPTATIONS[DEFAULT]
+    for control in ("oag_fast", "gains", "neighbor2neighbor", "noise2self", "replay_white", "replay_carried"):
+        config = ADAPTATIONS[control]
+        assert (config.steps, config.patches, config.schedule) == (default.steps, default.patches, default.schedule)
+
+
+def test_smoke_table_has_a_row_for_each_image_by_every_method(made):
+    folder, rows = made
+    assert read_table(folder / "records" / "table5.csv") == rows
+    found = [(row["method"], row["image"], row["camera"]) for row in rows if row["dataset"] == "demosaicked"]
+    images = [("astronaut", "photograph"), ("flower", "photograph")]
+    assert found == [(method, *image) for method in QUICK for image in images]
+    for row in rows:
+        assert 15 < float(row["psnr"]) < 45
+        assert (float(row["steps"]) > 0) == (row["method"] in ADAPTATIONS)
+        assert math.isnan(float(row["sparsity_term"])) == (row["method"] in ("noisy", "tv"))
+
+
+def test_what_is_not_adapted_is_where_every_adaptation_to_an_image_starts(made):
+    start = {row["image"]: float(row["psnr"]) for row in of(made[1], "indeed")}
+    for method in ADAPTATIONS:
+        for row in of(made[1], method):
+            points = dict(point.split(":") for point in row["psnr_by_step"].split())
+            assert float(points["0"]) == pytest.approx(start[row["image"]], abs=2e-4)
+            assert float(row["oracle_psnr"]) == pytest.approx(max(map(float, points.values())), abs=1e-4)
+            if ADAPTATIONS[method].stop is None:
+                assert list(points) == ["0", "1", "2"]
+                assert float(points["2"]) == pytest.approx(float(row["psnr"]), abs=2e-4)
+
+
+def test_a_network_that_is_carried_over_differs_from_the_second_image_on(made):
+    for reset, carried in (("replay", "replay_carried"), ("oag_reset", "oag_carried")):
+        first, second = zip(of(made[1], reset), of(made[1], carried), strict=True)
+        assert first[0]["psnr"] == first[1]["psnr"]
+        assert second[0]["psnr"] != second[1]["psnr"]
+
+
+def test_the_noise_is_estimated_near_what_it_is(made):
+    for truth, found in zip(of(made[1], "noisy"), of(made[1], "replay"), strict=True):
+        assert float(truth["sigma"]) == pytest.approx(15.3, rel=0.05)
+        assert float(found["sigma"]) == pytest.approx(float(truth["sigma"]), rel=0.3)
+        assert float(truth["neighbour_correlation"]) == pytest.approx(0.57, abs=0.05)
+        assert float(found["neighbour_correlation"]) > 0.4
+    assert all(math.isnan(float(row["sigma"])) for row in of(made[1], "replay_white"))
+
+
+def test_a_killed_table_continues_and_no_finished_cell_is_computed_again(made, here, monkeypatch):
+    measured = []
+    restore = table5._restore
+    monkeypatch.setattr(table5, "_restore", lambda *some: measured.append(some[1]) or restore(*some))
+    assert table("smoke", here / "again") == made[1]
+    assert not measured
+    (table5.cells_folder("smoke") / "demosaicked-replay-0-0.csv").unlink()
+    again = table("smoke", here / "again")
+    assert measured == ["replay"]
+    timed = ("seconds", "image_seconds", "date")
+    for old, new in zip(made[1], again, strict=True):
+        assert {name: old[name] for name in old if name not in timed} == {n: new[n] for n in new if n not in timed}
+    shutil.copy(here / "again" / "table5.csv", here / "records" / "table5.csv")
+    made[1][:] = again
+
+
+def test_parts_are_spread_over_a_set_and_together_are_the_set(polyu):
+    assert PARTS["polyu"] == 5
+    found = [[row["image"] for row in cell("polyu", "noisy", 0, part, profile="smoke")] for part in range(5)]
+    assert found[0] == ["Canon80D_00", "Canon80D_10", "Sony_09"]
+    assert sorted(name for part in found for name in part) == sorted(
+        f"{'Sony' if k % 2 else 'Canon80D'}_{k:02d}" for k in range(11)
+    )
+
+
+def test_the_reference_has_white_noise_on_the_clean_images_other_for_each_image_and_seed(polyu):
+    first = cell("polyu_white", "noisy", 0, 0, profile="smoke")
+    second = cell("polyu_white", "noisy", 1, 0, profile="smoke")
+    for row in (*first, *second):
+        assert float(row["sigma"]) == pytest.approx(15, rel=0.05)
+        assert abs(float(row["neighbour_correlation"])) < 0.05
+    assert len({row["psnr"] for row in (*first, *second)}) == 6
+    assert [row["camera"] for row in first] == ["Canon 80D", "Canon 80D", "Sony A7 II"]
+
+
+def test_names_and_keys_are_one_to_one(polyu):
+    keys = cells("cpu")
+    assert [cell_key(cell_name(key)) for key in keys] == keys
+    assert len(set(map(cell_name, keys))) == len(keys)
+    assert {key["dataset"] for key in keys} == SETS.keys() - {"sidd_small"}
+    for name in ("polyu", "demosaicked"):
+        of_default = [(key["seed"], key["part"]) for key in keys if (key["dataset"], key["method"]) == (name, DEFAULT)]
+        assert {seed for seed, _ in of_default} == {0, 1, 2}
+        assert {part for _, part in of_default} == set(range(PARTS.get(name, 1)))
+    for bad in ("polyu-replay-0", "polyu-replay-0-x", "polyu-replay--1-0"):
+        with pytest.raises(ValueError, match="name must be"):
+            cell_key(bad)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "lena"}, "dataset must be one of polyu"),
+        ({"method": "median"}, "method must be one of noisy"),
+        ({"part": 1}, "part must be one of 0, got 1"),
+    ],
+)
+def test_a_cell_that_cannot_be_is_refused(change, message):
+    key = {"dataset": "white", "method": "noisy", "seed": 0, "part": 0} | change
+    with pytest.raises(ValueError, match=message):
+        cell(**key, profile="smoke")
+
+
+def test_a_set_that_is_not_on_disk_has_no_cells_and_cannot_be_measured(tmp_path, monkeypatch):
+    monkeypatch.setenv("INDEED_DATA", str(tmp_path))
+    assert {key["dataset"] for key in cells("cpu")} == SETS.keys() - {"polyu", "polyu_white", "sidd_small"}
+    with pytest.raises(DataMissingError, match="polyu"):
+        cell("polyu", "noisy", 0, 0, profile="smoke")
+
+
+def row(method, image, psnr, seed="0", dataset="polyu", camera="A", **more):
+    values = {"ssim": 0.9, "image_seconds": 2.0, "steps": 60, "forwards": 360, "oracle_psnr": psnr, "oracle_step": 40}
+    label = {"dataset": dataset, "method": method, "seed": seed, "image": image, "camera": camera, "psnr": str(psnr)}
+    return label | {name: str(value) for name, value in (values | more).items()}
+
+
+ROWS = [
+    row("noisy", "a", 35.0),
+    row("noisy", "b", 36.0, camera="B"),
+    row("indeed", "a", 36.0),
+    row("indeed", "b", 36.0, camera="B"),
+    row("indeed", "a", 36.5, seed="1"),
+    row("tv", "a", 34.0),
+    row("replay", "a", 38.0, oracle_psnr=38.5),
+    row("replay", "b", 35.75, camera="B", oracle_psnr=36.0),
+]
+
+
+def test_a_gain_is_over_the_network_as_it_is_on_the_same_image():
+    found = {(mean["method"], mean["camera"]): mean for mean in summary(ROWS)}
+    assert found["replay", ALL]["gain"] == pytest.approx((2 - 0.25) / 2)
+    assert found["replay", ALL]["over_noisy"] == pytest.approx((3 - 0.25) / 2)
+    assert (found["replay", "A"]["gain"], found["replay", "B"]["gain"]) == (2.0, -0.25)
+    assert (found["tv", ALL]["images"], found["tv", ALL]["gain"]) == (1, -2.0)
+    assert found[ORACLE, ALL]["psnr"] == pytest.approx(37.25)
+    assert found[ORACLE, ALL]["steps"] == 40
+    common = {mean["method"]: mean for mean in summary(ROWS, common=True) if mean["camera"] == ALL}
+    assert {mean["images"] for mean in common.values()} == {1}
+    assert common["replay"]["gain"] == 2
+    assert gains(ROWS)["polyu"] == {"noisy": [-1.0], "indeed": [0.0], "tv": [-2.0], "replay": [2.0], ORACLE: [2.5]}
+    assert list(gains(ROWS, "polyu")) == ["A"]
+    assert gains(ROWS, "white") == {}
+
+
+def test_the_spread_is_over_the_seeds_on_the_images_that_all_seeds_have():
+    found = {mean["method"]: mean["spread"] for mean in summary(ROWS) if mean["camera"] == ALL}
+    assert found["indeed"] == pytest.approx(np.std([36, 36.5], ddof=1))
+    assert math.isnan(found["replay"])
+
+
+def test_the_paper_is_beside_and_the_camera_of_the_least_gain_is_named():
+    found = {entry["method"]: entry for entry in compare([*ROWS, row("ag_s", "a", 36.5), row("oag_reset", "a", 36.0)])}
+    assert (found["replay"]["worst_camera"], found["replay"]["worst_gain"]) == ("B", -0.25)
+    assert math.isnan(found["replay"]["psnr_paper"])
+    assert (found["ag_s"]["psnr_paper"], found["ag_s"]["ssim_paper"]) == (36.75, 0.9521)
+    assert found["ag_s"]["psnr_difference"] == pytest.approx(-0.25)
+    assert found["ag_s"]["gain_paper"] == pytest.approx(1.49)
+    assert found["oag_reset"]["psnr_paper"] == 36.84
+    assert math.isnan(compare([row("indeed", "a", 36.0, dataset="white")])[0]["psnr_paper"])
+
+
+def test_what_is_printed_is_in_the_table_of_the_paper_and_every_method_and_set_has_a_name_in_the_figures():
+    with (results_folder() / "paper" / "table5_ood_denoising.csv").open(newline="", encoding="utf-8") as file:
+        printed = list(csv.DictReader(file))
+    assert {method for method in METHODS.values() if method} <= {line["method"] for line in printed}
+    assert {name for name in SETS.values() if name} == {line["dataset"] for line in printed}
+    assert NAMES.keys() == METHODS.keys() | {ORACLE} == KINDS.keys()
+    assert TITLES.keys() == SETS.keys()
+
+
+def test_sets_that_are_apart_are_told_apart_and_halves_of_one_set_are_not():
+    draws = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    same = separation(draws[:100], draws[100:])
+    assert same.p_value > 0.1
+    assert abs(same.auroc - 0.5) < 0.12
+    apart = separation(draws[:100], draws[100:] + torch.tensor([0.0, 2.0]))
+    assert apart.p_value == 1 / 200
+    # the probability that a draw of N(2, 1) exceeds one of N(0, 1)
+    assert apart.auroc_sparsity == pytest.approx(norm.cdf(2**0.5), abs=0.03)
+    assert apart.auroc == pytest.approx(apart.auroc_sparsity, abs=0.02)
+    lower = separation(draws[:100], draws[100:] - torch.tensor([0.0, 2.0]))
+    assert lower.auroc_sparsity < 0.1 < 0.9 < lower.auroc
+
+
+def test_coordinates_are_the_same_for_a_tile_and_for_an_image_of_such_tiles():
+    model, _ = load_checkpoint(shipped_checkpoint("denoise_grey"))
+    generator = torch.Generator().manual_seed(0)
+    tile = gaussian(torch.full((1, 1, 128, 128), 0.5), 15 * GREY_LEVEL, generator)[0]
+    found = coordinates(model, tile)
+    assert found.shape == (1, 2)
+    torch.testing.assert_close(coordinates(model, tile.tile(1, 2, 1)), found, rtol=1e-4, atol=1e-4)
+    assert row_coordinates([row("indeed", "a", 36.0, rank_term=1, sparsity_term=2)], "polyu") == {"a": [1, 2, 36]}
+
+
+def test_the_command_lists_computes_and_draws(here, capsys):
+    main(["list", "--profile", "smoke"])
+    needs = dict(line.partition(" ")[::2] for line in capsys.readouterr().out.splitlines())
+    assert list(needs) == [cell_name(key) for key in cells("smoke")]
+    assert needs["demosaicked-replay-0-0"].endswith("results/checkpoints/denoise_color_cpu.safetensors")
+    assert needs["demosaicked-tv-0-0"] == ""
+    main(["cell", "demosaicked-tv-0-0", "--profile", "smoke"])
+    assert capsys.readouterr().out.startswith("demosaicked      tv               seed 0   2 images")
+    main(["figure", "--profile", "smoke", "--folder", "records"])
+    assert {path.name for path in Path("records").iterdir()} == {"table5.csv", "table5_gains.svg"}
+    with pytest.raises(SystemExit) as stop:
+        main(["cell", "lena-tv-0-0", "--profile", "smoke"])
+    assert stop.value.code == 2
