@@ -70,6 +70,8 @@ def as_written(
     if what not in {"function", "method", "class"}:
         return None
     node = ast.parse(textwrap.dedent(inspect.getsource(obj))).body[0]
+    if not isinstance(node, ast.FunctionDef | ast.ClassDef):  # a function without a name, the default of a field
+        return None
     if isinstance(node, ast.ClassDef):
         fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
         node = next((part for part in node.body if getattr(part, "name", "") == "__init__"), node)
