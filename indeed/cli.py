@@ -575,9 +575,10 @@ class _Adaptation:
 def _noise_law(image: Float[Tensor, "channel height width"]) -> NoiseLaw | str:
     """Law of the noise in an image, or why it cannot be known."""
     try:
-        return estimate_noise(image)
+        law = estimate_noise(image)
     except ValueError as error:
         return str(error)
+    return law if law.reliable else "image: got texture everywhere, expected places that show the noise alone"
 
 
 def _extended(image: Float[Tensor, "channel height width"], side: int) -> Float[Tensor, "channel _ _"]:

@@ -96,7 +96,7 @@ that is estimated from the image. ``ag``: the paper's terms over all images of a
 original weights or from those of the image before; ``oag_fast`` has the steps and rate of the default. Controls, as
 long as the default: ``gains`` alone, on the paper's terms, at TENT's rate; self-supervised fine-tuning;
 ``replay_white`` of the training's noise. ``replay`` is the default: of photographs with noise of the law that is
-estimated from the image.
+estimated from the image; where there is no relying on the estimate, the network stays as it is.
 """
 DEFAULT = "replay"
 ORACLE = "oracle"
@@ -216,10 +216,11 @@ def cell(
     - ``image_seconds`` of the adaptation, with the estimate of the noise and without the passes over the whole image
       before and after it, which cost as much as ``indeed`` each; of a method that does not adapt, of all that it does;
     - ``steps`` and ``forwards`` of the adaptation: of a set, the share of the image;
-    - ``psnr_by_step``, such as ``0:31.25 60:32.5``: of the network as it is, and after some of the steps;
+    - ``psnr_by_step``, such as ``0:31.25 60:32.5``: of the network as it is, after the last step and, of the default,
+      between;
       ``oracle_psnr`` and ``oracle_step`` are the best of these;
-    - ``sigma`` (grey levels) and ``neighbour_correlation`` of the noise as estimated from the image, where the method
-      does so; for ``noisy`` those of the difference to the clean image;
+    - ``sigma`` (grey levels), ``neighbour_correlation`` and ``floor_rise`` of the noise as estimated from the image,
+      where the method does so; for ``noisy`` the first two of the difference to the clean image;
     - ``rank_term`` and ``sparsity_term``, by `coordinates`, after the adaptation;
 
     NaN where there is no such number, with the columns of :func:`indeed.experiments.cells.run_rows`.
@@ -391,11 +392,14 @@ def _adapted_to_image(
     if config.replay_weight:
         source, law = _replay(method, noisy, config.patch_size or original.config.patch_size)
     seconds = time.perf_counter() - start
+    if law is not None and not law.reliable:
+        start_psnr = _psnr(denoise(original, noisy), clean)
+        return _Restored(denoise(current, noisy), seconds, current, law, by_step={0: start_psnr})
     by_step: dict[int, float] = {}
     every = max(1, config.steps // 3)
 
     def look(step: int, estimate: Estimate) -> None:
-        if config.stop is None and step % every == 0 and 0 < step < config.steps:
+        if method == DEFAULT and step % every == 0 and 0 < step < config.steps:
             by_step[step] = _psnr(estimate(noisy), clean)
 
     generator = torch.Generator().manual_seed(sample_seed(seed, item.place))
@@ -444,11 +448,12 @@ def coordinates(model: InDeed, image: Image, tiles: int = 9) -> Features:
 
 
 def _values(item: _Item, pair: LoadedPair, method: str, restored: _Restored) -> dict[str, float | str]:
-    level = correlation = rank = sparsity = oracle = best = math.nan
+    level = correlation = rise = rank = sparsity = oracle = best = math.nan
     if restored.model is not None:
         rank, sparsity = coordinates(restored.model, pair.noisy)[0].tolist()
     if restored.law is not None:
         level, correlation = _level(restored.law, pair.noisy), restored.law.neighbour_correlation
+        rise = restored.law.floor_rise
     elif method == "noisy":
         level, correlation = _statistics(pair.noisy - pair.clean)
     if restored.by_step:
@@ -466,6 +471,7 @@ def _values(item: _Item, pair: LoadedPair, method: str, restored: _Restored) -> 
         "oracle_step": best,
         "sigma": level / GREY_LEVEL,
         "neighbour_correlation": correlation,
+        "floor_rise": rise,
         "rank_term": rank,
         "sparsity_term": sparsity,
     }

@@ -1,13 +1,14 @@
 """The law of the noise is recovered from one image, and what is drawn from a law has it."""
 
 import math
+import statistics
 
 import pytest
 import torch
 
 from indeed.data.samples import sample_image
 from indeed.images.noise import GREY_LEVEL, correlated_gaussian, gaussian, poisson_gaussian
-from indeed.images.noise_estimation import NoiseLaw, estimate_noise
+from indeed.images.noise_estimation import RELIABLE_RISE, NoiseLaw, estimate_noise
 from indeed.images.shifts import demosaicked_gaussian
 
 
@@ -120,6 +121,7 @@ def test_on_photographs_level_and_correlation_are_found(name, kind):
     clean = photograph(name)
     noisy = CORRELATED[kind](clean)
     law, noise = estimate_noise(noisy[0]), noisy - clean
+    assert law.reliable
     assert -0.03 < rms(law, clean) / noise.std().item() - 1 < 0.08
     assert abs(law.neighbour_correlation - correlation(noise)) < 0.09
 
@@ -142,11 +144,23 @@ def test_for_white_noise_the_wavelet_estimate_agrees():
         assert math.isclose(rms(estimate_noise(noisy), photograph(name)), wavelet, rel_tol=0.06)
 
 
-def test_a_texture_that_fills_the_image_is_taken_for_noise():
-    clean = photograph("grass")
-    law = estimate_noise(gaussian(clean, 10 * GREY_LEVEL, seeded())[0])
+@pytest.mark.parametrize("kind", list(CORRELATED))
+@pytest.mark.parametrize("name", ["grass", "gravel"])
+def test_a_texture_that_fills_the_image_is_taken_for_noise_and_the_estimate_says_that_it_is_not_reliable(name, kind):
+    clean = photograph(name)
+    law = estimate_noise(CORRELATED[kind](clean)[0])
     assert rms(law, clean) > 20 * GREY_LEVEL
-    assert law.neighbour_correlation > 0.5
+    assert law.neighbour_correlation > 0.4
+    assert not law.reliable
+
+
+def test_noise_alone_has_a_floor_at_zero():
+    rises = []
+    for seed in range(20):
+        noise = 0.5 + correlated_gaussian(torch.zeros(1, 3, 192, 192), 0.05, 1.0, torch.Generator().manual_seed(seed))
+        rises.append(estimate_noise(noise[0]).floor_rise)
+    assert abs(statistics.fmean(rises)) < 3 * statistics.stdev(rises) / math.sqrt(len(rises)) + 1e-3
+    assert max(rises) < RELIABLE_RISE
 
 
 def test_the_spectrum_has_no_negative_eigenvalue_to_speak_of():
