@@ -4,9 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-# What `make reproduce` reruns: TABLE 3, 4, 6 (and 7) or several as "3 4", PROFILE smoke, cpu or paper, on EXECUTOR local,
+# What `make reproduce` reruns: TABLE 3, 4, 5, 6 (and 7) or several as "3 4", PROFILE smoke, cpu or paper, on EXECUTOR local,
 # slurm or kubernetes.
-TABLE    ?= 3 4 6
+TABLE    ?= 3 4 5 6
 PROFILE  ?= smoke
 DEVICE   ?= cpu
 THREADS  ?= 1

@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEFILE = (ROOT / "workflow" / "Snakefile").read_text(encoding="utf-8")
 SNAKEMAKE = ROOT / ".venv-workflow" / "bin" / "snakemake"
-TABLES = ("3", "4", "6")
+TABLES = ("3", "4", "5", "6")
 
 
 def commands():

@@ -756,15 +756,11 @@ def _print_means(rows: Sequence[Row]) -> None:
 
 
 def _draw(profile: Profile = "cpu", folder: Path | None = None) -> None:
-    """Draw the gains in table5.csv: table5_gains.svg by data set, and by camera table5_cameras.svg of PolyU."""
+    """Draw the gains in table5.csv: table5_gains.svg."""
     from indeed.figures import adaptation_gains
 
     folder = folder or records_folder() / profile
-    rows = read_table(folder / "table5.csv")
-    adaptation_gains(gains(rows))[0].savefig(folder / "table5_gains.svg")
-    cameras = gains(rows, "polyu")
-    if cameras:
-        adaptation_gains(cameras)[0].savefig(folder / "table5_cameras.svg")
+    adaptation_gains(gains(read_table(folder / "table5.csv")))[0].savefig(folder / "table5_gains.svg")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
