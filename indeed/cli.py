@@ -40,11 +40,12 @@ from indeed.data.samples import sample_names, sample_path
 from indeed.files import atomic_write
 from indeed.images.detection_metrics import allowed_false_positives, score_threshold
 from indeed.images.noise import GREY_LEVEL, gaussian
-from indeed.images.noise_estimation import NoiseLaw, estimate_noise
+from indeed.images.noise_estimation import NoiseLaw
 from indeed.images.tiling import reflected_indices, split
 from indeed.learning.adaptation import AdaptationConfig, Adapted, adapt, adaptation_preset
 from indeed.learning.distributed import Preempted
 from indeed.learning.loading import SampleSource
+from indeed.learning.noise_adaptation import law_to_replay, noise_level
 from indeed.learning.training import matched_replay
 from indeed.networks.anomaly_detection import load_detector
 from indeed.networks.checkpoint import Shipped, load_checkpoint, read_record, shipped_checkpoint
@@ -493,7 +494,7 @@ class _Adaptation:
 
         An image whose noise must be known, and is not, is left out: its network is the one that is there.
         """
-        laws = [_noise_law(image) for image in images]
+        laws = [_noise_law(original or model, image) for image in images]
         known = [law for law in laws if isinstance(law, NoiseLaw)]
         chosen = [k for k, law in enumerate(laws) if not self.photographs or isinstance(law, NoiseLaw)]
         adapted = self._adapted(model, [images[k] for k in chosen], known, label) if chosen else None
@@ -561,7 +562,7 @@ class _Adaptation:
             "neighbour_correlation": "",
         }
         if isinstance(law, NoiseLaw):
-            row["noise_sd"] = law.sigma(image[None]).square().mean().sqrt().item() / GREY_LEVEL
+            row["noise_sd"] = noise_level(law, image) / GREY_LEVEL
             row["neighbour_correlation"] = law.neighbour_correlation
         hyperpriors = self.config.training.hyperpriors
         before, after = (_free_energy(network, image, hyperpriors) for network in (original, model))
@@ -572,13 +573,12 @@ class _Adaptation:
         return _Outcome(model, {x: f"{y:.6g}" if isinstance(y, float) else str(y) for x, y in row.items()})
 
 
-def _noise_law(image: Float[Tensor, "channel height width"]) -> NoiseLaw | str:
-    """Law of the noise in an image, or why it cannot be known."""
+def _noise_law(model: InDeed, image: Float[Tensor, "channel height width"]) -> NoiseLaw | str:
+    """Law of the noise in an image, or why there is none to adapt to."""
     try:
-        law = estimate_noise(image)
+        return law_to_replay(model, image)
     except ValueError as error:
         return str(error)
-    return law if law.reliable else "image: got texture everywhere, expected places that show the noise alone"
 
 
 def _extended(image: Float[Tensor, "channel height width"], side: int) -> Float[Tensor, "channel _ _"]:

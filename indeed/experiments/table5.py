@@ -46,7 +46,8 @@ from indeed.learning.adaptation import (
     adaptation_preset,
 )
 from indeed.learning.discrepancy import Features, loss_coordinates, permutation_p_value, squared_mmd, standardised
-from indeed.learning.loading import SampleSource, sample_seed
+from indeed.learning.loading import sample_seed
+from indeed.learning.noise_adaptation import law_to_replay, noise_level
 from indeed.learning.training import denoising_samples, matched_replay, training_preset
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
 from indeed.networks.inference_network import InDeed
@@ -96,7 +97,7 @@ that is estimated from the image. ``ag``: the paper's terms over all images of a
 original weights or from those of the image before; ``oag_fast`` has the steps and rate of the default. Controls, as
 long as the default: ``gains`` alone, on the paper's terms, at TENT's rate; self-supervised fine-tuning;
 ``replay_white`` of the training's noise. ``replay`` is the default: of photographs with noise of the law that is
-estimated from the image; where there is no relying on the estimate, the network stays as it is.
+estimated from the image, where :func:`indeed.learning.noise_adaptation.law_to_replay` relies on it.
 """
 DEFAULT = "replay"
 ORACLE = "oracle"
@@ -370,7 +371,7 @@ def _restored(noisy: Image, method: str, model: InDeed | None) -> _Restored:
     else:
         law = estimate_noise(noisy)
         # None of them takes a level of zero, which is what is found in many a JPEG image.
-        image = denoise_classically(noisy[None], method, max(_level(law, noisy), GREY_LEVEL / 2))[0]
+        image = denoise_classically(noisy[None], method, max(noise_level(law, noisy), GREY_LEVEL / 2))[0]
     return _Restored(image, time.perf_counter() - start, model, law)
 
 
@@ -390,12 +391,19 @@ def _adapted_to_image(
     start = time.perf_counter()
     law, source = None, None
     if config.replay_weight:
-        source, law = _replay(method, noisy, config.patch_size or original.config.patch_size)
+        clean_patches = replayed(len(noisy), config.patch_size or original.config.patch_size)
+        if method == "replay_white":
+            source = denoising_samples(clean_patches, training_preset("cpu"))
+        else:
+            law = estimate_noise(noisy)
+            try:
+                source = matched_replay(clean_patches, law_to_replay(original, noisy))
+            except ValueError:
+                seconds = time.perf_counter() - start
+                by_step = {0: _psnr(denoise(original, noisy), clean)}
+                return _Restored(denoise(current, noisy), seconds, current, law, by_step=by_step)
     seconds = time.perf_counter() - start
-    if law is not None and not law.reliable:
-        start_psnr = _psnr(denoise(original, noisy), clean)
-        return _Restored(denoise(current, noisy), seconds, current, law, by_step={0: start_psnr})
-    by_step: dict[int, float] = {}
+    by_step = {}
     every = max(1, config.steps // 3)
 
     def look(step: int, estimate: Estimate) -> None:
@@ -423,14 +431,6 @@ def replayed(channels: int, patch_size: int) -> PatchSampler:
     return PatchSampler([eight_bit(sample_image(name), channels) for name in names], patch_size)
 
 
-def _replay(method: str, noisy: Image, patch_size: int) -> tuple[SampleSource, NoiseLaw | None]:
-    clean = replayed(len(noisy), patch_size)
-    if method == "replay_white":
-        return denoising_samples(clean, training_preset("cpu")), None
-    law = estimate_noise(noisy)
-    return matched_replay(clean, law), law
-
-
 # -- what is measured ------------------------------------------------------------------------------------------------
 
 
@@ -452,7 +452,7 @@ def _values(item: _Item, pair: LoadedPair, method: str, restored: _Restored) -> 
     if restored.model is not None:
         rank, sparsity = coordinates(restored.model, pair.noisy)[0].tolist()
     if restored.law is not None:
-        level, correlation = _level(restored.law, pair.noisy), restored.law.neighbour_correlation
+        level, correlation = noise_level(restored.law, pair.noisy), restored.law.neighbour_correlation
         rise = restored.law.floor_rise
     elif method == "noisy":
         level, correlation = _statistics(pair.noisy - pair.clean)
@@ -479,11 +479,6 @@ def _values(item: _Item, pair: LoadedPair, method: str, restored: _Restored) -> 
 
 def _psnr(image: Image, clean: Image) -> float:
     return psnr(image[None], clean[None]).item()
-
-
-def _level(law: NoiseLaw, image: Image) -> float:
-    """Root mean square of the standard deviation over an image."""
-    return law.sigma(image[None]).square().mean().sqrt().item()
 
 
 def _statistics(noise: Image) -> tuple[float, float]:

@@ -43,6 +43,7 @@ SETS = {
     "white": "white",
     "poisson_gaussian": "Poisson-Gaussian",
     "demosaicked": "demosaicked",
+    "camera": "camera",
     "jpeg": "JPEG",
     "salt_and_pepper": "salt and pepper",
     "speckle": "speckle",

@@ -20,6 +20,8 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
+from indeed.images.noise import GREY_LEVEL
+
 BLOCK = 16
 """Side of the blocks in pixels."""
 BINS = 8
@@ -32,6 +34,8 @@ RELIABLE_RISE = 0.13
 """Largest `NoiseLaw.floor_rise` of an estimate to rely on: between those of the twelve photographs that ship with the
 packages (at most 0.09) and of two textures, grass and gravel (at least 0.19), with noise of 3 to 15 grey levels, at 512
 pixels a side. Images of less than 256 have too few blocks to tell well."""
+WEAK = 8 * GREY_LEVEL
+"""Standard deviation at middle grey below which an estimate is relied on all the same: its error cannot be large."""
 FEWEST = 16
 """Number of blocks below which nothing is estimated."""
 
@@ -94,8 +98,9 @@ class NoiseLaw:
 
     @property
     def reliable(self) -> bool:
-        """Whether the blocks that were measured seem to hold noise alone, and not texture: `RELIABLE_RISE`."""
-        return self.floor_rise <= RELIABLE_RISE
+        """Whether the blocks that were measured seem to hold noise alone (`RELIABLE_RISE`), or little of anything."""
+        grey = self.covariance.new_full((1, self.channels, 1, 1), 0.5)
+        return self.floor_rise <= RELIABLE_RISE or self.sigma(grey).square().mean().sqrt().item() <= WEAK
 
     @property
     def neighbour_correlation(self) -> float:

@@ -1,11 +1,13 @@
 """Shifts: ways in which an observed image differs from the white Gaussian noise that a denoiser was trained on.
 
 Each takes clean images in [0, 1] and gives observed ones whose reference is still the clean image: nothing is blurred
-or displaced. All but JPEG have an exact mean and variance, stated in their docstrings and tested. `SHIFTS` holds them
-by name, at strengths near that of white noise of 15 grey levels, which is among them as the reference that is no shift.
+or displaced. All but JPEG and camera have an exact mean and variance, stated in their docstrings and tested. `SHIFTS` holds them
+by name, at strengths near that of white noise of 15 grey levels, which is among them as the reference that is no shift;
+``camera`` has about 5, as cameras have.
 """
 
 import io
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -108,6 +110,28 @@ def jpeg(
     return torch.stack(decoded).movedim(3, 1).to(image) / 255
 
 
+def camera(
+    image: Float[Tensor, "batch channel height width"], photons: float, generator: torch.Generator, quality: int = 95
+) -> Float[Tensor, "batch channel height width"]:
+    r"""Image as a camera would deliver it: noise of the sensor, demosaicking, tone curve and a JPEG file.
+
+    In linear light, :math:`\ell = x^{2.2}`, the noise has the variance :math:`\ell / p + (1/512)^2` for p ``photons``
+    at white, and is interpolated as by `demosaicked_gaussian`. Sum and curve are clipped to [0, 1]; the file is that of
+    `jpeg`. Without noise the image comes back but for the file, and so it is the reference.
+
+    Raises
+    ------
+    ValueError
+        If `photons` is not finite and positive, or as `jpeg`.
+    """
+    if not 0 < photons < math.inf:
+        raise ValueError(f"photons: got {photons}, expected a finite positive number")
+    linear = image.clamp(0, 1) ** 2.2
+    unit = demosaicked_gaussian(torch.zeros_like(image), 1.0, generator)
+    exposed = linear + (linear / photons + (1 / 512) ** 2).sqrt() * unit
+    return jpeg(exposed.clamp(0, 1) ** (1 / 2.2), quality)
+
+
 class Shift(NamedTuple):
     """One shift at a fixed strength."""
 
@@ -126,6 +150,7 @@ SHIFTS: dict[str, Shift] = {
         "Poisson-Gaussian, 200 photons", lambda x, g: poisson_gaussian(x, 200, 3 * GREY_LEVEL, g), False
     ),
     "demosaicked": Shift("demosaicked, raw sigma 20", lambda x, g: demosaicked_gaussian(x, 20 * GREY_LEVEL, g), False),
+    "camera": Shift("camera, 500 photons", lambda x, g: camera(x, 500, g), True),
     "jpeg": Shift("JPEG, quality 20", lambda x, _: jpeg(x, 20), True),
     "salt_and_pepper": Shift("salt and pepper, 2 %", lambda x, g: salt_and_pepper(x, 0.02, g), True),
     "speckle": Shift("speckle, 0.15", lambda x, g: speckle(x, 0.15, g), False),

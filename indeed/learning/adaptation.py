@@ -189,6 +189,8 @@ class AdaptationConfig:
     """Weight of the penalty on leaving the original weights; 0: none."""
     fisher_samples: int = 16
     """Samples from which the Fisher information is estimated."""
+    leak: float = 0.0
+    """Slope of the last ReLU of f_S below zero, in [0, 1), while the network adapts and after."""
     training: TrainingConfig = field(default_factory=lambda: training_preset("cpu"))
     """Whose hyperpriors, target precision, orthogonality and form of the residual the replayed samples have."""
     stop: StoppingRule | None = None
@@ -212,6 +214,8 @@ class AdaptationConfig:
         for name in ("replay_weight", "fisher_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected a finite number >= 0")
+        if not 0 <= self.leak < 1:
+            raise ValueError(f"leak: got {self.leak}, expected 0 <= leak < 1")
         if self.neighbourhood < 1 or self.neighbourhood % 2 == 0:
             raise ValueError(f"neighbourhood: got {self.neighbourhood}, expected an odd number of pixels")
         if self.objective is None and not self.replay_weight:
@@ -246,8 +250,9 @@ def adaptation_preset(name: Literal["paper", "replay"]) -> AdaptationConfig:
             objective=None,
             modules="LS",
             steps=60,
-            learning_rate=1e-4,
+            learning_rate=2e-4,
             schedule="linear",
+            leak=0.2,
             patches=2,
             replay_weight=1.0,
             replay_patches=2,
@@ -595,6 +600,7 @@ def adapt(
     reference, network = (deepcopy(one).eval() for one in (original or model, model))
     before = _estimates(reference, images)
 
+    network.f_S.leak = config.leak
     started, observing = time.perf_counter(), 0.0
     parameters, references = _select(network, config), _select(reference, config)
     anchors = _clone(references)
@@ -662,6 +668,8 @@ def adapt(
 
     for parameter, best in zip(parameters, weights, strict=True):
         parameter.data.copy_(best)
+    if not kept:
+        network.f_S.leak = model.f_S.leak
     _fold_gains(network)
     network.zero_grad(set_to_none=True)
     for parameter, flagged in zip(network.parameters(), model.parameters(), strict=True):

@@ -260,6 +260,9 @@ class SparseNetwork(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
+        self.leak = 0.0
+        """Slope of the last ReLU below zero. Where all its features are, mean and variance are constants and no
+        gradient comes through; with a leak a network can learn to see there what it has been blind to."""
         pixels = config.sparse_unshuffle**2
         inputs = config.channels * (1 if config.sparse_input == "residual" else 2)
         self.trunk: nn.Module
@@ -286,7 +289,7 @@ class SparseNetwork(nn.Module):
         factor = self.config.sparse_unshuffle
         features = self.trunk(functional.pixel_unshuffle(seen, factor))
         with full_precision(y):
-            features = functional.relu(features.to(y.dtype))
+            features = functional.leaky_relu(features.to(y.dtype), self.leak)
             mean = functional.pixel_shuffle(self.mean_head(features), factor)
             log_variance = functional.pixel_shuffle(self.log_variance_head(features), factor)
         if self.config.sparse_output == "noise":
