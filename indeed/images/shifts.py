@@ -1,9 +1,9 @@
 """Shifts: ways in which an observed image differs from the white Gaussian noise that a denoiser was trained on.
 
 Each takes clean images in [0, 1] and gives observed ones whose reference is still the clean image: nothing is blurred
-or displaced. All but JPEG and camera have an exact mean and variance, stated in their docstrings and tested. `SHIFTS` holds them
-by name, at strengths near that of white noise of 15 grey levels, which is among them as the reference that is no shift;
-``camera`` has about 5, as cameras have.
+or displaced. All but JPEG and the camera have an exact mean and variance, stated in their docstrings and tested.
+`SHIFTS` holds them by name, at strengths near that of white noise of 15 grey levels, which is among them as the
+reference that is no shift; the camera's is a third of it.
 """
 
 import io

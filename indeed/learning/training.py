@@ -172,8 +172,8 @@ def matched_replay(
 ) -> SampleSource:
     """Make a source for the denoising task: a clean patch, and it with unclipped noise of a law, as of a test image.
 
-    The noise is scaled by a factor that is uniform on ``spread``: the law is an estimate, made where an image is flat, and
-    what a camera does to its noise before it writes a file leaves least there.
+    The noise is scaled by a factor that is uniform on ``spread``: the law is an estimate, made where an image is flat,
+    and what a camera does to its noise before it writes a file leaves least there.
 
     Raises
     ------

@@ -403,6 +403,23 @@ def history(energies=(0.0,), outputs=None, drifts=None) -> list[Monitor]:
     return [Monitor(energy, torch.full((1, 1, 2, 2), output), drift) for energy, output, drift in values]
 
 
+@pytest.mark.parametrize("leak", [0.0, 0.2])
+def test_where_the_last_relu_is_dead_only_a_leak_lets_the_sparse_network_learn(leak):
+    model = network(norm="none")
+    torch.nn.init.constant_(model.f_S.trunk.blocks[-1].conv2.bias, -100.0)  # below zero whatever the image
+    adapted = adapt(model, [picture()], replace(REPLAY, modules="S", leak=leak), seeded(), replay=source)
+    trunk = zip(adapted.model.f_S.trunk.parameters(), model.f_S.trunk.parameters(), strict=True)
+    assert all(torch.equal(now, then) for now, then in trunk) == (leak == 0)
+    assert (adapted.model.f_S.leak, model.f_S.leak) == (leak, 0)
+
+
+def test_weights_from_before_the_first_step_come_back_without_a_leak():
+    config = replace(REPLAY, leak=0.2, stop=lambda history: Verdict(0, len(history) > 2))
+    adapted = adapt(network(), [picture()], config, seeded(), replay=source)
+    assert (adapted.kept, adapted.model.f_S.leak) == (0, 0.0)
+    assert torch.equal(adapted.after[0], adapted.before[0])
+
+
 @pytest.mark.parametrize(
     ("energies", "verdict"),
     [((3, 2, 1), (2, False)), ((3, 1, 2), (1, False)), ((3, 1, 2, 1), (1, True)), ((1, 2, 3), (0, True))],
@@ -571,6 +588,7 @@ def test_what_the_configuration_lacks_is_named(config, message):
         ({"steps": 0}, "steps: got 0"),
         ({"learning_rate": float("nan")}, "learning_rate: got nan"),
         ({"replay_weight": -1.0}, "replay_weight: got -1.0"),
+        ({"leak": 1.0}, "leak: got 1.0"),
         ({"neighbourhood": 4}, "neighbourhood: got 4"),
         ({"objective": None}, "nothing is minimised"),
     ],

@@ -1,0 +1,47 @@
+"""A network adapts to a law of noise that the image shows, and not to texture, nor where it knows better."""
+
+import math
+
+import pytest
+import torch
+
+from indeed.data.samples import sample_image
+from indeed.images.noise import GREY_LEVEL, gaussian
+from indeed.images.noise_estimation import estimate_noise
+from indeed.images.shifts import SHIFTS
+from indeed.learning.noise_adaptation import law_to_replay, noise_level
+from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_checkpoint(shipped_checkpoint("denoise_grey"))[0]
+
+
+def shifted(name: str, shift: str) -> torch.Tensor:
+    clean = sample_image(name)[None, :, :256, :256]
+    return SHIFTS[shift].apply(clean, torch.Generator().manual_seed(0))[0]
+
+
+@pytest.mark.parametrize("shift", ["white", "demosaicked", "camera"])
+def test_the_law_of_a_photograph_is_that_which_is_estimated(model, shift):
+    image = shifted("moon", shift)
+    law = law_to_replay(model, image)
+    assert torch.equal(law.covariance, estimate_noise(image).covariance)
+
+
+@pytest.mark.parametrize(
+    ("name", "shift", "reason"),
+    [("grass", "white", "texture everywhere"), ("camera", "salt_and_pepper", "taken away as it is")],
+)
+def test_texture_and_noise_that_the_estimate_does_not_see_are_no_law_to_adapt_to(model, name, shift, reason):
+    with pytest.raises(ValueError, match=f"^image: got .*{reason}"):
+        law_to_replay(model, shifted(name, shift))
+
+
+def test_the_level_is_the_root_mean_square_over_the_image():
+    flat = gaussian(torch.full((1, 3, 128, 128), 0.5), 10 * GREY_LEVEL, torch.Generator().manual_seed(0))[0]
+    law = estimate_noise(flat)
+    assert noise_level(law, flat) == pytest.approx(10 * GREY_LEVEL, rel=0.05)
+    variances = law.gain[0] + law.gain[1] * flat.clamp(0, 1).double()
+    assert math.isclose(noise_level(law, flat), variances.mean().sqrt().item(), rel_tol=0.01)
