@@ -45,7 +45,7 @@ from indeed.images.tiling import reflected_indices, split
 from indeed.learning.adaptation import AdaptationConfig, Adapted, adapt, adaptation_preset
 from indeed.learning.distributed import Preempted
 from indeed.learning.loading import SampleSource
-from indeed.learning.noise_adaptation import law_to_replay, noise_level
+from indeed.learning.noise_adaptation import law_to_replay, level_range, noise_level
 from indeed.learning.training import matched_replay
 from indeed.networks.anomaly_detection import load_detector
 from indeed.networks.checkpoint import Shipped, load_checkpoint, read_record, shipped_checkpoint
@@ -525,7 +525,7 @@ class _Adaptation:
     def _replay(self, laws: Sequence[NoiseLaw], network: NetworkConfig) -> SampleSource:
         """Source of photographs with noise of a law, any of the given ones."""
         patches = self._patches(network.channels, network.patch_size)
-        sources = [matched_replay(patches, law) for law in laws]
+        sources = [matched_replay(patches, law, level_range(law)) for law in laws]
         return lambda generator: sources[int(torch.randint(len(sources), (), generator=generator))](generator)
 
     def _patches(self, channels: int, side: int) -> PatchSampler:

@@ -306,9 +306,9 @@ def test_what_is_replayed_are_the_photographs_with_the_noise_of_each_image_as_of
         write_image(tmp_path / name, noisy_picture(64, 64, correlation_length))
     replayed = []
 
-    def watched(patches, law):
+    def watched(patches, law, spread):
         def draw(generator):
-            sample = matched(patches, law)(generator)
+            sample = matched(patches, law, spread)(generator)
             replayed.append((law.neighbour_correlation > 0.5, sample.observed - sample.target, sample.target))
             return sample
 

@@ -47,7 +47,7 @@ from indeed.learning.adaptation import (
 )
 from indeed.learning.discrepancy import Features, loss_coordinates, permutation_p_value, squared_mmd, standardised
 from indeed.learning.loading import sample_seed
-from indeed.learning.noise_adaptation import law_to_replay, noise_level
+from indeed.learning.noise_adaptation import law_to_replay, level_range, noise_level
 from indeed.learning.training import denoising_samples, matched_replay, training_preset
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
 from indeed.networks.inference_network import InDeed
@@ -397,7 +397,7 @@ def _adapted_to_image(
         else:
             law = estimate_noise(noisy)
             try:
-                source = matched_replay(clean_patches, law_to_replay(original, noisy))
+                source = matched_replay(clean_patches, law_to_replay(original, noisy), level_range(law))
             except ValueError:
                 seconds = time.perf_counter() - start
                 by_step = {0: _psnr(denoise(original, noisy), clean)}

@@ -35,7 +35,7 @@ RELIABLE_RISE = 0.13
 packages (at most 0.09) and of two textures, grass and gravel (at least 0.19), with noise of 3 to 15 grey levels, at 512
 pixels a side. Images of less than 256 have too few blocks to tell well."""
 WEAK = 8 * GREY_LEVEL
-"""Standard deviation at middle grey below which an estimate is relied on all the same: its error cannot be large."""
+"""Standard deviation at middle grey up to which noise is weak."""
 FEWEST = 16
 """Number of blocks below which nothing is estimated."""
 
@@ -97,10 +97,15 @@ class NoiseLaw:
         return self.covariance.shape[2] // 2
 
     @property
+    def weak(self) -> bool:
+        """Whether the noise is no stronger than `WEAK`."""
+        grey = self.covariance.new_full((1, self.channels, 1, 1), 0.5)
+        return self.sigma(grey).square().mean().sqrt().item() <= WEAK
+
+    @property
     def reliable(self) -> bool:
         """Whether the blocks that were measured seem to hold noise alone (`RELIABLE_RISE`), or little of anything."""
-        grey = self.covariance.new_full((1, self.channels, 1, 1), 0.5)
-        return self.floor_rise <= RELIABLE_RISE or self.sigma(grey).square().mean().sqrt().item() <= WEAK
+        return self.weak or self.floor_rise <= RELIABLE_RISE
 
     @property
     def neighbour_correlation(self) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import conv2d
+from torch.nn.functional import avg_pool2d, conv2d, pad
 
 from indeed.images.channels import as_channels
 from indeed.images.noise import GREY_LEVEL, gaussian, poisson_gaussian
@@ -111,25 +111,55 @@ def jpeg(
 
 
 def camera(
-    image: Float[Tensor, "batch channel height width"], photons: float, generator: torch.Generator, quality: int = 95
+    image: Float[Tensor, "batch channel height width"],
+    photons: float,
+    generator: torch.Generator,
+    reduction: float = 0.8,
+    quality: int = 95,
 ) -> Float[Tensor, "batch channel height width"]:
-    r"""Image as a camera would deliver it: noise of the sensor, demosaicking, tone curve and a JPEG file.
+    r"""Image as a camera would deliver it: sensor noise, demosaicking, tone curve, noise reduction and a JPEG file.
 
     In linear light, :math:`\ell = x^{2.2}`, the noise has the variance :math:`\ell / p + (1/512)^2` for p ``photons``
-    at white, and is interpolated as by `demosaicked_gaussian`. Sum and curve are clipped to [0, 1]; the file is that of
-    `jpeg`. Without noise the image comes back but for the file, and so it is the reference.
+    at white, and is interpolated as by `demosaicked_gaussian`. The reduction is the filter of Lee (1980) on 5 x 5
+    pixels with the variance that the sensor is known to have: it takes the noise from flat places and leaves it in
+    detail. Sum and curve are clipped to [0, 1]; the file is that of `jpeg`. The reference is the image.
+
+    Parameters
+    ----------
+    image, generator, quality
+        As for the other shifts.
+    photons
+        Number at white.
+    reduction
+        Share of the way to the filtered image, in [0, 1].
 
     Raises
     ------
     ValueError
-        If `photons` is not finite and positive, or as `jpeg`.
+        If `photons` is not finite and positive or `reduction` not in [0, 1], or as `jpeg`.
     """
     if not 0 < photons < math.inf:
         raise ValueError(f"photons: got {photons}, expected a finite positive number")
+    if not 0 <= reduction <= 1:
+        raise ValueError(f"reduction: got {reduction}, expected a number in [0, 1]")
+
+    def variance(linear: Tensor) -> Tensor:
+        return linear / photons + (1 / 512) ** 2
+
     linear = image.clamp(0, 1) ** 2.2
     unit = demosaicked_gaussian(torch.zeros_like(image), 1.0, generator)
-    exposed = linear + (linear / photons + (1 / 512) ** 2).sqrt() * unit
-    return jpeg(exposed.clamp(0, 1) ** (1 / 2.2), quality)
+    taken = (linear + variance(linear).sqrt() * unit).clamp(0, 1) ** (1 / 2.2)
+    mean = _local_mean(taken)
+    power = (_local_mean(taken.square()) - mean.square()).clamp(min=1e-12)
+    # Slope of the tone curve, finite in the dark, and 9/16, the share of the variance that interpolation leaves.
+    slope = (mean.clamp(min=0.05) ** 2.2) ** (1 / 2.2 - 1) / 2.2
+    noise = 9 / 16 * slope.square() * variance(mean.clamp(0, 1) ** 2.2)
+    filtered = mean + (1 - noise / power).clamp(min=0) * (taken - mean)
+    return jpeg(torch.lerp(taken, filtered, reduction), quality)
+
+
+def _local_mean(image: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
+    return avg_pool2d(pad(image, (2, 2, 2, 2), mode="reflect"), 5, 1)
 
 
 class Shift(NamedTuple):
@@ -150,7 +180,7 @@ SHIFTS: dict[str, Shift] = {
         "Poisson-Gaussian, 200 photons", lambda x, g: poisson_gaussian(x, 200, 3 * GREY_LEVEL, g), False
     ),
     "demosaicked": Shift("demosaicked, raw sigma 20", lambda x, g: demosaicked_gaussian(x, 20 * GREY_LEVEL, g), False),
-    "camera": Shift("camera, 500 photons", lambda x, g: camera(x, 500, g), True),
+    "camera": Shift("camera, 300 photons", lambda x, g: camera(x, 300, g), True),
     "jpeg": Shift("JPEG, quality 20", lambda x, _: jpeg(x, 20), True),
     "salt_and_pepper": Shift("salt and pepper, 2 %", lambda x, g: salt_and_pepper(x, 0.02, g), True),
     "speckle": Shift("speckle, 0.15", lambda x, g: speckle(x, 0.15, g), False),

@@ -8,7 +8,7 @@ from indeed.images.noise_estimation import NoiseLaw, estimate_noise
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import denoise
 
-LARGEST_REMOVAL = 1.15
+LARGEST_REMOVAL = 2.0
 """Largest standard deviation of what the network takes away, over that of the law."""
 
 
@@ -38,6 +38,15 @@ def law_to_replay(model: InDeed, image: Float[Tensor, "channel height width"]) -
             f"more than the {noise_level(law, image) / GREY_LEVEL:.1f} that were estimated"
         )
     return law
+
+
+def level_range(law: NoiseLaw) -> tuple[float, float]:
+    """Factors of the level of a law between which it is replayed.
+
+    The level is that of flat places. Weak noise with neighbours comes from a camera, and its noise reduction leaves
+    least there: the law is then a lower bound.
+    """
+    return (1.0, 3.0) if law.weak else (0.8, 1.5)
 
 
 def noise_level(law: NoiseLaw, image: Float[Tensor, "channel height width"]) -> float:

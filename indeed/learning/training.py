@@ -168,12 +168,12 @@ def denoising_samples(
 def matched_replay(
     clean_patch: Callable[[torch.Generator], Float[Tensor, "channel height width"]],
     law: NoiseLaw,
-    spread: tuple[float, float] = (0.8, 1.5),
+    spread: tuple[float, float] = (1.0, 1.0),
 ) -> SampleSource:
     """Make a source for the denoising task: a clean patch, and it with unclipped noise of a law, as of a test image.
 
-    The noise is scaled by a factor that is uniform on ``spread``: the law is an estimate, made where an image is flat,
-    and what a camera does to its noise before it writes a file leaves least there.
+    The noise is scaled by a factor that is uniform on ``spread``: a network that has seen levels around the law's can
+    tell the level by itself.
 
     Raises
     ------

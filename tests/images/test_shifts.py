@@ -118,13 +118,13 @@ def test_jpeg_is_nearer_at_higher_quality_and_clips_and_rounds():
 
 def test_a_camera_with_light_enough_delivers_the_file_of_the_image():
     image = 0.5 + sample_image("coffee")[None, :, 200:264, 200:272] / 2  # in the dark there is still the read noise
-    assert psnr(shifts.camera(image, 1e9, seeded()), shifts.jpeg(image, 95)).item() > 40
+    assert psnr(shifts.camera(image, 1e9, seeded(), reduction=0), shifts.jpeg(image, 95)).item() > 40
 
 
 @pytest.mark.parametrize("photons", [200, 800])
 def test_noise_of_a_camera_has_the_slope_of_the_tone_curve_times_that_of_the_photons(photons):
     level = 0.5
-    noise = shifts.camera(flat(level, side=256), photons, seeded()) - level
+    noise = shifts.camera(flat(level, side=256), photons, seeded(), reduction=0) - level
     # The luma, which the file keeps: its weights of the three interpolated noises, at the slope of x^(1/2.2).
     linear = level**2.2
     expected = math.sqrt(linear / photons + (1 / 512) ** 2) * linear ** (1 / 2.2 - 1) / 2.2
@@ -132,6 +132,15 @@ def test_noise_of_a_camera_has_the_slope_of_the_tone_curve_times_that_of_the_pho
     luma = (shares[:, None, None] * noise).sum(1)
     raw = shifts.demosaicked_gaussian(flat(level, side=256), 1.0, seeded()) - level
     assert luma.std().item() == pytest.approx(expected * (shares[:, None, None] * raw).sum(1).std().item(), rel=0.05)
+
+
+def test_noise_reduction_leaves_least_in_flat_places():
+    stripes = 0.5 + 0.3 * (torch.arange(128) // 2 % 2).double()
+    image = torch.cat([flat(0.5), stripes.expand(4, 3, 128, 128)], 3)
+    kept = [(shifts.camera(image, 200, seeded(), reduction=share) - image)[..., 4:-4].square() for share in (0.0, 1.0)]
+    ratios = [(kept[1][..., part].mean() / kept[0][..., part].mean()).item() for part in (slice(112), slice(132, 240))]
+    assert ratios[0] < 0.3
+    assert ratios[1] > 0.7
 
 
 @pytest.mark.parametrize("name", list(shifts.SHIFTS))
@@ -159,7 +168,8 @@ def test_a_shift_is_seeded_keeps_shape_and_range_as_stated_and_has_the_image_as_
         (lambda x, g: shifts.salt_and_pepper(x, 1.1, g), "fraction"),
         (lambda x, _: shifts.jpeg(x, 0), "quality"),
         (lambda x, g: shifts.camera(x, 0, g), "photons"),
-        (lambda x, g: shifts.camera(x, 500, g, 96), "quality"),
+        (lambda x, g: shifts.camera(x, 500, g, 1.1), "reduction"),
+        (lambda x, g: shifts.camera(x, 500, g, quality=96), "quality"),
         (lambda x, _: shifts.jpeg(x[:, :2], 50), "image"),
     ],
 )

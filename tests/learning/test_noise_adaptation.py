@@ -7,9 +7,9 @@ import torch
 
 from indeed.data.samples import sample_image
 from indeed.images.noise import GREY_LEVEL, gaussian
-from indeed.images.noise_estimation import estimate_noise
+from indeed.images.noise_estimation import NoiseLaw, estimate_noise
 from indeed.images.shifts import SHIFTS
-from indeed.learning.noise_adaptation import law_to_replay, noise_level
+from indeed.learning.noise_adaptation import law_to_replay, level_range, noise_level
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
 
 
@@ -45,3 +45,10 @@ def test_the_level_is_the_root_mean_square_over_the_image():
     assert noise_level(law, flat) == pytest.approx(10 * GREY_LEVEL, rel=0.05)
     variances = law.gain[0] + law.gain[1] * flat.clamp(0, 1).double()
     assert math.isclose(noise_level(law, flat), variances.mean().sqrt().item(), rel_tol=0.01)
+
+
+@pytest.mark.parametrize(("level", "low", "high"), [(2, 1.0, 3.0), (20, 0.8, 1.5)])
+def test_the_level_of_weak_noise_is_a_lower_bound(level, low, high):
+    law = NoiseLaw(torch.ones(1, 1, 1, 1), ((level * GREY_LEVEL) ** 2, 0.0))
+    assert level_range(law) == (low, high)
+    assert law.weak == (level == 2)
