@@ -190,10 +190,8 @@ def test_names_and_keys_are_one_to_one(polyu):
     assert [cell_key(cell_name(key)) for key in keys] == keys
     assert len(set(map(cell_name, keys))) == len(keys)
     assert {key["dataset"] for key in keys} == SETS.keys() - {"sidd_small"}
-    for name in ("polyu", "demosaicked"):
-        of_default = [(key["seed"], key["part"]) for key in keys if (key["dataset"], key["method"]) == (name, DEFAULT)]
-        assert {seed for seed, _ in of_default} == {0, 1, 2}
-        assert {part for _, part in of_default} == set(range(PARTS.get(name, 1)))
+    of_default = [(key["seed"], key["part"]) for key in keys if (key["dataset"], key["method"]) == ("polyu", DEFAULT)]
+    assert of_default == [(0, 0), *((0, part) for part in range(1, PARTS["polyu"])), (1, 0)]
     for bad in ("polyu-replay-0", "polyu-replay-0-x", "polyu-replay--1-0"):
         with pytest.raises(ValueError, match="name must be"):
             cell_key(bad)
