@@ -8,6 +8,9 @@ from indeed.images.noise_estimation import NoiseLaw, estimate_noise
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import denoise
 
+LEAST_CORRELATION = 0.1
+"""Least correlation of neighbours. Noise with less is white, up to the error of the estimate, and so is known; what is
+learned from other photographs is then learned in vain."""
 LARGEST_REMOVAL = 2.0
 """Largest standard deviation of what the network takes away, over that of the law."""
 
@@ -26,9 +29,11 @@ def law_to_replay(model: InDeed, image: Float[Tensor, "channel height width"]) -
     Raises
     ------
     ValueError
-        If nothing can be estimated, or there is no relying on the estimate.
+        If nothing can be estimated, there is nothing to adapt to, or no relying on the estimate.
     """
     law = estimate_noise(image)
+    if law.neighbour_correlation < LEAST_CORRELATION:
+        raise ValueError("image: got white noise, which the network knows, expected noise with neighbours")
     if not law.reliable:
         raise ValueError("image: got texture everywhere, expected places that show the noise alone")
     removed = (image - denoise(model, image)).std().item()
