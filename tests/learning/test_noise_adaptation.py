@@ -46,7 +46,7 @@ def test_there_is_nothing_to_learn_where_more_is_taken_away_than_the_quiet_place
     generator, half = torch.Generator().manual_seed(0), torch.full((1, 1, 256, 128), 0.5)
     quiet, loud = correlated_gaussian(half, 3 * GREY_LEVEL, 1.0, generator), gaussian(half, 20 * GREY_LEVEL, generator)
     assert estimate_noise(quiet[0]).neighbour_correlation > 0.5
-    with pytest.raises(ValueError, match="^image: got .*taken away as it is"):
+    with pytest.raises(ValueError, match=r"^image: got .*taken away as it is"):
         law_to_replay(model, torch.cat([quiet, loud], 3)[0])
 
 
