@@ -8,9 +8,9 @@ from indeed.images.noise_estimation import NoiseLaw, estimate_noise
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import denoise
 
-LEAST_CORRELATION = 0.1
+LEAST_CORRELATION = 0.2
 """Least correlation of neighbours. Noise with less is white, up to the error of the estimate, and so is known; what is
-learned from other photographs is then learned in vain."""
+learned from other photographs is then learned in vain. Demosaicked noise has 0.5."""
 LARGEST_REMOVAL = 2.0
 """Largest standard deviation of what the network takes away, over that of the law."""
 
