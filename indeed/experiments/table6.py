@@ -208,7 +208,7 @@ def scores(
     for index, item in enumerate(data.test):
         loaded = load(item, side, channels=1)
         clean = eight_bit(loaded.image, 1).float() / 255
-        observed = observe(clean, 2.55 * noise, sample_seed(SEED, index))[None] if noise else clean[None]
+        observed = with_noise(clean, noise, index)[None]
         if not durations:
             map_of(observed)  # first calls are slower
         start = time.perf_counter()
@@ -238,6 +238,11 @@ def scores(
         }
         for (category, defect), scored in classes.items()
     ]
+
+
+def with_noise(clean: Image, noise: int, index: int) -> Image:
+    """Test image of a place in its set with noise, in per cent of white, unclipped: the same for every method."""
+    return observe(clean, 2.55 * noise, sample_seed(SEED, index)) if noise else clean
 
 
 def cells_folder(profile: Profile) -> Path:

@@ -30,7 +30,7 @@ from indeed.figures.denoising import (
     spread_against_error,
     training_curves,
 )
-from indeed.figures.detection import detection_maps, detection_scores
+from indeed.figures.detection import detection_gains, detection_maps, detection_scores
 from indeed.figures.errata import moments_against_samples
 from indeed.figures.free_energy import evidence_bound, term_bars, term_response
 from indeed.figures.generalisation import generalisation_curves, loss_against_error
@@ -83,6 +83,7 @@ __all__ = [
     "denoising_table",
     "descent_against_ascent",
     "design_differences",
+    "detection_gains",
     "detection_maps",
     "detection_scores",
     "evidence_bound",

@@ -1,6 +1,7 @@
 """Detection of anomalies by several methods: scores of each class, and maps of examples."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,15 @@ STYLES = {
     "indeed": (3, "D"),
 }
 """Colour, as its place in the palette, and marker of each method."""
+ADAPTED = {
+    "ag_s": ("AG", 0, "o"),
+    "oag_s": ("OAG", 2, "^"),
+    "ag_s_fast": ("AG, rate of replay", 1, "s"),
+    "replay_training": ("replay, noise of the training", 4, "P"),
+    "replay": ("matched replay", 7, "v"),
+    "checked": ("matched replay, checked (default)", 3, "D"),
+}
+"""Name, colour and marker of each adaptation of a detector."""
 LABELS = {"average_precision": "average precision of the pixels", "auroc": "AUROC of the pixels"}
 
 
@@ -147,6 +157,8 @@ def detection_maps(
     images: Mapping[str, Float[Tensor, "channel height width"]],
     masks: Mapping[str, Bool[Tensor, "height width"]],
     maps: Mapping[str, Mapping[str, Float[Tensor, "height width"]]],
+    *,
+    common_scale: bool = False,
 ) -> tuple["Figure", dict[tuple[str, str], ImageArray]]:
     """Examples, one a row: the image, its mask, and the map of each method.
 
@@ -159,6 +171,8 @@ def detection_maps(
         By the name of the example; images in [0, 1].
     maps
         By the method, and for each by the name of the example.
+    common_scale
+        Whether there is one scale for all maps, such as those of one network before and after its adaptation.
 
     Returns
     -------
@@ -183,11 +197,11 @@ def detection_maps(
     for example, image in images.items():
         data[example, "image"] = image.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
         data[example, "mask"] = masks[example].cpu()[..., None].float().numpy()
-    for method, found in maps.items():
-        values = torch.cat([found[example].detach().flatten().cpu() for example in images]).numpy()
-        limit = max(float(np.quantile(values, 0.995)), float(np.finfo(np.float32).tiny))
-        for example in images:
-            data[example, method] = heat(found[example].detach().cpu(), limit).permute(1, 2, 0).numpy()
+    for group in [maps] if common_scale else [{method: found} for method, found in maps.items()]:
+        values = torch.cat([found[example].detach().flatten().cpu() for found in group.values() for example in images])
+        limit = max(float(np.quantile(values.numpy(), 0.995)), float(np.finfo(np.float32).tiny))
+        for method, example in product(group, images):
+            data[example, method] = heat(maps[method][example].detach().cpu(), limit).permute(1, 2, 0).numpy()
     columns = ["image", "mask", *maps]
     figure = Figure(figsize=(1.25 * len(columns), 1.25 * len(images) + 0.3), layout="constrained")
     axes = figure.subplots(len(images), len(columns), squeeze=False)
@@ -199,4 +213,80 @@ def detection_maps(
         row[0].set_ylabel(example, fontsize=8.5)
     for ax, column in zip(axes[0], columns, strict=True):
         ax.set_title(NAMES.get(column, column), fontsize=8.5)
+    return figure, data
+
+
+def detection_gains(
+    gains: Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]], label: str = "average precision"
+) -> tuple["Figure", dict[tuple[str, str, str], tuple[float, float, float]]]:
+    """Gains of adaptations over the detector as it is, a panel for each data set and a row for each class of defects.
+
+    A marker is at the mean over the seeds, with a bar from the least to the largest; the last row is the mean of the
+    classes. The panels have an axis each.
+
+    Parameters
+    ----------
+    gains
+        As :func:`indeed.experiments.adapted_detection.gains` returns them.
+    label
+        What is gained.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        Mean, least and largest gain over the seeds, by data set, class and method; ``mean`` is the mean of the classes.
+
+    Raises
+    ------
+    ValueError
+        If there is no gain.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    if not gains:
+        raise ValueError("gains: got none, expected at least one")
+    data: dict[tuple[str, str, str], tuple[float, float, float]] = {}
+    for (dataset, method), classes in gains.items():
+        seeds = next(iter(classes.values())).keys()
+        means = {seed: float(np.mean([of[seed] for of in classes.values()])) for seed in seeds}
+        for name, of in {**classes, "mean": means}.items():
+            data[dataset, name, method] = (float(np.mean([*of.values()])), min(of.values()), max(of.values()))
+    sets = {name: list(dict.fromkeys(key[1] for key in data if key[0] == name)) for name, _ in gains}
+    methods = [method for method in ADAPTED if any(key[2] == method for key in data)]
+    palette = seaborn.color_palette("colorblind")
+    heights = [len(names) for names in sets.values()]
+    figure = Figure(figsize=(6.2, 1.1 + 0.6 * len(heights) + 0.4 * sum(heights)), layout="constrained")
+    axes = figure.subplots(len(sets), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for ax, (dataset, names) in zip(axes, sets.items(), strict=True):
+        for (place, name), (index, method) in product(enumerate(names), enumerate(methods)):
+            if (dataset, name, method) not in data:
+                continue
+            _, colour, marker = ADAPTED[method]
+            mean, low, high = data[dataset, name, method]
+            y = place + 0.7 * ((index + 0.5) / len(methods) - 0.5)
+            ax.plot([low, high], [y, y], color=palette[colour], linewidth=1.4)
+            ax.plot([mean], [y], marker, color=palette[colour], markersize=5)
+        ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
+        for line in range(1, len(names)):
+            ax.axhline(line - 0.5, color="0.3" if line == len(names) - 1 else "0.85", linewidth=0.6, zorder=0)
+        shown = [name.removeprefix(f"{dataset} ").replace("_", " ") for name in names]
+        ax.set_yticks(range(len(names)), shown)
+        ax.set_ylim(len(names) - 0.5, -0.5)
+        ax.set_title(SETS.get(dataset, dataset), fontsize=9.5, loc="left")
+        ax.grid(axis="x", alpha=0.3)
+        ax.tick_params(labelsize=8.5)
+    axes[-1].set_xlabel(f"gain in {label} over the detector as it is")
+    figure.legend(
+        handles=[
+            Line2D([], [], color=palette[colour], marker=marker, label=name)
+            for name, colour, marker in (ADAPTED[method] for method in methods)
+        ],
+        loc="outside upper center",
+        ncols=3,
+        fontsize=8.5,
+    )
     return figure, data

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -26,7 +26,7 @@ from indeed.bayes.objectives import Scalar, amortised_terms, training_loss
 from indeed.bayes.posterior_summaries import expected_squared_residual, sampled_squared_residual
 from indeed.bayes.variational_family import Draw, GammaFactor, LeafLevel, MiddleLevel
 from indeed.learning.loading import Batch, SampleSource, draw_batch
-from indeed.learning.training import TrainingConfig, supervised_denoising, training_preset
+from indeed.learning.training import Supervision, TrainingConfig, supervised_denoising, training_preset
 from indeed.networks.backbones import ResidualBlock
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import denoise
@@ -193,6 +193,8 @@ class AdaptationConfig:
     """Slope of the last ReLU of f_S below zero, in [0, 1), while the network adapts and after."""
     training: TrainingConfig = field(default_factory=lambda: training_preset("cpu"))
     """Whose hyperpriors, target precision, orthogonality and form of the residual the replayed samples have."""
+    supervision: Supervision = supervised_denoising
+    """What they teach: the task that the network was trained for."""
     stop: StoppingRule | None = None
     """Label-free stopping rule; None: all steps are taken and the last weights kept."""
 
@@ -266,10 +268,10 @@ class Adapted:
 
     model: InDeed
     """The adapted copy, in evaluation mode."""
-    before: tuple[Picture, ...]
-    """Denoised images by the original network."""
-    after: tuple[Picture, ...]
-    """Denoised images by the adapted one."""
+    original: InDeed
+    """A copy of the original network, in evaluation mode."""
+    images: tuple[Picture, ...]
+    """The observed images."""
     steps: int
     """Optimiser steps taken."""
     kept: int
@@ -284,6 +286,16 @@ class Adapted:
     """Time of the adaptation alone: neither the predictions nor the observer."""
     patch_forwards: float
     """Passes of a patch through the network, a backward pass counted as two."""
+
+    @cached_property
+    def before(self) -> tuple[Picture, ...]:
+        """Denoised images by the original network, made when they are first asked for."""
+        return _estimates(self.original, self.images)
+
+    @cached_property
+    def after(self) -> tuple[Picture, ...]:
+        """Denoised images by the adapted one, made when they are first asked for."""
+        return _estimates(self.model, self.images)
 
 
 Estimate = Callable[[Picture], Picture]
@@ -386,7 +398,7 @@ def adaptation_loss(
         loss = 0.5 * config.training.target_precision * control(network, patches, generator)
         terms = {config.objective: loss.item()}
     if replayed is not None:
-        supervised, replay_terms = _supervised_loss(network, replayed, config.training)
+        supervised, replay_terms = _supervised_loss(network, replayed, config.training, config.supervision)
         loss, terms = loss + config.replay_weight * supervised, terms | replay_terms
     return loss, terms
 
@@ -404,13 +416,15 @@ def _leaf_level(y: Image, middle: MiddleLevel, config: AdaptationConfig, draw: D
     return leaf_level(y, middle, hyperpriors, draw=draw, noise=config.noise, neighbourhood=config.neighbourhood)
 
 
-def _supervised_loss(network: nn.Module, batch: Batch, training: TrainingConfig) -> tuple[Scalar, dict[str, float]]:
+def _supervised_loss(
+    network: nn.Module, batch: Batch, training: TrainingConfig, supervision: Supervision
+) -> tuple[Scalar, dict[str, float]]:
     middle, draw = network(batch.observed, batch.generators())
     terms = amortised_terms(
         batch.observed,
         middle,
         draw,
-        supervised_denoising(draw, batch, training),
+        supervision(draw, batch, training),
         training.hyperpriors,
         residual=training.residual,
         orthogonality_form=training.orthogonality_form,
@@ -507,7 +521,11 @@ def _fold_gains(network: InDeed) -> None:
 
 
 def diagonal_fisher(
-    network: InDeed, parameters: Sequence[nn.Parameter], samples: Batch, training: TrainingConfig
+    network: InDeed,
+    parameters: Sequence[nn.Parameter],
+    samples: Batch,
+    training: TrainingConfig,
+    supervision: Supervision = supervised_denoising,
 ) -> list[Tensor]:
     r"""Diagonal of the Fisher information of the supervised loss: mean over samples of the squared gradient of each.
 
@@ -522,13 +540,13 @@ def diagonal_fisher(
         Those for which it is computed; the result has their shapes.
     samples
         Training samples; they go through the network one by one.
-    training
+    training, supervision
         What their loss depends on.
     """
     fisher = [torch.zeros_like(parameter) for parameter in parameters]
     for k, seed in enumerate(samples.seeds):
         one = Batch(samples.observed[k : k + 1], samples.target[k : k + 1], (seed,))
-        loss, _ = _supervised_loss(network, one, training)
+        loss, _ = _supervised_loss(network, one, training, supervision)
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         for total, gradient in zip(fisher, gradients, strict=True):
             total += gradient.square() / len(samples.seeds)
@@ -598,7 +616,6 @@ def adapt(
             "source: got None and no replay, expected a source of samples, since fisher_weight is positive"
         )
     reference, network = (deepcopy(one).eval() for one in (original or model, model))
-    before = _estimates(reference, images)
 
     network.f_S.leak = config.leak
     started, observing = time.perf_counter(), 0.0
@@ -613,7 +630,7 @@ def adapt(
     if config.fisher_weight and (samples := source or replay):
         # Not the seed of the replayed samples, whose indices start with the same ones.
         batch = draw_batch(samples, range(config.fisher_samples), seed ^ 1).to(device, torch.float32)
-        fisher = diagonal_fisher(reference, references, batch, config.training)
+        fisher = diagonal_fisher(reference, references, batch, config.training, config.supervision)
         forwards += 3 * config.fisher_samples
 
     taken, kept, weights = 0, 0, _clone(parameters)
@@ -670,13 +687,13 @@ def adapt(
         parameter.data.copy_(best)
     if not kept:
         network.f_S.leak = model.f_S.leak
-    _fold_gains(network)
-    network.zero_grad(set_to_none=True)
-    for parameter, flagged in zip(network.parameters(), model.parameters(), strict=True):
-        parameter.requires_grad_(flagged.requires_grad)
+    for copy in (network, reference):
+        _fold_gains(copy)
+        copy.zero_grad(set_to_none=True)
+        for parameter, flagged in zip(copy.parameters(), model.parameters(), strict=True):
+            parameter.requires_grad_(flagged.requires_grad)
     seconds = time.perf_counter() - started - observing
-    after = _estimates(network, images)
-    return Adapted(network, before, after, taken, kept, stopped, trace, tuple(history), seconds, forwards)
+    return Adapted(network, reference, tuple(images), taken, kept, stopped, trace, tuple(history), seconds, forwards)
 
 
 def adapt_online(

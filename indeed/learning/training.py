@@ -197,15 +197,22 @@ def supervised_denoising(draw: Draw, batch: Batch, config: TrainingConfig) -> Pe
     return denoising_supervision(draw, batch.target, config.target_precision)
 
 
-def anomaly_samples(normal_patch: TextureSource, config: TrainingConfig, synthesis: Synthesis) -> SampleSource:
+def anomaly_samples(
+    normal_patch: TextureSource, config: TrainingConfig, synthesis: Synthesis, law: NoiseLaw | None = None
+) -> SampleSource:
     """Make a source for anomaly detection: a good patch, and it with a synthetic anomaly or, one in four, without.
 
-    Both have the same noise, of a random level: it belongs to neither L nor S, and their difference is the anomaly.
+    Both have the same noise, of a random level or, to adapt a network to test images, of their law: it belongs to
+    neither L nor S, and their difference is the anomaly.
     """
 
     def draw(generator: torch.Generator) -> Sample:
         sample = anomalous_sample(normal_patch(generator), normal_patch, generator, **synthesis._asdict())
-        noise = gaussian(torch.zeros_like(sample.normal)[None], (config.noise_low, config.noise_high), generator)[0]
+        normal = sample.normal[None]
+        if law is None:
+            noise = gaussian(torch.zeros_like(normal), (config.noise_low, config.noise_high), generator)[0]
+        else:
+            noise = (law.sample(normal, generator) - normal)[0]
         return Sample(sample.observed + noise, sample.normal + noise)
 
     return draw

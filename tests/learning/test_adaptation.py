@@ -28,7 +28,7 @@ from indeed.learning.adaptation import (
     leaf_level,
 )
 from indeed.learning.loading import Batch, Sample, draw_batch
-from indeed.learning.training import train_step, training_preset
+from indeed.learning.training import supervised_anomaly, supervised_denoising, train_step, training_preset
 from indeed.networks.inference_network import InDeed, network_preset
 from indeed.networks.whole_image import denoise
 
@@ -258,9 +258,18 @@ def test_the_result_is_a_copy_with_the_predictions_of_both_networks(parameters):
     assert not torch.equal(adapted.before[0], adapted.after[0])
     assert not adapted.model.training
     memory = {value.data_ptr() for value in model.state_dict().values()}
-    assert memory.isdisjoint(value.data_ptr() for value in adapted.model.state_dict().values())
-    assert state(adapted.model)[1] == before[1]
-    assert all(parameter.grad is None for parameter in adapted.model.parameters())
+    for copy in (adapted.model, adapted.original):
+        assert memory.isdisjoint(value.data_ptr() for value in copy.state_dict().values())
+        assert state(copy)[1] == before[1]
+        assert all(parameter.grad is None for parameter in copy.parameters())
+
+
+def test_the_prediction_before_is_that_of_the_weights_before_whatever_becomes_of_the_network_later():
+    model, image = network(), picture()
+    expected = denoise(model, image)
+    adapted = adapt(model, [image], FAST, seeded())
+    torch.nn.init.zeros_(model.f_S.mean_head.weight)
+    assert torch.equal(adapted.before[0], expected)
 
 
 def test_the_same_seed_gives_the_same_weights_and_the_observer_changes_nothing():
@@ -340,33 +349,31 @@ def test_online_the_source_of_replayed_samples_follows_the_image():
 # -- supervision, forgetting -----------------------------------------------------------------------------------------
 
 
-def gradient_of_training(model: InDeed, batch: Batch) -> list[torch.Tensor]:
+def gradient_of_training(model: InDeed, batch: Batch, supervision=supervised_denoising) -> list[torch.Tensor]:
     """Gradient of the training loss, read off a step of plain gradient descent as training takes it."""
     after = deepcopy(model)
     optimizer = torch.optim.SGD(after.parameters(), lr=1.0)
-    train_step(after, optimizer, [batch], replace(TRAINING, gradient_clip=1e9))
+    train_step(after, optimizer, [batch], replace(TRAINING, gradient_clip=1e9), supervision=supervision)
     return [old - new for old, new in zip(model.f_S.parameters(), after.f_S.parameters(), strict=True)]
 
 
-def test_replayed_samples_are_learned_from_as_in_training():
+@pytest.mark.parametrize("supervision", [supervised_denoising, supervised_anomaly])
+def test_replayed_samples_are_learned_from_as_in_training(supervision):
     model, batch = network(), draw_batch(source, range(3))
-    loss, trace = adaptation_loss(model, batch.observed, batch, REPLAY, seeded())
+    config = replace(REPLAY, supervision=supervision)
+    loss, trace = adaptation_loss(model, batch.observed, batch, config, seeded())
     gradients = torch.autograd.grad(loss, list(model.f_S.parameters()))
-    for ours, theirs in zip(gradients, gradient_of_training(model, batch), strict=True):
+    for ours, theirs in zip(gradients, gradient_of_training(model, batch, supervision), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max().item() + 1e-6)
     assert set(trace) == {f"replay_{name}" for name in LossTerms._fields}
 
 
-def test_the_fisher_information_is_the_mean_of_squared_gradients_of_single_samples():
+@pytest.mark.parametrize("supervision", [supervised_denoising, supervised_anomaly])
+def test_the_fisher_information_is_the_mean_of_squared_gradients_of_single_samples(supervision):
     model, batch = network(), draw_batch(source, range(3))
-    fisher = diagonal_fisher(model, list(model.f_S.parameters()), batch, TRAINING)
-    squares = [
-        [
-            g.square()
-            for g in gradient_of_training(model, Batch(batch.observed[k : k + 1], batch.target[k : k + 1], (s,)))
-        ]
-        for k, s in enumerate(batch.seeds)
-    ]
+    fisher = diagonal_fisher(model, list(model.f_S.parameters()), batch, TRAINING, supervision)
+    singles = [Batch(batch.observed[k : k + 1], batch.target[k : k + 1], (s,)) for k, s in enumerate(batch.seeds)]
+    squares = [[g.square() for g in gradient_of_training(model, one, supervision)] for one in singles]
     for ours, theirs in zip(fisher, zip(*squares, strict=True), strict=True):
         mean = torch.stack(theirs).mean(0)
         torch.testing.assert_close(ours, mean, rtol=1e-2, atol=1e-3 * mean.max().item() + 1e-9)
@@ -524,7 +531,10 @@ def test_the_cost_is_the_pixels_that_pass_the_network_counted(config):
 
     model.f_S.register_forward_hook(count)
     adapted = adapt(model, [picture()], config, seeded(), replay=source)
-    assert sum(passed) == adapted.patch_forwards + 2  # the predictions before and after
+    assert sum(passed) == adapted.patch_forwards
+    for _ in range(2):  # the predictions are made when they are asked for, and once
+        assert len(adapted.before + adapted.after) == 2
+    assert sum(passed) == adapted.patch_forwards + 2
     extra = 3 * config.fisher_samples * bool(config.fisher_weight) + config.patches * (config.stop is not None)
     assert adapted.patch_forwards == config.forwards_per_step * config.patches * adapted.steps + extra
 

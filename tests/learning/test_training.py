@@ -435,6 +435,16 @@ def test_noise_of_anomaly_samples_is_gaussian_with_the_levels_of_the_run():
     assert abs(noise.mean()) < 0.002
 
 
+def test_anomaly_samples_of_a_law_have_its_noise_in_both_images():
+    flat, law = torch.full((1, 32, 32), 0.5), NoiseLaw(torch.ones(1, 1, 1, 1), (0.01**2, 0.0))
+    source = anomaly_samples(lambda _: flat, TINY, Synthesis(("cutpaste",)), law)
+    drawn = [source(torch.Generator().manual_seed(seed)) for seed in range(40)]
+    noise = torch.stack([sample.target for sample in drawn]) - flat
+    assert noise.std() == pytest.approx(0.01, rel=0.03)  # 40,960 values: 8 deviations
+    anomalies = torch.stack([sample.observed - sample.target for sample in drawn])
+    assert 0.5 < (anomalies.abs() < 1e-6).float().mean() < 1
+
+
 @pytest.mark.equation("45")
 def test_anomaly_supervision_is_that_of_the_normal_image_and_of_the_anomaly(tmp_path):
     run = trainer(tmp_path)

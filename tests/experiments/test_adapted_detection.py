@@ -1,0 +1,234 @@
+import csv
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from indeed.experiments import adapted_detection, table6
+from indeed.experiments.adapted_detection import (
+    ADAPTATIONS,
+    CHECKED,
+    METHODS,
+    SEEDS,
+    adapt_detector,
+    cell,
+    cell_key,
+    cells,
+    gains,
+    main,
+    noise_of_set,
+    noisy_images,
+    summary,
+    table,
+    with_checked,
+)
+from indeed.experiments.cells import cell_name, read_table
+from indeed.experiments.detection_baselines import Choice
+from indeed.experiments.detector import texture_set_for_tests
+from indeed.figures.detection import ADAPTED
+from indeed.images.noise import GREY_LEVEL, gaussian
+from indeed.images.noise_estimation import NoiseLaw
+from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
+from indeed.record import results_folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Working folder with the smoke table, and its rows."""
+    folder = tmp_path_factory.mktemp("smoke")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return folder, table("smoke", folder / "records")
+
+
+@pytest.fixture
+def here(made, monkeypatch):
+    monkeypatch.chdir(made[0])
+    return made[0]
+
+
+def of(rows, method):
+    return [row for row in rows if row["method"] == method]
+
+
+def test_the_smoke_table_has_every_method_on_the_same_classes_with_its_cost(made):
+    folder, rows = made
+    assert read_table(folder / "records" / "adapted_detection.csv") == rows
+    expected = [(method, defect) for method in METHODS for defect in ("poisson", "scar")]
+    assert [(row["method"], row["defect"]) for row in rows] == expected
+    assert {row["base_rate"] for row in rows if row["defect"] == "scar"} == {of(rows, "indeed")[1]["base_rate"]}
+    steps = {row["method"]: float(row["steps"]) for row in rows}
+    assert steps == {
+        "indeed": 0,
+        "ag_s": 48,  # two steps for each of the 24 images
+        "oag_s": 48,
+        "ag_s_fast": 48,
+        "replay_training": 2,
+        "replay": 2,
+    }
+    for method, config in ADAPTATIONS.items():
+        (first, second) = of(rows, method)
+        assert float(first["forwards"]) == steps[method] * config.forwards_per_step * config.patches
+        assert 0 < float(first["adaptation_seconds"]) == float(second["adaptation_seconds"])
+        assert math.isnan(float(first["check"])) == (method == "oag_s")
+        assert first["average_precision"] != of(rows, "indeed")[0]["average_precision"]
+
+
+def test_the_detector_as_it_is_has_the_scores_of_table_6_with_noise(made):
+    expected = [
+        row
+        for row in read_table(results_folder() / "measured" / "cpu" / "table6.csv")
+        if (row["dataset"], row["method"], row["noise"], row["category"]) == ("textures", "indeed", "1", "brick")
+    ]
+    for row, theirs in zip(of(made[1], "indeed"), expected, strict=True):
+        assert row["defect"] == theirs["defect"]
+        # The bricks stand first in the set, so their noise is the same.
+        assert float(row["average_precision"]) == pytest.approx(float(theirs["average_precision"]), abs=0.01)
+
+
+def test_a_killed_table_continues_and_no_finished_cell_is_computed_again(made, here, monkeypatch):
+    measured = []
+    measure = adapted_detection.scores
+    monkeypatch.setattr(adapted_detection, "scores", lambda *some, **more: measured.append(1) or measure(*some, **more))
+    assert table("smoke", here / "again") == made[1]
+    assert not measured
+    (adapted_detection.cells_folder("smoke") / "textures-indeed-0.csv").unlink()
+    table("smoke", here / "again")
+    assert len(measured) == 1
+
+
+def test_the_set_is_adapted_to_in_the_noise_that_it_is_scored_in():
+    data, seen = texture_set_for_tests(), []
+    how = Choice("", 0.0, 0.0)
+    table6.scores(data, lambda y: seen.append(y[0]) or y[:, 0], how, adapted_detection.NOISE, side=None)
+    for image, scored in zip(noisy_images(data, None), seen[1:], strict=True):  # the first is a warm-up
+        assert torch.equal(image, scored)
+
+
+def test_adaptation_leaves_the_detector_as_it_was_and_moves_the_sparse_module_alone():
+    model, record = load_checkpoint(shipped_checkpoint("detect_textures"))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    images = [torch.rand(1, 128, 128, generator=torch.Generator().manual_seed(0))]
+    after = adapt_detector(model, record, images, replace(ADAPTATIONS["ag_s"], steps=1), 0).model
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    moved = {name for name, value in after.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved
+    assert all(name.startswith("f_S.") for name in moved)
+
+
+def test_matched_replay_does_not_look_at_the_images_but_at_the_law_of_their_noise(monkeypatch):
+    model, record = load_checkpoint(shipped_checkpoint("detect_textures"))
+    config = replace(ADAPTATIONS["replay"], steps=1, replay_patches=1)
+    one, other = (torch.full((1, 128, 128), grey) for grey in (0.3, 0.6))
+    law = NoiseLaw(torch.ones(1, 1, 1, 1), ((10 * GREY_LEVEL) ** 2, 0.0))
+    monkeypatch.setattr(adapted_detection, "noise_of_set", lambda images: law)
+    found = [adapt_detector(model, record, [image], config, 0).model.state_dict() for image in (one, other)]
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+    unmatched = adapt_detector(model, record, [one], config, 0, matched=False).model.state_dict()
+    assert any(not torch.equal(value, found[0][name]) for name, value in unmatched.items())
+
+
+def test_the_noise_of_a_set_is_not_taken_for_its_texture():
+    generator = torch.Generator().manual_seed(0)
+    textured = 0.5 + 0.1 * torch.randn(1, 128, 128, generator=generator)
+    plain = gaussian(torch.full((1, 1, 128, 128), 0.5), 4 * GREY_LEVEL, generator)[0]
+    law = noise_of_set([textured, plain, textured])
+    assert law.sigma(plain[None]).mean().item() / GREY_LEVEL == pytest.approx(4, rel=0.1)
+    with pytest.raises(ValueError, match="images: got none"):
+        noise_of_set([])
+
+
+def test_names_and_keys_are_one_to_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("INDEED_DATA", str(tmp_path))
+    keys = cells("cpu")
+    assert {key["dataset"] for key in keys} == {"textures"}
+    assert {key["method"] for key in keys} == METHODS.keys()
+    assert [cell_key(cell_name(key)) for key in keys] == keys
+    assert sum(key["method"] == "replay" for key in keys) == SEEDS
+    for bad in ("textures-replay", "textures-replay-x", "textures-replay--1"):
+        with pytest.raises(ValueError, match="name must be"):
+            cell_key(bad)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "lena"}, "dataset must be one of textures, mvtec_screw_256"),
+        ({"method": "pca"}, "method must be one of indeed, ag_s"),
+    ],
+)
+def test_a_cell_that_cannot_be_is_refused(change, message):
+    key = {"dataset": "textures", "method": "replay", "seed": 0} | change
+    with pytest.raises(ValueError, match=message):
+        cell(**key, profile="smoke")
+
+
+def row(method, seed, defect, precision, auroc=0.8):
+    values = {"average_precision": precision, "auroc": auroc, "image_auroc": 0.5, "base_rate": 0.01}
+    values |= {"adaptation_seconds": 3, "steps": 2, "forwards": 6}
+    key = {"dataset": "magnetic_tile", "method": method, "seed": seed, "category": "tile", "defect": defect}
+    return key | {name: str(value) for name, value in values.items()}
+
+
+ROWS = [
+    row("indeed", "0", "crack", 0.5),
+    row("indeed", "0", "break", 0.2, 0.6),
+    row("replay", "0", "crack", 0.6),
+    row("replay", "0", "break", 0.2, 0.7),
+    row("replay", "1", "crack", 0.52),
+    row("replay", "1", "break", 0.16, 0.7),
+]
+
+
+def test_gains_are_over_the_detector_as_it_is_on_the_same_class():
+    (found,) = gains(ROWS).values()
+    assert found["tile crack"] == pytest.approx({"0": 0.1, "1": 0.02})
+    assert found["tile break"] == pytest.approx({"0": 0.0, "1": -0.04})
+
+
+def test_the_spread_over_seeds_is_of_means_over_classes_and_that_over_classes_of_means_over_seeds():
+    plain, replay = summary(ROWS)
+    assert (plain["classes"], plain["seeds"], plain["average_precision"]) == (2, 1, 0.35)
+    assert math.isnan(plain["average_precision_gain"])
+    assert (replay["classes"], replay["seeds"], replay["forwards"]) == (2, 2, 6)
+    assert replay["average_precision_gain"] == pytest.approx(0.02)
+    assert replay["average_precision_over_seeds"] == pytest.approx(0.06 / 2**0.5)  # of 0.05 and -0.01
+    assert replay["average_precision_over_classes"] == pytest.approx(0.08 / 2**0.5)  # of 0.06 and -0.02
+    assert replay["average_precision_worst"] == pytest.approx(-0.02)
+    assert replay["auroc_gain"] == pytest.approx(0.05)
+    assert replay["auroc_over_seeds"] == 0
+
+
+def test_the_checked_default_is_replay_where_its_check_is_passed_and_else_the_detector_as_it_is():
+    checks = {"0": {"check": "0.4", "check_before": "0.3"}, "1": {"check": "0.3", "check_before": "0.3"}}
+    rows = [one | (checks[one["seed"]] if one["method"] == "replay" else {}) for one in ROWS]
+    found = with_checked(rows)
+    assert found[: len(rows)] == rows
+    assert [(one["method"], one["seed"], one["average_precision"]) for one in found[len(rows) :]] == [
+        (CHECKED, "0", "0.6"),
+        (CHECKED, "0", "0.2"),
+        (CHECKED, "1", "0.5"),
+        (CHECKED, "1", "0.2"),
+    ]
+
+
+def test_what_is_printed_is_the_papers_and_every_adaptation_has_a_name_in_the_figures():
+    with (results_folder() / "paper" / "table7_uad_ood.csv").open(newline="", encoding="utf-8") as file:
+        assert METHODS["indeed"] in {line["method"] for line in csv.DictReader(file)}
+    assert ADAPTED.keys() - {CHECKED} == ADAPTATIONS.keys() == METHODS.keys() - {"indeed"}
+
+
+def test_the_command_lists_computes_and_draws(here, capsys):
+    main(["list", "--profile", "smoke"])
+    needs = dict(line.partition(" ")[::2] for line in capsys.readouterr().out.splitlines())
+    assert list(needs) == [cell_name(key) for key in cells("smoke")]
+    assert needs["textures-replay-0"].endswith("results/checkpoints/detect_textures_cpu.safetensors")
+    main(["cell", "textures-replay-0", "--profile", "smoke"])
+    assert capsys.readouterr().out.startswith("textures         replay           seed 0 AP 0.")
+    main(["figure", "--profile", "smoke", "--folder", "records"])
+    assert {path.name for path in Path("records").iterdir()} == {"adapted_detection.csv", "adapted_detection.svg"}
+    with pytest.raises(SystemExit) as stop:
+        main(["cell", "lena-replay-0", "--profile", "smoke"])
+    assert stop.value.code == 2
