@@ -268,12 +268,12 @@ class DRAEM(nn.Module):
         return probability
 
 
-def supervised_autoencoder(draw: Draw, batch: Batch, config: TrainingConfig) -> PerSample:
+def supervised_autoencoder(middle: MiddleLevel, draw: Draw, batch: Batch, config: TrainingConfig) -> PerSample:
     """Squared error of the reconstruction, summed over a sample: up to a factor and a constant that of Eq. 45."""
     return (batch.observed - draw.S - batch.target).square().sum((1, 2, 3))
 
 
-def supervised_draem(draw: Draw, batch: Batch, config: TrainingConfig) -> PerSample:
+def supervised_draem(middle: MiddleLevel, draw: Draw, batch: Batch, config: TrainingConfig) -> PerSample:
     """Losses of DRAEM with equal weights, times the pixels and channels by which the loop divides.
 
     The mask is where the observed image differs from the normal one in any colour: noise may be added to both, never to

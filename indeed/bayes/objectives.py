@@ -6,16 +6,19 @@ These functions take posterior parameters and draws, never a network.
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.elbo import ElboTerms, negative_elbo, per_sample_sum, sub_problem_2_terms
-from indeed.bayes.generative_model import Hyperpriors, Image, PerSample
+from indeed.bayes.generative_model import Hyperpriors, Image, PerSample, low_rank
 from indeed.bayes.posterior_summaries import expected_squared_residual, sampled_squared_residual
 from indeed.bayes.variational_family import Draw, Generators, MiddleLevel
+from indeed.images.noise import GREY_LEVEL
 
 Scalar = Float[Tensor, ""]
+
+_FLOOR = 1e-5
 
 
 class LossTerms(NamedTuple):
@@ -64,6 +67,23 @@ def anomaly_supervision(draw: Draw, normal: Image, anomaly: Image, target_precis
     _check_positive("target_precision", target_precision)
     error = (draw.low_rank - normal).square() + (draw.S - anomaly).square()
     return 0.5 * target_precision * per_sample_sum(error)
+
+
+def mask_supervision(y: Image, middle: MiddleLevel, mask: Bool[Tensor, "batch height width"]) -> PerSample:
+    r"""Cross-entropy, in nats, of the share p that S has in what L leaves of a pixel, against the mask of the anomaly.
+
+    .. math:: -\sum_{ij} M_{ij} \ln p_{ij} + (1 - M_{ij}) \ln (1 - p_{ij}), \qquad
+        p = \frac{\sum_c |\mu_S|}{\sum_c (|\mu_S| + |Y - \mu_L - \mu_S| + \delta)}
+
+    with one grey level for :math:`\delta`: p is the map :func:`indeed.bayes.anomaly_maps.share`. Eq. 45 weighs an error
+    by the square of its intensity, so that a faint defect, and false alarms where L leaves little, cost nothing; here
+    every pixel counts alike. Not in the paper.
+    """
+    sparse = middle.S.mean.abs().sum(1)
+    rest = (y - low_rank(middle.A.mean, middle.B.mean) - middle.S.mean).abs().sum(1) + y.shape[1] * GREY_LEVEL
+    # The floor keeps the gradient finite where S is exactly zero.
+    likely = torch.where(mask, sparse + _FLOOR, rest)
+    return per_sample_sum((sparse + rest).log() - likely.log())
 
 
 def orthogonality(draw: Draw, form: Literal["literal", "cosine"] = "literal") -> PerSample:

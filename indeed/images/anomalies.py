@@ -1,9 +1,10 @@
 r"""Synthetic anomalies: what turns a normal image :math:`U_N` into an observed one, :math:`Y = U_N + U_A`.
 
-Four families. ``perlin``: a texture blended in where Perlin noise exceeds a threshold (DRAEM, Zavrtanik et al. 2021).
+Five families. ``perlin``: a texture blended in where Perlin noise exceeds a threshold (DRAEM, Zavrtanik et al. 2021).
 ``cutpaste`` and ``scar``: a rectangle, or a thin rotated one, of the image itself put elsewhere (CutPaste, Li et al.
 2021). ``poisson``: a rectangle of a texture pasted by its gradients, so that no seam shows (Pérez et al. 2003; NSA,
-Schlüter et al. 2022). The textures are made of normal images: neither a real defect nor another set of images is used.
+Schlüter et al. 2022). ``blemish``: a stain or a crack of one grey with a soft edge, ours. The textures are made of
+normal images: neither a real defect nor another set of images is used.
 
 Images are in [0, 1] and so is what is made of them. Numbers are drawn on the generator's device and moved to the
 image's, so that a CPU generator gives the same anomalies everywhere, up to rounding.
@@ -221,6 +222,30 @@ def poisson(normal: Image, source: AnySize, generator: torch.Generator, area: Sh
     return pasted
 
 
+def blemish(normal: Image, source: AnySize, generator: torch.Generator, area: Shares = (0.0005, 0.03)) -> Image:
+    r"""Stain the image: a spot, or a crack, of one grey, with a soft and rough edge. Nothing is taken from the source.
+
+    An ellipse in any direction, its share of the image log-uniform within ``area``, its length 1 to 12 widths,
+    log-uniform, bent by up to half its length. With r the distance from its centre in units of its radius, times
+    :math:`1 + P/2` for Perlin noise P, its opacity is :math:`o\,\min(1, (1 - r)/s)` within r = 1, with o uniform on
+    (0.2, 1] and the softness s on (0.1, 1]. Its grey is uniform, its channels shifted by up to a tenth.
+    """
+    _check_area(area)
+    channels, height, width = normal.shape
+    share, shape, turn, bend, softness, opacity, grey, top, left = _uniform(9, generator)
+    elongation = _log_uniform(shape, 1, 12)
+    short = math.sqrt(_log_uniform(share, *area) * height * width / (math.pi * elongation))
+    y = (torch.arange(height) - top * height)[:, None]
+    x = torch.arange(width) - left * width
+    sine, cosine = math.sin(math.pi * turn), math.cos(math.pi * turn)
+    along, across = (sine * y + cosine * x) / (short * elongation), (cosine * y - sine * x) / short
+    bent = across + (bend - 0.5) * elongation * (along.square() - 0.5)
+    distance = torch.hypot(along, bent) * (1 + _perlin_field(height, width, generator).cpu() / 2)
+    profile = ((1 - distance) / (1 - 0.9 * softness)).clamp(0, 1)
+    flat = _recoloured(torch.full((channels, 1, 1), grey), 1.0, 0.1, generator)
+    return torch.lerp(normal, flat.to(normal), (1 - 0.8 * opacity) * profile.to(normal))
+
+
 class Family(NamedTuple):
     """A way to make an anomaly: ``draw(normal, source, generator, area)``."""
 
@@ -236,6 +261,7 @@ FAMILIES = {
     "cutpaste": Family(cutpaste, (0.02, 0.15), of_itself=True),
     "scar": Family(scar, (0.002, 0.02), of_itself=True),
     "poisson": Family(poisson, (0.01, 0.15), of_itself=False),
+    "blemish": Family(blemish, (0.0005, 0.03), of_itself=False),
 }
 
 

@@ -424,7 +424,7 @@ def _supervised_loss(
         batch.observed,
         middle,
         draw,
-        supervision(draw, batch, training),
+        supervision(middle, draw, batch, training),
         training.hyperpriors,
         residual=training.residual,
         orthogonality_form=training.orthogonality_form,

@@ -69,7 +69,7 @@ def gradient_noise(
         generators = batch.generators()  # one stream for all draws of a sample, as in a training step
         for _ in range(draws):
             middle, draw = model(batch.observed, generators)
-            supervision = supervised_denoising(draw, batch, config)
+            supervision = supervised_denoising(middle, draw, batch, config)
             terms = partial(
                 amortised_terms,
                 batch.observed,

@@ -32,9 +32,10 @@ from indeed.bayes.objectives import (
     amortised_terms,
     anomaly_supervision,
     denoising_supervision,
+    mask_supervision,
     training_loss,
 )
-from indeed.bayes.variational_family import Draw
+from indeed.bayes.variational_family import Draw, MiddleLevel
 from indeed.files import atomic_write
 from indeed.images.anomalies import Synthesis, TextureSource, anomalous_sample
 from indeed.images.noise import GREY_LEVEL, gaussian
@@ -81,6 +82,8 @@ class TrainingConfig:
     """Range of the noise's standard deviation in the unit of [0, 1] images; section 4.1 has (0, 75] of 255."""
     target_precision: float = 1e5
     """Precision sigma_0 of Eq. 44 and 45, in 1 / intensity²."""
+    mask_weight: float = 0.0
+    """Weight, in nats a pixel, of the cross-entropy of the anomaly map beside Eq. 45; only detectors have a mask."""
     orthogonality_weight: float = 1.0
     """The paper's tau."""
     orthogonality_form: Literal["literal", "cosine"] = "literal"
@@ -149,8 +152,8 @@ def training_preset(name: Literal["tiny", "cpu", "paper"]) -> TrainingConfig:
     raise ValueError(f"name must be 'tiny', 'cpu' or 'paper', got {name!r}")
 
 
-Supervision = Callable[[Draw, Batch, TrainingConfig], PerSample]
-"""Task-specific part of the loss: the supervision of a draw of the decomposition of each sample."""
+Supervision = Callable[[MiddleLevel, Draw, Batch, TrainingConfig], PerSample]
+"""Task-specific part of the loss: the supervision of the posterior of each sample, and of a draw of it."""
 
 
 def denoising_samples(
@@ -192,7 +195,7 @@ def matched_replay(
     return draw
 
 
-def supervised_denoising(draw: Draw, batch: Batch, config: TrainingConfig) -> PerSample:
+def supervised_denoising(middle: MiddleLevel, draw: Draw, batch: Batch, config: TrainingConfig) -> PerSample:
     """Supervision of the denoising task, that of Eq. 44."""
     return denoising_supervision(draw, batch.target, config.target_precision)
 
@@ -218,9 +221,16 @@ def anomaly_samples(
     return draw
 
 
-def supervised_anomaly(draw: Draw, batch: Batch, config: TrainingConfig) -> PerSample:
-    """Supervision of anomaly detection, that of Eq. 45."""
-    return anomaly_supervision(draw, batch.target, batch.observed - batch.target, config.target_precision)
+def supervised_anomaly(middle: MiddleLevel, draw: Draw, batch: Batch, config: TrainingConfig) -> PerSample:
+    """Supervision of anomaly detection: that of Eq. 45, and ``config.mask_weight`` times that of the mask.
+
+    The mask is where the observed image differs from the normal one in any colour: noise is added to both or to none.
+    """
+    supervision = anomaly_supervision(draw, batch.target, batch.observed - batch.target, config.target_precision)
+    if not config.mask_weight:
+        return supervision
+    mask = (batch.observed != batch.target).any(1)
+    return supervision + config.mask_weight * mask_supervision(batch.observed, middle, mask)
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -314,7 +324,7 @@ def _loss_terms(model: nn.Module, batch: Batch, config: TrainingConfig, supervis
         batch.observed,
         middle,
         draw,
-        supervision(draw, batch, config),
+        supervision(middle, draw, batch, config),
         config.hyperpriors,
         residual=config.residual,
         orthogonality_form=config.orthogonality_form,

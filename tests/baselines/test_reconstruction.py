@@ -212,7 +212,7 @@ class TestLosses:
             (model.reconstruct(y) - normal).square().mean(), list(model.parameters()), retain_graph=True
         )
         for supervision in (
-            supervised_autoencoder(draw, batch, CONFIG),
+            supervised_autoencoder(middle, draw, batch, CONFIG),
             anomaly_supervision(draw, normal, y - normal, target_precision=2.0),  # Eq. 45
         ):
             terms = amortised_terms(y, middle, draw, supervision, Hyperpriors())
@@ -231,7 +231,7 @@ class TestLosses:
         mask[0, 3:7, 2:9] = True
         middle, draw = model(y)
         terms = amortised_terms(
-            y, middle, draw, supervised_draem(draw, Batch(y, normal, (0, 1)), CONFIG), Hyperpriors()
+            y, middle, draw, supervised_draem(middle, draw, Batch(y, normal, (0, 1)), CONFIG), Hyperpriors()
         )
         loss = training_loss(terms, orthogonality_weight=0.0, elements=y[0].numel(), variational=False)
         image, logits = model.reconstruct(y), draw.A[:, 0]

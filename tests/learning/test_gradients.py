@@ -29,7 +29,7 @@ def batches(count, size=1):
 
 def loss(model, batch, leaf_generators=None):
     middle, draw = model(batch.observed, batch.generators())
-    supervision = supervised_denoising(draw, batch, CONFIG)
+    supervision = supervised_denoising(middle, draw, batch, CONFIG)
     terms = amortised_terms(
         batch.observed, middle, draw, supervision, CONFIG.hyperpriors, leaf_generator=leaf_generators
     )

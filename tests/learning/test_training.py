@@ -400,7 +400,7 @@ def test_throughput_is_that_of_the_last_steps(tmp_path):
 
 
 def test_another_task_brings_its_own_supervision(tmp_path):
-    run = trainer(tmp_path / "zero", supervision=lambda draw, batch, config: torch.zeros(len(batch.observed)))
+    run = trainer(tmp_path / "zero", supervision=lambda middle, draw, batch, config: torch.zeros(len(batch.observed)))
     run.run(progress=False)
     assert {float(row["supervision"]) for row in log_without_time(tmp_path / "zero")} == {0.0}
 
@@ -449,13 +449,13 @@ def test_anomaly_samples_of_a_law_have_its_noise_in_both_images():
 def test_anomaly_supervision_is_that_of_the_normal_image_and_of_the_anomaly(tmp_path):
     run = trainer(tmp_path)
     batch = draw_batch(anomaly_samples(PatchSampler(smooth_images(), 16), TINY, Synthesis()), range(3))
-    draw = run.model(batch.observed, batch.generators())[1]
+    middle, draw = run.model(batch.observed, batch.generators())
     expected = anomaly_supervision(draw, batch.target, batch.observed - batch.target, TINY.target_precision)
-    assert torch.equal(supervised_anomaly(draw, batch, TINY), expected)
+    assert torch.equal(supervised_anomaly(middle, draw, batch, TINY), expected)
     # L is pulled to the normal image, S to what was added to it
     perfect = draw._replace(S=batch.observed - batch.target)
     rest = 0.5 * TINY.target_precision * (draw.low_rank - batch.target).square().sum((1, 2, 3))
-    torch.testing.assert_close(supervised_anomaly(perfect, batch, TINY), rest)
+    torch.testing.assert_close(supervised_anomaly(middle, perfect, batch, TINY), rest)
 
 
 def test_a_task_logs_what_it_measures(tmp_path):
