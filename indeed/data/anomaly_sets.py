@@ -31,7 +31,7 @@ GOOD = "good"
 """Class of the images without a defect."""
 TEXTURES = ("brick", "grass", "gravel")
 """Surfaces of `indeed.data.samples` that are alike from one half of the image to the other."""
-MakeDefect = Callable[[Float[Tensor, "channel height width"], torch.Generator], tuple[Tensor, Tensor]]
+MakeDefect = Callable[[Float[Tensor, "channel height width"], str, torch.Generator], tuple[Tensor, Tensor]]
 """Image and generator to the image with a defect, and the mask of the defect: (height, width), 1 in front or not."""
 
 
@@ -558,7 +558,7 @@ def texture_set(defects: Mapping[str, MakeDefect], generator: torch.Generator, *
             clean = image[:, top : top + tile, left : left + tile].contiguous()
             test.append(AnomalyItem(path, name, GOOD, partial(_held, clean, None), part=part))
             for defect, make in defects.items():
-                observed, mask = _made(defect, make, clean, generator)
+                observed, mask = _made(defect, make, clean, name, generator)
                 test.append(AnomalyItem(path, name, defect, partial(_held, observed, mask), part=part))
     return AnomalySet("textures", tuple(train), tuple(test))
 
@@ -570,18 +570,18 @@ def _held(
 
 
 def _made(
-    name: str, make: MakeDefect, clean: Float[Tensor, "channel _ _"], generator: torch.Generator
+    defect: str, make: MakeDefect, clean: Float[Tensor, "channel _ _"], name: str, generator: torch.Generator
 ) -> tuple[Float[Tensor, "channel _ _"], Bool[Tensor, "_ _"]]:
-    observed, mask = make(clean.clone(), generator)
+    observed, mask = make(clean.clone(), name, generator)
     if observed.shape != clean.shape or mask.shape not in (clean.shape[1:], (1, *clean.shape[1:])):
         raise ValueError(
-            f"defects[{name!r}] gave shapes {tuple(observed.shape)} and {tuple(mask.shape)}, expected "
+            f"defects[{defect!r}] gave shapes {tuple(observed.shape)} and {tuple(mask.shape)}, expected "
             f"{tuple(clean.shape)} and {tuple(clean.shape[1:])}"
         )
     marked = mask.reshape(clean.shape[1:]) > 0.5
     if not marked.any() or marked.all() or observed.min() < 0 or observed.max() > 1:
         raise ValueError(
-            f"defects[{name!r}] marked {int(marked.sum())} of {marked.numel()} pixels of an image from "
+            f"defects[{defect!r}] marked {int(marked.sum())} of {marked.numel()} pixels of an image from "
             f"{float(observed.min()):.3g} to {float(observed.max()):.3g}, expected some but not all, and [0, 1]"
         )
     return observed, marked

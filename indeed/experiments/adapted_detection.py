@@ -20,13 +20,13 @@ from torch import Tensor
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.data.anomaly_sets import AnomalySet, anomaly_set, load
 from indeed.data.benchmarks import DataMissingError, evenly
-from indeed.data.patches import PatchSampler
 from indeed.experiments.cells import Row, cell_name, read_table, run_command, run_rows, write_table
 from indeed.experiments.detection_baselines import Choice, Images, Maps
 from indeed.experiments.detector import (
     SEED,
     SIDE,
     good_images,
+    patch_sources,
     synthesis_for,
     synthetic_anomalies,
     texture_set_for_tests,
@@ -270,8 +270,8 @@ def adapt_detector(
     training = TrainingConfig(**{**made, "hyperpriors": Hyperpriors(**made["hyperpriors"])})
     source: SampleSource | None = None
     if config.replay_weight:
-        patches = PatchSampler(good_images(data, 1, size).train, size)
-        source = anomaly_samples(patches, training, synthesis_for(data), noise_of_set(images) if matched else None)
+        good = patch_sources(data, good_images(data, 1, size).train, size)
+        source = anomaly_samples(good, training, synthesis_for(data), noise_of_set(images) if matched else None)
     seen = images if config.objective else images[:1]
     generator = torch.Generator().manual_seed(seed)
     return adapt(model, seen, replace(config, training=training), generator, replay=source)

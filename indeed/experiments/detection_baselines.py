@@ -33,6 +33,7 @@ from indeed.experiments.detector import (
     SEED,
     SMOOTHING,
     good_images,
+    patch_sources,
     synthesis_for,
     synthetic_anomalies,
     train_detector,
@@ -146,12 +147,13 @@ def train(
     )
     good = good_images(source, 1, PATCH)
     synthesis = synthesis_for(source)
-    patches = PatchSampler(good.train, PATCH)
     build: Callable[[Any], nn.Module] = DRAEM if model == "draem" else Autoencoder
     trainer = Trainer(
         draem_preset(preset) if model == "draem" else autoencoder_preset(preset),
         training,
-        anomaly_samples(patches, training, synthesis) if model == "draem" else denoising_samples(patches, training),
+        anomaly_samples(patch_sources(source, good.train, PATCH), training, synthesis)
+        if model == "draem"
+        else denoising_samples(PatchSampler(good.train, PATCH), training),
         path.with_suffix(""),
         build=build,
         supervision=supervised_draem if model == "draem" else supervised_autoencoder,

@@ -15,18 +15,43 @@ from torch import Tensor
 
 from indeed.bayes.anomaly_maps import smoothed
 from indeed.bayes.generative_model import Hyperpriors
-from indeed.data.anomaly_sets import GOOD, READERS, TEXTURES, AnomalyItem, AnomalySet, anomaly_set, load, texture_set
+from indeed.data.anomaly_sets import (
+    GOOD,
+    READERS,
+    TEXTURES,
+    AnomalyItem,
+    AnomalySet,
+    MakeDefect,
+    anomaly_set,
+    load,
+    texture_set,
+)
 from indeed.data.benchmarks import DataMissingError, evenly, image_files
 from indeed.data.download import DataError
 from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_image
 from indeed.experiments.training_run import Preset, Task, eight_bit, train
-from indeed.images.anomalies import FAMILIES, AnomalySample, Synthesis, anomalous, anomalous_sample
+from indeed.images.anomalies import (
+    FAMILIES,
+    AnomalySample,
+    Synthesis,
+    TextureSource,
+    anomalous,
+    anomalous_sample,
+    foreign_to,
+)
 from indeed.images.detection_metrics import DetectionMetrics, image_score
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL
-from indeed.learning.training import Trainer, anomaly_samples, supervised_anomaly, training_preset
+from indeed.learning.loading import draw_batch
+from indeed.learning.training import (
+    Trainer,
+    TrainingConfig,
+    anomaly_samples,
+    supervised_anomaly,
+    training_preset,
+)
 from indeed.networks.anomaly_detection import MapForm, anomaly_maps
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 
@@ -159,9 +184,9 @@ def train_detector(
     task = Task(
         "detect",
         good.name,
-        anomaly_samples(PatchSampler(good.train, network.patch_size), training, chosen),
+        anomaly_samples(patch_sources(data, good.train, network.patch_size), training, chosen),
         supervised_anomaly,
-        validation_on(good.held_out, network.patch_size, chosen),
+        validation_on(patch_sources(data, good.held_out, network.patch_size), chosen),
         DetectionValidation._fields,
         chosen._asdict() | {"seed": SEED},
         {"training_images": len(good.train), "validation_images": len(good.held_out), "side": good.side},
@@ -242,6 +267,16 @@ def _good_files(folder: Path) -> list[Path]:
     return files
 
 
+def patch_sources(data: str, images: Sequence[Tensor], patch_size: int) -> list[TextureSource]:
+    """List the sources of good patches that :func:`indeed.learning.training.anomaly_samples` takes.
+
+    Each of the embedded textures is a surface of its own: on grass, grass is no defect that could be seen. Of other
+    data all images are one surface.
+    """
+    apart = [[image] for image in images] if data == "textures" else [images]
+    return [PatchSampler(some, patch_size) for some in apart]
+
+
 def synthesis_for(data: str) -> Synthesis:
     """Synthetic anomalies that detectors of `good_images` learn from, and are set on."""
     return TEXTURE_SYNTHESIS if data == "textures" else PARTS_SYNTHESIS
@@ -250,7 +285,7 @@ def synthesis_for(data: str) -> Synthesis:
 def texture_set_for_tests(
     seed: int = SEED, area: tuple[float, float] = (0.01, 0.05), contrast: float = TEXTURE_CONTRAST
 ) -> AnomalySet:
-    """Embedded textures with defects of `UNSEEN_FAMILIES`: foreign matter, cut from the right halves of all textures.
+    """Embedded textures with defects of `UNSEEN_FAMILIES`: foreign matter, cut from the right halves of the others.
 
     Parameters
     ----------
@@ -261,13 +296,16 @@ def texture_set_for_tests(
     contrast
         Least mean absolute change of a pixel of the defect, in the unit of the image.
     """
-    surfaces = [image[..., image.shape[2] // 2 :] for image in map(sample_image, TEXTURES)]
 
-    def source(generator: torch.Generator) -> Tensor:
-        return surfaces[int(torch.randint(len(surfaces), (), generator=generator))]
+    def right_half(name: str) -> TextureSource:
+        image = sample_image(name)
+        return lambda _: image[..., image.shape[2] // 2 :]
 
-    def made_by(family: str) -> Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]:
-        def make(image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    surfaces = [right_half(name) for name in TEXTURES]
+
+    def made_by(family: str) -> MakeDefect:
+        def make(image: Tensor, name: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            source = foreign_to(surfaces, TEXTURES.index(name))
             sample = anomalous_sample(
                 image, source, generator, families=(family,), clean=0, area=area, contrast=contrast, foreign=True
             )
@@ -279,22 +317,20 @@ def texture_set_for_tests(
 
 
 def validation_on(
-    images: Sequence[Tensor], patch_size: int, synthesis: Synthesis, count: int = 64
+    held_out: Sequence[TextureSource], synthesis: Synthesis, count: int = 64
 ) -> Callable[[InDeed], DetectionValidation]:
-    """Average precision and PSNR of L on tiles of the held-out images with synthetic anomalies, the same each time."""
-    sampler, generator = PatchSampler(images, patch_size), torch.Generator().manual_seed(SEED)
-    patches = torch.stack([sampler(generator) for _ in range(count)])
-    samples = anomalous(patches, generator, **synthesis._asdict())
+    """Average precision and PSNR of L on tiles of held-out images with synthetic anomalies, the same each time."""
+    source = anomaly_samples(held_out, TrainingConfig(1, noise_high=0.0), synthesis)
+    samples = draw_batch(source, range(count), SEED)
 
     def validate(model: InDeed) -> DetectionValidation:
         metrics, low_rank = DetectionMetrics(), []
         device = next(model.parameters()).device
         with torch.inference_mode():
-            for observed, normal, mask in zip(
-                *(torch.split(part, 16) for part in (samples.observed, samples.normal, samples.mask)), strict=True
-            ):
+            for observed, normal in zip(*(torch.split(part, 16) for part in samples[:2]), strict=True):
                 draw = model(observed.to(device))[1]
-                metrics.update(anomaly_maps(model, observed.to(device), form="share").cpu(), mask)
+                found = anomaly_maps(model, observed.to(device), form="share").cpu()
+                metrics.update(found, (observed != normal).any(1))
                 low_rank.append(psnr(draw.low_rank.cpu(), normal))
         return DetectionValidation(metrics.average_precision(), torch.cat(low_rank).mean().item())
 

@@ -401,6 +401,19 @@ def anomalous(
     )
 
 
+def foreign_to(surfaces: Sequence[TextureSource], index: int) -> TextureSource:
+    """Make a source of images of any of the surfaces but one; of that one if there is no other.
+
+    Examples
+    --------
+    >>> surfaces = [lambda _, grey=grey: torch.full((1, 2, 2), grey) for grey in (0.0, 1.0)]
+    >>> foreign_to(surfaces, 0)(torch.Generator()).unique(), foreign_to(surfaces[:1], 0)(torch.Generator()).unique()
+    (tensor([1.]), tensor([0.]))
+    """
+    others = [*surfaces[:index], *surfaces[index + 1 :]] or surfaces
+    return lambda generator: others[int(_uniform(1, generator)[0] * len(others))](generator)
+
+
 def _one_of(images: Sequence[Tensor] | Tensor) -> TextureSource:
     return lambda generator: images[int(_uniform(1, generator)[0] * len(images))]
 

@@ -37,7 +37,7 @@ from indeed.bayes.objectives import (
 )
 from indeed.bayes.variational_family import Draw, MiddleLevel
 from indeed.files import atomic_write
-from indeed.images.anomalies import Synthesis, TextureSource, anomalous_sample
+from indeed.images.anomalies import Synthesis, TextureSource, anomalous_sample, foreign_to
 from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.images.noise_estimation import NoiseLaw
 from indeed.learning.distributed import (
@@ -201,16 +201,24 @@ def supervised_denoising(middle: MiddleLevel, draw: Draw, batch: Batch, config: 
 
 
 def anomaly_samples(
-    normal_patch: TextureSource, config: TrainingConfig, synthesis: Synthesis, law: NoiseLaw | None = None
+    surfaces: Sequence[TextureSource],
+    config: TrainingConfig,
+    synthesis: Synthesis,
+    law: NoiseLaw | None = None,
 ) -> SampleSource:
     """Make a source for anomaly detection: a good patch, and it with a synthetic anomaly or, one in four, without.
+
+    Each of the surfaces gives good patches of itself, and is equally probable. The textures of an anomaly are those
+    that are foreign to its surface (:func:`indeed.images.anomalies.foreign_to`).
 
     Both have the same noise, of a random level or, to adapt a network to test images, of their law: it belongs to
     neither L nor S, and their difference is the anomaly.
     """
 
     def draw(generator: torch.Generator) -> Sample:
-        sample = anomalous_sample(normal_patch(generator), normal_patch, generator, **synthesis._asdict())
+        which = int(torch.randint(len(surfaces), (), generator=generator))
+        textures = foreign_to(surfaces, which)
+        sample = anomalous_sample(surfaces[which](generator), textures, generator, **synthesis._asdict())
         normal = sample.normal[None]
         if law is None:
             noise = gaussian(torch.zeros_like(normal), (config.noise_low, config.noise_high), generator)[0]

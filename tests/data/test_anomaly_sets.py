@@ -528,7 +528,7 @@ class TestMood:
             mood_set(mood)
 
 
-def spot(image: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def spot(image: torch.Tensor, name: str, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """A black square somewhere."""
     top, left = torch.randint(0, image.shape[1] - 8, (2,), generator=generator).tolist()
     mask = torch.zeros(image.shape[1:])

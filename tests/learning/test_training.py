@@ -411,12 +411,13 @@ FAMILIES = ("perlin", "cutpaste", "scar", "poisson")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_observed_patch_differs_from_its_target_by_the_anomaly_alone(family):
     config, sampler = replace(TINY, noise_high=20 / 255), PatchSampler(smooth_images(), 32)
-    source = anomaly_samples(sampler, config, Synthesis((family,)))
+    source = anomaly_samples([sampler], config, Synthesis((family,)))
     clean = 0
     for seed in range(12):
         sample = source(torch.Generator().manual_seed(seed))
         # the same generator draws the same patch and anomaly first, the noise after them
         generator = torch.Generator().manual_seed(seed)
+        torch.randint(1, (), generator=generator)  # the surface
         expected = anomalous_sample(sampler(generator), sampler, generator, families=(family,))
         difference = sample.observed - sample.target
         assert (difference[:, ~expected.mask] == 0).all()
@@ -428,7 +429,7 @@ def test_an_observed_patch_differs_from_its_target_by_the_anomaly_alone(family):
 
 def test_noise_of_anomaly_samples_is_gaussian_with_the_levels_of_the_run():
     config, flat = replace(TINY, noise_low=0.05, noise_high=0.1), torch.full((1, 32, 32), 0.5)
-    source = anomaly_samples(lambda _: flat, config, Synthesis(("cutpaste",)))
+    source = anomaly_samples([lambda _: flat], config, Synthesis(("cutpaste",)))
     noise = torch.stack([source(torch.Generator().manual_seed(seed)).target for seed in range(40)]) - flat
     levels = noise.std((1, 2, 3))
     assert 0.045 < levels.min() < 0.06 < 0.09 < levels.max() < 0.11
@@ -437,7 +438,7 @@ def test_noise_of_anomaly_samples_is_gaussian_with_the_levels_of_the_run():
 
 def test_anomaly_samples_of_a_law_have_its_noise_in_both_images():
     flat, law = torch.full((1, 32, 32), 0.5), NoiseLaw(torch.ones(1, 1, 1, 1), (0.01**2, 0.0))
-    source = anomaly_samples(lambda _: flat, TINY, Synthesis(("cutpaste",)), law)
+    source = anomaly_samples([lambda _: flat], TINY, Synthesis(("cutpaste",)), law)
     drawn = [source(torch.Generator().manual_seed(seed)) for seed in range(40)]
     noise = torch.stack([sample.target for sample in drawn]) - flat
     assert noise.std() == pytest.approx(0.01, rel=0.03)  # 40,960 values: 8 deviations
@@ -448,7 +449,7 @@ def test_anomaly_samples_of_a_law_have_its_noise_in_both_images():
 @pytest.mark.equation("45")
 def test_anomaly_supervision_is_that_of_the_normal_image_and_of_the_anomaly(tmp_path):
     run = trainer(tmp_path)
-    batch = draw_batch(anomaly_samples(PatchSampler(smooth_images(), 16), TINY, Synthesis()), range(3))
+    batch = draw_batch(anomaly_samples([PatchSampler(smooth_images(), 16)], TINY, Synthesis()), range(3))
     middle, draw = run.model(batch.observed, batch.generators())
     expected = anomaly_supervision(draw, batch.target, batch.observed - batch.target, TINY.target_precision)
     assert torch.equal(supervised_anomaly(middle, draw, batch, TINY), expected)
@@ -463,7 +464,7 @@ def test_a_task_logs_what_it_measures(tmp_path):
         average_precision: float
 
     config = replace(TINY, steps=10)
-    source = anomaly_samples(PatchSampler(smooth_images(), 16), config, Synthesis())
+    source = anomaly_samples([PatchSampler(smooth_images(), 16)], config, Synthesis())
     run = Trainer(
         *(NETWORK, config, source, tmp_path),
         supervision=supervised_anomaly,
