@@ -186,7 +186,7 @@ def train_detector(
         good.name,
         anomaly_samples(patch_sources(data, good.train, network.patch_size), training, chosen),
         supervised_anomaly,
-        validation_on(patch_sources(data, good.held_out, network.patch_size), chosen),
+        validation_on(patch_sources(data, good.held_out, network.patch_size), training, chosen),
         DetectionValidation._fields,
         chosen._asdict() | {"seed": SEED},
         {"training_images": len(good.train), "validation_images": len(good.held_out), "side": good.side},
@@ -317,10 +317,10 @@ def texture_set_for_tests(
 
 
 def validation_on(
-    held_out: Sequence[TextureSource], synthesis: Synthesis, count: int = 64
+    held_out: Sequence[TextureSource], training: TrainingConfig, synthesis: Synthesis, count: int = 64
 ) -> Callable[[InDeed], DetectionValidation]:
-    """Average precision and PSNR of L on tiles of held-out images with synthetic anomalies, the same each time."""
-    source = anomaly_samples(held_out, TrainingConfig(1, noise_high=0.0), synthesis)
+    """Average precision and PSNR of L on tiles of held-out images as in training, the same each time."""
+    source = anomaly_samples(held_out, training, synthesis)
     samples = draw_batch(source, range(count), SEED)
 
     def validate(model: InDeed) -> DetectionValidation:
