@@ -159,7 +159,7 @@ class TestBoth:
     def test_every_parameter_is_learned(self, name):
         model, batch = small(name), Batch(torch.rand(2, 1, 16, 16), torch.rand(2, 1, 16, 16), (0, 1))
         supervision = supervised_autoencoder if name == "autoencoder" else supervised_draem
-        supervision(model(batch.observed)[1], batch, CONFIG).sum().backward()
+        supervision(*model(batch.observed), batch, CONFIG).sum().backward()
         assert all(bool(parameter.grad.any()) for parameter in model.parameters())
 
 

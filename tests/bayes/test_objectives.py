@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Normal
 
+from indeed.bayes.anomaly_maps import ANOMALY_MAPS
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.elbo import elbo_terms, sub_problem_2_terms
 from indeed.bayes.objectives import (
@@ -17,6 +18,7 @@ from indeed.bayes.objectives import (
     anomaly_supervision,
     denoising_supervision,
     expected_negative_elbo,
+    mask_supervision,
     orthogonality,
     training_loss,
 )
@@ -70,6 +72,26 @@ def test_eq_45_by_loops(make_problem):
         L, S = p.draw.A[b, c, j] @ p.draw.B[b, c, k], p.draw.S[b, c, j, k]
         by_loops[b] += precision / 2 * ((L - p.target[b, c, j, k]) ** 2 + (S - anomaly[b, c, j, k]) ** 2)
     torch.testing.assert_close(anomaly_supervision(p.draw, p.target, anomaly, precision), by_loops)
+
+
+def test_mask_supervision_is_the_cross_entropy_of_the_map(make_problem):
+    p = make_problem()
+    share = ANOMALY_MAPS["share"](p.y, p.middle, p.leaf)
+    mask = torch.rand(share.shape, generator=torch.Generator().manual_seed(0)) < 0.4
+    cross_entropy = torch.nn.functional.binary_cross_entropy(share, mask.double(), reduction="none")
+    found = mask_supervision(p.y, p.middle, mask)
+    torch.testing.assert_close(found, cross_entropy.sum((1, 2)), rtol=1e-3, atol=0)  # but for a floor of 1e-5
+
+
+def test_the_gradient_of_mask_supervision_is_finite_where_the_sparse_part_is_zero(make_problem):
+    p = make_problem()
+    mean = torch.zeros_like(p.middle.S.mean, requires_grad=True)
+    middle = p.middle._replace(S=p.middle.S._replace(mean=mean))
+    for mask in (torch.zeros_like(p.y[:, 0], dtype=torch.bool), torch.ones_like(p.y[:, 0], dtype=torch.bool)):
+        loss = mask_supervision(p.y, middle, mask)
+        (gradient,) = torch.autograd.grad(loss.sum(), mean)
+        assert loss.isfinite().all()
+        assert gradient.isfinite().all()
 
 
 def test_supervision_passes_gradcheck(make_problem):

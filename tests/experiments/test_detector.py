@@ -18,6 +18,7 @@ from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_image
 from indeed.experiments import detector
 from indeed.experiments.detector import (
+    MASK_WEIGHT,
     SEED,
     TEXTURE_CONTRAST,
     TEXTURE_RANK,
@@ -26,14 +27,17 @@ from indeed.experiments.detector import (
     chosen_map,
     detector_network,
     good_images,
+    patch_sources,
     synthetic_anomalies,
     texture_set_for_tests,
     train_detector,
     validation_on,
 )
-from indeed.images.anomalies import FAMILIES, Synthesis, anomalous
+from indeed.images.anomalies import FAMILIES, Synthesis
 from indeed.images.detection_metrics import image_score
 from indeed.images.metrics import psnr
+from indeed.learning.loading import draw_batch
+from indeed.learning.training import anomaly_samples, training_preset
 from indeed.networks.anomaly_detection import anomaly_maps, load_detector
 from indeed.networks.checkpoint import load_checkpoint
 from indeed.networks.inference_network import InDeed, network_preset
@@ -207,18 +211,29 @@ def test_the_map_is_the_best_of_all_by_scikit_learn(families):
 
 
 def test_validation_is_that_of_one_draw_of_anomalies_whatever_the_batches():
-    model, images = tiny(), pieces()
-    sampler, generator = PatchSampler(images, 16), torch.Generator().manual_seed(SEED)
-    patches = torch.stack([sampler(generator) for _ in range(20)])
-    samples = anomalous(patches, generator, families=("cutpaste",))
+    model, surfaces, synthesis = tiny(), [PatchSampler(pieces(), 16)], Synthesis(("cutpaste",))
+    training = training_preset("tiny")
+    samples = draw_batch(anomaly_samples(surfaces, training, synthesis), range(20), SEED)
     with torch.no_grad():
         draw = model(samples.observed)[1]
-    validate = validation_on(images, 16, Synthesis(("cutpaste",)), count=20)
+    mask, maps = (samples.observed != samples.target)[:, 0], anomaly_maps(model, samples.observed, form="share")
+    validate = validation_on(surfaces, training, synthesis, count=20)
     for _ in range(2):
         found = validate(model)
-        by_scikit_learn = average_precision_score(samples.mask.flatten(), draw.S.abs().sum(1).double().flatten())
-        assert found.average_precision == pytest.approx(by_scikit_learn, abs=1e-5)
-        assert found.psnr_low_rank == pytest.approx(psnr(draw.low_rank, samples.normal).mean().item(), rel=1e-5)
+        assert found.average_precision == pytest.approx(
+            average_precision_score(mask.flatten(), maps.flatten()), abs=1e-5
+        )
+        assert found.psnr_low_rank == pytest.approx(psnr(draw.low_rank, samples.target).mean().item(), rel=1e-5)
+
+
+def test_each_texture_is_a_surface_of_its_own_and_the_images_of_other_data_are_one():
+    textures = good_images("textures", 1, 32)
+    sources = patch_sources("textures", textures.train, 32)
+    for source, image in zip(sources, textures.train, strict=True):
+        patch = source(torch.Generator().manual_seed(0))
+        assert torch.equal(patch, PatchSampler([image], 32)(torch.Generator().manual_seed(0)))
+    assert len(sources) == 3
+    assert len(patch_sources("parts", textures.train, 32)) == 1
 
 
 # training
@@ -246,7 +261,8 @@ def test_good_photographs_become_a_detector_with_its_record(tmp_path):
     assert record["training"]["noise_high"] == pytest.approx(5 / 255)
     assert (record["training_images"], record["validation_images"], record["side"]) == (3, 1, SIDE)
     assert record["validation"].keys() == {*Synthesis._fields, "seed", "average_precision", "psnr_low_rank"}
-    assert record["validation"]["families"] == list(FAMILIES)
+    assert set(record["validation"]["families"]) == set(FAMILIES)
+    assert record["training"]["mask_weight"] == MASK_WEIGHT
     made = load_detector(out)
     assert (made.side, made.form, made.smoothing) == (SIDE, record["map"]["form"], record["map"]["smoothing"])
     held_out = good_images(str(tmp_path / "good"), 1, 16).held_out[0].float() / 255

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d
 
 from indeed.data.patches import PatchSampler
 from indeed.images import anomalies
@@ -229,6 +230,26 @@ def test_a_scar_is_a_thin_rectangle():
         assert 12 * math.sqrt(long * short) == pytest.approx(mask.sum().item(), rel=0.05)
         directions.append(int(mask.any(1).sum() > mask.any(0).sum()))
     assert 0 < sum(directions) < 20
+
+
+def test_a_blemish_is_one_grey_within_an_ellipse_and_softer_towards_its_edge():
+    normal = torch.full((3, 96, 96), 0.5, dtype=torch.float64)
+    grounds = []
+    for seed in range(30):
+        drawn = anomalies.blemish(normal, normal, seeded(seed), area=(0.01, 0.03))
+        change = drawn - normal
+        # towards one colour by an opacity that all channels share
+        depth = change.flatten(1).abs().amax(1, keepdim=True)
+        profiles = change.flatten(1).abs()[depth[:, 0] > 0] / depth[depth[:, 0] > 0]
+        assert (profiles - profiles[0]).abs().max() < 1e-5
+        marked = (change != 0).any(0)
+        if marked.sum() > 60:  # within the image
+            inside = profiles[0].reshape(96, 96)
+            rim = marked & ~(avg_pool2d(marked[None].double(), 3, 1, 1)[0] > 0.999)
+            assert inside[rim].mean() < inside[marked].mean()
+            assert marked.double().mean() < 1.3 * 0.03  # the rough edge may lie outside of the ellipse
+        grounds.append(change.mean() > 0)
+    assert 0 < sum(grounds) < 30
 
 
 def test_poisson_paste_has_the_laplacian_of_the_source_and_the_border_of_the_background():

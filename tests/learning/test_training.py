@@ -15,9 +15,15 @@ from jaxtyping import TypeCheckError
 
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.elbo import elbo_terms, negative_elbo
-from indeed.bayes.objectives import amortised_terms, anomaly_supervision, denoising_supervision, training_loss
+from indeed.bayes.objectives import (
+    amortised_terms,
+    anomaly_supervision,
+    denoising_supervision,
+    mask_supervision,
+    training_loss,
+)
 from indeed.data.patches import PatchSampler
-from indeed.images.anomalies import Synthesis, anomalous_sample
+from indeed.images.anomalies import Synthesis, anomalous_sample, foreign_to
 from indeed.images.metrics import psnr
 from indeed.images.noise_estimation import NoiseLaw
 from indeed.learning.distributed import Preempted
@@ -405,7 +411,7 @@ def test_another_task_brings_its_own_supervision(tmp_path):
     assert {float(row["supervision"]) for row in log_without_time(tmp_path / "zero")} == {0.0}
 
 
-FAMILIES = ("perlin", "cutpaste", "scar", "poisson")
+FAMILIES = ("perlin", "cutpaste", "scar", "poisson", "blemish")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -418,7 +424,8 @@ def test_an_observed_patch_differs_from_its_target_by_the_anomaly_alone(family):
         # the same generator draws the same patch and anomaly first, the noise after them
         generator = torch.Generator().manual_seed(seed)
         torch.randint(1, (), generator=generator)  # the surface
-        expected = anomalous_sample(sampler(generator), sampler, generator, families=(family,))
+        textures = foreign_to([sampler], 0)
+        expected = anomalous_sample(sampler(generator), textures, generator, families=(family,))
         difference = sample.observed - sample.target
         assert (difference[:, ~expected.mask] == 0).all()
         torch.testing.assert_close(difference, expected.anomaly, rtol=0, atol=1e-6)
@@ -457,6 +464,26 @@ def test_anomaly_supervision_is_that_of_the_normal_image_and_of_the_anomaly(tmp_
     perfect = draw._replace(S=batch.observed - batch.target)
     rest = 0.5 * TINY.target_precision * (draw.low_rank - batch.target).square().sum((1, 2, 3))
     torch.testing.assert_close(supervised_anomaly(middle, perfect, batch, TINY), rest)
+    # with a weight the map, too, is pulled: to the pixels that differ
+    mask = (batch.observed != batch.target).any(1)
+    weighted = expected + 3 * mask_supervision(batch.observed, middle, mask)
+    torch.testing.assert_close(supervised_anomaly(middle, draw, batch, replace(TINY, mask_weight=3.0)), weighted)
+
+
+def test_what_is_pasted_on_a_surface_is_of_another_one():
+    greys = [torch.full((1, 32, 32), grey) for grey in (0.2, 0.8)]
+    surfaces = [lambda _, image=image: image for image in greys]
+    source = anomaly_samples(surfaces, replace(TINY, noise_high=1e-6), Synthesis(("cutpaste",), foreign=True))
+    found = set()
+    for seed in range(12):
+        observed, normal = source(torch.Generator().manual_seed(seed))
+        grey = normal.mean().item()
+        pasted = observed[(observed - normal).abs() > 1e-3]
+        assert grey == pytest.approx(0.2, abs=1e-4) or grey == pytest.approx(0.8, abs=1e-4)
+        # recoloured by a tenth at most
+        assert not len(pasted) or (pasted - (1.0 - grey)).abs().max() <= 0.1 + 1e-4
+        found.add((round(grey, 1), len(pasted) > 0))
+    assert found == {(0.2, True), (0.8, True), (0.2, False), (0.8, False)}
 
 
 def test_a_task_logs_what_it_measures(tmp_path):
