@@ -508,9 +508,7 @@ class _Adaptation:
     ) -> Adapted:
         from tqdm import tqdm
 
-        # Without an objective the images are not looked at: the engine need not denoise more of them than a patch.
-        side = model.config.patch_size
-        seen = [_extended(image if self.config.objective else image[:, :side, :side], side) for image in images]
+        seen = [_extended(image, model.config.patch_size) for image in images]
         total = self.config.steps * len(images)
         with tqdm(total=total, desc=label, disable=not sys.stderr.isatty(), unit="step", leave=False) as bar:
             return adapt(
