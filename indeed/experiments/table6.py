@@ -43,8 +43,11 @@ from indeed.experiments.detection_baselines import (
 from indeed.experiments.detector import SIDE, texture_set_for_tests
 from indeed.experiments.training_run import eight_bit
 from indeed.images.detection_metrics import DetectionMetrics, class_rank, image_score, rank_group
+from indeed.images.noise import GREY_LEVEL
 from indeed.learning.loading import sample_seed
-from indeed.networks.checkpoint import CheckpointError, shipped_checkpoint
+from indeed.networks.anomaly_detection import anomaly_maps
+from indeed.networks.checkpoint import CheckpointError, load_checkpoint, shipped_checkpoint
+from indeed.networks.whole_image import decompose
 from indeed.record import records_folder, results_folder
 
 Image = Float[Tensor, "channel height width"]
@@ -67,6 +70,8 @@ NOISES = (0, 1)
 """Standard deviations of the noise in per cent of white: none, and the 2.55 grey levels of the paper."""
 VALUES = ("average_precision", "auroc", "base_rate", "image_auroc")
 ALL = "all"
+DETAIL = 8
+"""Grey levels that L leaves of a pixel of a good image at least, if it is detail and no smooth surface."""
 SEED = 0
 
 
@@ -245,6 +250,63 @@ def with_noise(clean: Image, noise: int, index: int) -> Image:
     return observe(clean, 2.55 * noise, sample_seed(SEED, index)) if noise else clean
 
 
+def claims(dataset: str, *, profile: Profile = "cpu", runs: Path | None = None, device: str = "cpu") -> list[Row]:
+    r"""Measure what L leaves of the defects of each class, and how much of that S claims: why InDeed misses some.
+
+    Parameters
+    ----------
+    dataset, profile, runs, device
+        As in `cell`. The detector is that of the method ``indeed``, and there is no noise.
+
+    Returns
+    -------
+    A row for each class of defects, and one, of the class ``good``, for normal detail: the pixels of good test images of
+    which L leaves at least `DETAIL`. Over its pixels, ``residual``: the mean of :math:`|Y - \mu_L|` in grey levels;
+    ``share``: that of :func:`indeed.bayes.anomaly_maps.share`; and their number, ``pixels``.
+
+    Raises
+    ------
+    DataError, DataMissingError, CheckpointError
+        As `cell`.
+    """
+    data = _textures() if dataset == "textures" else anomaly_set(dataset)
+    network = _network("indeed", dataset, profile)
+
+    def compute() -> list[dict[str, float | str]]:
+        model, _ = load_checkpoint(network, device)
+        sums: dict[tuple[str, str], list[float]] = {}
+        for item in data.test:
+            loaded = load(item, None if dataset == "textures" else SIDE, channels=1)
+            observed = eight_bit(loaded.image, 1).float() / 255
+            residual = (observed - decompose(model, observed).L)[0].abs() / GREY_LEVEL
+            claimed = anomaly_maps(model, observed[None], form="share")[0]
+            where = loaded.mask if item.defect != GOOD else residual >= DETAIL
+            some = [residual[where].sum().item(), claimed[where].sum().item(), where.sum().item()]
+            before = sums.get((item.category, item.defect), [0.0, 0.0, 0.0])
+            sums[item.category, item.defect] = [a + b for a, b in zip(before, some, strict=True)]
+        return [
+            {
+                "category": category,
+                "defect": defect,
+                "residual": left / pixels,
+                "share": claim / pixels,
+                "pixels": pixels,
+            }
+            for (category, defect), (left, claim, pixels) in sums.items()
+        ]
+
+    return run_rows(
+        (runs or cells_folder(profile)) / f"{dataset}-claims.csv",
+        {"dataset": dataset},
+        compute,
+        profile=profile,
+        seed=SEED,
+        data=f"{dataset} ({len(data.test)} images)",
+        device=device,
+        files=sorted({path for item in data.test for path in (item.file, item.mask_file) if path} | {network}),
+    )
+
+
 def cells_folder(profile: Profile) -> Path:
     """Where the cells of a profile are kept, unless another folder is chosen."""
     return Path("runs") / "table6" / profile
@@ -383,6 +445,18 @@ def _print_table(
     _print_rows(table(profile, folder, runs=runs, device=device))
 
 
+def _print_claims(
+    profile: Profile = "cpu", folder: Path | None = None, runs: Path | None = None, device: str = "cpu"
+) -> None:
+    """Measure what InDeed claims of the defects of the sets of the unified model, and write claims.csv."""
+    rows = [row for name in PARTS.split("+") for row in claims(name, profile=profile, runs=runs, device=device)]
+    folder = folder or records_folder() / profile
+    folder.mkdir(parents=True, exist_ok=True)
+    write_table(folder / "claims.csv", rows)
+    for row in rows:
+        print(f"{row['dataset']:<16} {row['defect']:<18} residual {row['residual']:.5} share {row['share']:.5}")
+
+
 def _print_rows(rows: Sequence[Row]) -> None:
     for mean in summary(rows):
         label = f"{mean['dataset']:<16} {mean['method']:<16} noise {mean['noise']} {mean['group']:<4}"
@@ -404,7 +478,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``python -m indeed.experiments.table6``."""
     run_command(
         "table6",
-        {"train": train, "list": _print_names, "cell": _print_cell, "table": _print_table, "figure": _draw},
+        {
+            "train": train,
+            "list": _print_names,
+            "cell": _print_cell,
+            "table": _print_table,
+            "claims": _print_claims,
+            "figure": _draw,
+        },
         arguments,
     )
 

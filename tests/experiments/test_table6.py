@@ -21,6 +21,7 @@ from indeed.experiments.table6 import METHODS, PRINTED, cell, cell_key, cells, c
 from indeed.images.detection_metrics import image_score
 from indeed.networks.anomaly_detection import anomaly_maps
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, shipped_checkpoint
+from indeed.networks.whole_image import decompose
 from indeed.record import results_folder
 
 QUICK = ("mean", "pca", "autoencoder", "draem", "indeed")
@@ -250,6 +251,30 @@ def test_the_command_lists_computes_and_draws(here, capsys, monkeypatch):
 
 
 # the published table
+
+
+def test_claims_are_means_over_the_pixels_of_the_defects_of_a_class_and_of_good_detail(here):
+    rows = {(row["category"], row["defect"]): row for row in table6.claims("textures", profile="smoke")}
+    data = texture_set_for_tests()
+    assert rows.keys() == {(item.category, item.defect) for item in data.test}
+    model, _ = load_checkpoint(table6._network("indeed", "textures", "smoke"))
+    for defect in ("scar", GOOD):
+        left, claimed = [], []
+        for item in data.test:
+            if (item.category, item.defect) == ("brick", defect):
+                image, mask = load(item, None, channels=1)
+                image = (image * 255).round() / 255
+                low_rank = decompose(model, image).L
+                for row, column in (
+                    mask.nonzero() if defect != GOOD else (image - low_rank)[0].abs().mul(255).ge(8).nonzero()
+                ):
+                    left.append(abs(image[0, row, column] - low_rank[0, row, column]).item() * 255)
+                found = anomaly_maps(model, image[None], form="share")[0]
+                claimed.append(found[mask if defect != GOOD else (image - low_rank)[0].abs().mul(255).ge(8)])
+        row = rows["brick", defect]
+        assert float(row["pixels"]) == len(left)
+        assert float(row["residual"]) == pytest.approx(np.mean(left), rel=1e-4)
+        assert float(row["share"]) == pytest.approx(torch.cat(claimed).mean().item(), rel=1e-4)
 
 
 PUBLISHED = results_folder() / "measured" / "cpu" / "table6.csv"
