@@ -260,9 +260,9 @@ def claims(dataset: str, *, profile: Profile = "cpu", runs: Path | None = None, 
 
     Returns
     -------
-    A row for each class of defects, and one, of the class ``good``, for normal detail: the pixels of good test images of
-    which L leaves at least `DETAIL`. Over its pixels, ``residual``: the mean of :math:`|Y - \mu_L|` in grey levels;
-    ``share``: that of :func:`indeed.bayes.anomaly_maps.share`; and their number, ``pixels``.
+    A row for each class of defects, and one, of the class ``good``, for normal detail: the pixels of good test images
+    of which L leaves at least `DETAIL`. Over its pixels, ``residual``: the mean of :math:`|Y - \mu_L|` in grey levels;
+    ``share``: that of :func:`indeed.bayes.anomaly_maps.share`; and their number, ``pixels``, if there is one.
 
     Raises
     ------
@@ -285,14 +285,9 @@ def claims(dataset: str, *, profile: Profile = "cpu", runs: Path | None = None, 
             before = sums.get((item.category, item.defect), [0.0, 0.0, 0.0])
             sums[item.category, item.defect] = [a + b for a, b in zip(before, some, strict=True)]
         return [
-            {
-                "category": category,
-                "defect": defect,
-                "residual": left / pixels,
-                "share": claim / pixels,
-                "pixels": pixels,
-            }
-            for (category, defect), (left, claim, pixels) in sums.items()
+            {"category": key[0], "defect": key[1], "residual": left / pixels, "share": claim / pixels, "pixels": pixels}
+            for key, (left, claim, pixels) in sums.items()
+            if pixels
         ]
 
     return run_rows(
