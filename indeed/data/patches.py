@@ -1,10 +1,12 @@
 """Random training patches from a list of clean images."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 
 class PatchSampler:
@@ -15,15 +17,19 @@ class PatchSampler:
     images
         Clean 8-bit images (channel, height, width), all with the same channels.
     patch_size
-        Side of a crop in pixels.
+        Side of a patch in pixels.
+    spread
+        The side of the crop that is brought to this size, as far as the image has it, is the patch size times a number
+        that is log-uniform on ``[1 / spread, spread]``, and so is the exponent of its intensities. With few images
+        a network then does not learn their scale and light by heart. 1: patches are crops, as they are.
 
     Raises
     ------
     ValueError
-        If there is no image, or one is smaller than a patch or differs in channels.
+        If there is no image, one is smaller than a patch or differs in channels, or the spread is below 1 or infinite.
     """
 
-    def __init__(self, images: Sequence[UInt8[Tensor, "channel _ _"]], patch_size: int) -> None:
+    def __init__(self, images: Sequence[UInt8[Tensor, "channel _ _"]], patch_size: int, spread: float = 1.0) -> None:
         if not images:
             raise ValueError("images must hold at least one image")
         for index, image in enumerate(images):
@@ -31,16 +37,28 @@ class PatchSampler:
                 raise ValueError(f"images[{index}] has {image.shape[0]} channels, expected {images[0].shape[0]}")
             if min(image.shape[1:]) < patch_size:
                 raise ValueError(f"images[{index}] is {tuple(image.shape[1:])}, smaller than patch_size {patch_size}")
+        if not 1 <= spread < math.inf:
+            raise ValueError(f"spread must be finite and at least 1, got {spread}")
         self.images = list(images)
         self.patch_size = patch_size
+        self.spread = spread
 
     def __call__(self, generator: torch.Generator) -> Float[Tensor, "channel height width"]:
         """One patch in [0, 1]; all randomness comes from ``generator``."""
         which, top, left, symmetry = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+        zoom, gamma = 1.0, 1.0
+        if self.spread > 1:
+            draws = torch.rand(2, generator=generator, dtype=torch.float64)
+            zoom, gamma = (self.spread ** (2 * draws - 1)).tolist()
         image = self.images[int(which * len(self.images))]
-        y = int(top * (image.shape[1] - self.patch_size + 1))
-        x = int(left * (image.shape[2] - self.patch_size + 1))
-        crop = image[:, y : y + self.patch_size, x : x + self.patch_size]
+        side = min(round(self.patch_size * zoom), *image.shape[1:])
+        y = int(top * (image.shape[1] - side + 1))
+        x = int(left * (image.shape[2] - side + 1))
+        crop = image[:, y : y + side, x : x + side]
         quarter_turns, mirrored = divmod(int(symmetry * 8), 2)
         crop = torch.rot90(crop, quarter_turns, (1, 2))
-        return (crop.flip(2) if mirrored else crop).float() / 255
+        patch = (crop.flip(2) if mirrored else crop).float() / 255
+        if side != self.patch_size:
+            shape = (self.patch_size, self.patch_size)
+            patch = interpolate(patch[None], shape, mode="bilinear", antialias=True)[0].clamp(0, 1)
+        return patch if gamma == 1 else patch**gamma

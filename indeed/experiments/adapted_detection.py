@@ -270,7 +270,7 @@ def adapt_detector(
     training = TrainingConfig(**{**made, "hyperpriors": Hyperpriors(**made["hyperpriors"])})
     source: SampleSource | None = None
     if config.replay_weight:
-        good = patch_sources(data, good_images(data, 1, size).train, size)
+        good = patch_sources(data, good_images(data, 1, size).train, size, training=True)
         source = anomaly_samples(good, training, synthesis_for(data), noise_of_set(images) if matched else None)
     seen = images if config.objective else images[:1]
     generator = torch.Generator().manual_seed(seed)

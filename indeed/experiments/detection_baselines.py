@@ -151,7 +151,7 @@ def train(
     trainer = Trainer(
         draem_preset(preset) if model == "draem" else autoencoder_preset(preset),
         training,
-        anomaly_samples(patch_sources(source, good.train, PATCH), training, synthesis)
+        anomaly_samples(patch_sources(source, good.train, PATCH, training=True), training, synthesis)
         if model == "draem"
         else denoising_samples(PatchSampler(good.train, PATCH), training),
         path.with_suffix(""),

@@ -60,7 +60,9 @@ SIDE = 256
 TEXTURE_CONTRAST = 32 * GREY_LEVEL
 """Least mean absolute change of a pixel of a defect on the embedded textures. Grass on grass, or a faint veil of it, is
 no defect that could be seen: gravel and grass differ from pixel to pixel by more themselves."""
-TEXTURE_SYNTHESIS = Synthesis(("perlin", "perlin", "cutpaste"), TEXTURE_CONTRAST, foreign=True)
+TEXTURE_SYNTHESIS = Synthesis(
+    ("perlin", "perlin", "cutpaste", "blemish"), TEXTURE_CONTRAST, foreign=True, area=(0.005, 0.1)
+)
 """Anomalies to train on for the embedded textures: the families that they are tested with are not among them."""
 UNSEEN_FAMILIES = ("scar", "poisson")
 PARTS_SYNTHESIS = Synthesis((*FAMILIES, *3 * ("blemish",)))
@@ -71,6 +73,12 @@ wrong by 11 grey levels costs as much."""
 TEXTURE_RANK = 8
 """Largest rank of the low-rank part of a texture. Of the 128 that a tile can have 64 would be enough for L to hold the
 defects as well as the surface, and what is in L cannot be in S."""
+TEXTURE_HALVINGS = 3
+"""Halvings of f_S for a texture, where every pixel has detail and what is foreign shows in that detail alone."""
+TEXTURE_SPREAD = 1.2
+"""Spread of zoom and gamma of the patches of a texture: three halves of images are soon known by heart."""
+TEXTURE_MASK_WEIGHT = 1000.0
+"""`MASK_WEIGHT` of a texture, of which L leaves so much that the squared error would drown the mask."""
 VARIANCE_RATE = 1e-4
 """Rate of the priors of Omega and of Lambda in training, in intensity². With the paper's 1e-6 and 1e-8 a precision may
 grow to 2.5e6 and 2.5e8, far above the target precision: that of an empty pixel of S, which then never leaves zero, or
@@ -101,22 +109,28 @@ class GoodImages(NamedTuple):
     """Side to which images are brought in front of the network; None: they are taken as they are."""
 
 
-def detector_network(preset: Preset, channels: Literal[1, 3]) -> NetworkConfig:
+def detector_network(preset: Preset, channels: Literal[1, 3], halvings: int = 0) -> NetworkConfig:
     """Network for detection: that of denoising, which at ``paper`` is the paper's, but for f_S and the form at ``cpu``.
 
     Here S is empty nearly everywhere. f_S sees the residual Y - L, as in the paper, and Y beside it, for what is normal
     is a matter of context. It puts out by how much the residual is shrunk: what L leaves of a good image need not be
     reproduced to be taken away, as it would where S or the noise is the output. GroupNorm keeps the units alive on the
     long plateau before it tells anomalies from detail. Pixels unshuffled by four let it see twice as far for a quarter
-    of the cost. The factor networks are narrower.
+    of the cost. With halvings it is a U-Net instead, of about that cost, which has the detail of single pixels too. The
+    factor networks are narrower.
     """
     network = network_preset(preset, channels)
     if preset == "paper":
         return network
     network = replace(network, sparse_input="observation_and_residual", sparse_output="shrinkage")
-    if preset == "tiny":
-        return network
-    return replace(network, patch_size=128, norm="group", factor_norm="none", factor_width=16, sparse_unshuffle=4)
+    if preset == "cpu":
+        network = replace(
+            network, patch_size=128, norm="group", factor_norm="none", factor_width=16, sparse_unshuffle=4
+        )
+    if halvings:
+        network = replace(network, sparse_halvings=halvings, sparse_unshuffle=1)
+        return replace(network, sparse_width=16, sparse_blocks=2) if preset == "cpu" else network
+    return network
 
 
 def train_detector(
@@ -127,6 +141,7 @@ def train_detector(
     channels: Literal[1, 3] = 1,
     patch_size: int | None = None,
     max_rank: int | None = None,
+    halvings: int | None = None,
     synthesis: Synthesis | None = None,
     start: Path | None = None,
     steps: int | None = None,
@@ -154,6 +169,9 @@ def train_detector(
         Side of the tiles in pixels if it should differ from the preset's.
     max_rank
         Largest rank of the low-rank part; None: the preset's, but for the embedded textures at most `TEXTURE_RANK`.
+    halvings
+        As in `detector_network`; None: `TEXTURE_HALVINGS` for the embedded textures, else 0. At ``paper`` there
+        are none.
     synthesis
         Synthetic anomalies to learn from; None: `synthesis_for` the data.
     start, steps, stop_at, seed, resume, folder, device, progress, changes
@@ -169,22 +187,25 @@ def train_detector(
     chosen = synthesis or synthesis_for(data)
     if unknown := set(chosen.families) - set(FAMILIES):
         raise ValueError(f"families: got {', '.join(sorted(unknown))}, expected names from {', '.join(FAMILIES)}")
+    textures = data == "textures"
     changes = {
         "seed": seed,
         "steps": steps,
         "noise_high": NOISE_HIGH,
-        "mask_weight": MASK_WEIGHT,
+        "mask_weight": TEXTURE_MASK_WEIGHT if textures else MASK_WEIGHT,
         "hyperpriors": Hyperpriors(omega_rate=VARIANCE_RATE, lambda_rate=VARIANCE_RATE),
     } | changes
     training = replace(training_preset(preset), **{name: to for name, to in changes.items() if to is not None})
-    network = detector_network(preset, channels)
-    rank = max_rank or (min(TEXTURE_RANK, network.max_rank) if data == "textures" else network.max_rank)
+    if halvings is None:
+        halvings = TEXTURE_HALVINGS if textures else 0
+    network = detector_network(preset, channels, halvings)
+    rank = max_rank or (min(TEXTURE_RANK, network.max_rank) if textures else network.max_rank)
     network = replace(network, patch_size=patch_size or network.patch_size, max_rank=rank)
     good = good_images(data, channels, network.patch_size)
     task = Task(
         "detect",
         good.name,
-        anomaly_samples(patch_sources(data, good.train, network.patch_size), training, chosen),
+        anomaly_samples(patch_sources(data, good.train, network.patch_size, training=True), training, chosen),
         supervised_anomaly,
         validation_on(patch_sources(data, good.held_out, network.patch_size), training, chosen),
         DetectionValidation._fields,
@@ -267,14 +288,17 @@ def _good_files(folder: Path) -> list[Path]:
     return files
 
 
-def patch_sources(data: str, images: Sequence[Tensor], patch_size: int) -> list[TextureSource]:
+def patch_sources(
+    data: str, images: Sequence[Tensor], patch_size: int, *, training: bool = False
+) -> list[TextureSource]:
     """List the sources of good patches that :func:`indeed.learning.training.anomaly_samples` takes.
 
-    Each of the embedded textures is a surface of its own: on grass, grass is no defect that could be seen. Of other
-    data all images are one surface.
+    Each of the embedded textures is a surface of its own: on grass, grass is no defect that could be seen. In training
+    its zoom and gamma vary by `TEXTURE_SPREAD`. Of other data all images are one surface.
     """
-    apart = [[image] for image in images] if data == "textures" else [images]
-    return [PatchSampler(some, patch_size) for some in apart]
+    textures = data == "textures"
+    apart = [[image] for image in images] if textures else [images]
+    return [PatchSampler(some, patch_size, TEXTURE_SPREAD if textures and training else 1.0) for some in apart]
 
 
 def synthesis_for(data: str) -> Synthesis:

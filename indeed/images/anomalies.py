@@ -55,6 +55,7 @@ class Synthesis(NamedTuple):
     families: tuple[str, ...] = ("perlin", "perlin", "cutpaste")
     contrast: float = CONTRAST
     foreign: bool = False
+    area: Shares | None = None
 
 
 def perlin_noise(

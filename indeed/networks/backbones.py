@@ -1,6 +1,7 @@
-"""Backbones: the ResNet of section 3.4.2 and Table 3, its form that halves a pooled axis, and the transformer."""
+"""Backbones: the ResNet of section 3.4.2 and Table 3, its form that halves a pooled axis, a U-Net, the transformer."""
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -110,6 +111,75 @@ class ResNet(nn.Module):
         if self.halve == "width" and x.shape[-1] > self.halve_to:
             return functional.avg_pool2d(x, (1, 2), ceil_mode=True)
         return x
+
+
+class UNet(nn.Module):
+    """Residual blocks at halved resolutions, handed back up to full resolution beside what was seen there.
+
+    Every map has the features of its own resolution, so that a filter of single pixels and the context of a whole tile
+    meet in each output pixel, and both are the same wherever in the image they are. That is what it has over a ResNet
+    on unshuffled pixels, whose filters know at which of the places within a block a pixel was.
+
+    Parameters
+    ----------
+    in_channels, width
+        Channels in; feature maps at full resolution, which double with each halving.
+    blocks
+        Residual blocks at each of the halved resolutions.
+    halvings
+        How often both sides are halved.
+    norm
+        As in `normalisation`.
+
+    Raises
+    ------
+    ValueError
+        For sizes below one; in ``forward``, for sides that are no multiples of ``2**halvings``.
+
+    Examples
+    --------
+    >>> UNet(2, width=8, blocks=1, halvings=2)(torch.zeros(1, 2, 12, 16)).shape
+    torch.Size([1, 8, 12, 16])
+    """
+
+    def __init__(self, in_channels: int, width: int, blocks: int, halvings: int, norm: Norm = "group") -> None:
+        super().__init__()
+        sizes = {"in_channels": in_channels, "width": width, "blocks": blocks, "halvings": halvings}
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        pairs = list(pairwise(width * 2**level for level in range(halvings + 1)))
+        self.stem = _activated(nn.Conv2d(in_channels, width, 3, padding="same"), norm)
+        self.down = nn.ModuleList(
+            _activated(nn.Conv2d(fine, coarse, 4, stride=2, padding=1), norm) for fine, coarse in pairs
+        )
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(coarse, 3, norm) for _ in range(blocks))) for _, coarse in pairs
+        )
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(coarse, fine, 4, stride=2, padding=1) for fine, coarse in reversed(pairs)
+        )
+        self.merge = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(2 * fine, fine, 3, padding="same"), normalisation(norm, fine))
+            for fine, _ in reversed(pairs)
+        )
+
+    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Features:
+        """Image-like input to feature maps of the same size; as those of a ResNet they are not rectified."""
+        multiple = 2 ** len(self.down)
+        if x.shape[-2] % multiple or x.shape[-1] % multiple:
+            raise ValueError(f"height and width of x must be multiples of {multiple}, got {tuple(x.shape[-2:])}")
+        seen = [self.stem(x)]
+        for down, blocks in zip(self.down, self.blocks, strict=True):
+            seen.append(blocks(down(seen[-1])))
+        features: Tensor = seen.pop()
+        for up, merge in zip(self.up, self.merge, strict=True):
+            features = merge(torch.cat([seen.pop(), up(functional.relu(features))], dim=1))
+        return features
+
+
+def _activated(convolution: nn.Conv2d, norm: Norm) -> nn.Sequential:
+    return nn.Sequential(convolution, normalisation(norm, convolution.out_channels), nn.ReLU())
 
 
 class Transformer(nn.Module):

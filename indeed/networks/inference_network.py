@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from indeed.bayes.generative_model import Image, low_rank
 from indeed.bayes.variational_family import Draw, GaussianFactor, Generators, MiddleLevel
-from indeed.networks.backbones import Norm, ResNet, Transformer, scale_
+from indeed.networks.backbones import Norm, ResNet, Transformer, UNet, scale_
 
 RESIDUAL_GAIN = 10.0
 """Brings what L leaves of an image to the scale of the image, beside which f_S would long not see it."""
@@ -61,6 +61,9 @@ class NetworkConfig:
     """Cosines of the position along the axis that is kept that the heads see besides."""
     sparse_width: int = 128
     sparse_blocks: int = 11
+    sparse_halvings: int = 0
+    """How often f_S halves the sides of its maps, as a U-Net with `sparse_blocks` residual blocks at each resolution
+    but the full one, where it is `sparse_width` wide; 0, the paper's: a ResNet at one resolution."""
     sparse_unshuffle: int = 1
     """f_S works on images pixel-unshuffled by this factor; 2 costs a quarter."""
     sparse_input: Literal["residual", "observation_and_low_rank", "observation_and_residual"] = "residual"
@@ -95,12 +98,16 @@ class NetworkConfig:
             raise ValueError(
                 f"sparse_unshuffle must divide patch_size ({self.patch_size}), got {self.sparse_unshuffle}"
             )
+        if self.sparse_halvings < 0 or (self.sparse_halvings and self.backbone == "transformer"):
+            raise ValueError(
+                f"sparse_halvings must be 0 or, with backbone 'resnet', positive, got {self.sparse_halvings}"
+            )
         if self.backbone not in ("resnet", "transformer"):
             raise ValueError(f"backbone must be 'resnet' or 'transformer', got {self.backbone!r}")
         if self.patch_size % self.multiple:
             raise ValueError(
-                f"transformer_patch times the pixels that are unshuffled ({self.multiple}) must divide patch_size "
-                f"({self.patch_size})"
+                f"the pixels that are unshuffled, halved away or in a transformer_patch ({self.multiple}) must divide "
+                f"patch_size ({self.patch_size})"
             )
         inputs = get_args(NetworkConfig.__annotations__["sparse_input"])
         if self.sparse_input not in inputs:
@@ -116,7 +123,7 @@ class NetworkConfig:
     @property
     def multiple(self) -> int:
         """Number of pixels that height and width of an image must be a multiple of."""
-        pixels = math.lcm(self.sparse_unshuffle, self.factor_unshuffle)
+        pixels = math.lcm(self.sparse_unshuffle * 2**self.sparse_halvings, self.factor_unshuffle)
         return pixels * (self.transformer_patch if self.backbone == "transformer" else 1)
 
 
@@ -269,6 +276,10 @@ class SparseNetwork(nn.Module):
         if config.backbone == "transformer":
             size = (config.transformer_width, config.transformer_blocks, config.transformer_patch)
             self.trunk = Transformer(inputs * pixels, config.sparse_width, *size)
+        elif config.sparse_halvings:
+            self.trunk = UNet(
+                inputs * pixels, config.sparse_width, config.sparse_blocks, config.sparse_halvings, config.norm
+            )
         else:
             self.trunk = ResNet(inputs * pixels, config.sparse_width, config.sparse_blocks, 3, config.norm)
         self.mean_head = nn.Conv2d(config.sparse_width, config.channels * pixels, 3, padding="same")
