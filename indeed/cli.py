@@ -205,6 +205,9 @@ class Train:
     max_rank: int | None = None
     """With --task uad: largest rank of the low-rank part; the lower it is, the less of a defect can hide there.
     Default: the preset's, for textures 8."""
+    halvings: int | None = None
+    """With --task uad: f_S is a U-Net that halves its maps so often, for surfaces with fine detail everywhere, such as
+    fabric or stone. Default: 0, a ResNet; for textures 3."""
     learning_rate: float | None = None
     """Largest learning rate; default: the preset's."""
     start: Path | None = None
@@ -828,9 +831,11 @@ def _train(options: Train) -> None:
     from indeed.experiments.denoiser import train_denoiser
     from indeed.experiments.detector import train_detector
 
-    if options.task == "denoise" and options.max_rank is not None:
-        raise ValueError("max_rank: goes with task uad only")
-    rank: dict[str, Any] = {"max_rank": options.max_rank} if options.task == "uad" else {}
+    forms: dict[str, Any] = {"max_rank": options.max_rank, "halvings": options.halvings}
+    if options.task == "denoise":
+        if given := [name for name, value in forms.items() if value is not None]:
+            raise ValueError(f"{given[0]}: goes with task uad only")
+        forms = {}
     train, data = (train_denoiser, "auto") if options.task == "denoise" else (train_detector, "textures")
     train(
         options.out,
@@ -849,7 +854,7 @@ def _train(options: Train) -> None:
         accumulate=options.accumulate,
         precision=options.precision,
         compile=options.compile,
-        **rank,
+        **forms,
     )
 
 

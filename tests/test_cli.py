@@ -876,7 +876,8 @@ def test_each_task_has_its_own_default_data(run, tmp_path, monkeypatch, task, da
     [
         (["-o", "m.pt"], ".safetensors"),
         (["-o", "m.safetensors", "--data", "nowhere"], "nowhere"),
-        (["-o", "m.safetensors", "--max-rank", "4"], "task uad only"),
+        (["-o", "m.safetensors", "--max-rank", "4"], "max_rank: goes with task uad only"),
+        (["-o", "m.safetensors", "--halvings", "2"], "halvings: goes with task uad only"),
         (["-o", "m.safetensors", "--task", "uad", "--data", "nowhere"], "nowhere"),
         (["-o", "m.safetensors", "--task", "uad", "--data", "bsd"], "data must be 'textures'"),
         (["-o", "m.safetensors", "--task", "uad", "--data", "."], "holds no image"),

@@ -116,11 +116,18 @@ def detector_network(preset: Preset, channels: Literal[1, 3], halvings: int = 0)
     is a matter of context. It puts out by how much the residual is shrunk: what L leaves of a good image need not be
     reproduced to be taken away, as it would where S or the noise is the output. GroupNorm keeps the units alive on the
     long plateau before it tells anomalies from detail. Pixels unshuffled by four let it see twice as far for a quarter
-    of the cost. With halvings it is a U-Net instead, of about that cost, which has the detail of single pixels too. The
-    factor networks are narrower.
+    of the cost. With halvings it is a U-Net instead, of about the same cost, which sees the detail of single pixels
+    too. The factor networks are narrower.
+
+    Raises
+    ------
+    ValueError
+        If ``paper`` is to have halvings, or their number does not go with the patch size.
     """
     network = network_preset(preset, channels)
     if preset == "paper":
+        if halvings:
+            raise ValueError(f"halvings: got {halvings}, expected none at the preset paper, whose f_S is a ResNet")
         return network
     network = replace(network, sparse_input="observation_and_residual", sparse_output="shrinkage")
     if preset == "cpu":
@@ -197,7 +204,7 @@ def train_detector(
     } | changes
     training = replace(training_preset(preset), **{name: to for name, to in changes.items() if to is not None})
     if halvings is None:
-        halvings = TEXTURE_HALVINGS if textures else 0
+        halvings = TEXTURE_HALVINGS if textures and preset != "paper" else 0
     network = detector_network(preset, channels, halvings)
     rank = max_rank or (min(TEXTURE_RANK, network.max_rank) if textures else network.max_rank)
     network = replace(network, patch_size=patch_size or network.patch_size, max_rank=rank)

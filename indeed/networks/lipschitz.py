@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from indeed.bayes.generative_model import Image, PerSample
 from indeed.bayes.variational_family import standard_normal
-from indeed.networks.backbones import ResidualBlock, ResNet
+from indeed.networks.backbones import ResidualBlock, ResNet, UNet
 from indeed.networks.inference_network import RESIDUAL_GAIN, FactorNetwork, InDeed, SparseNetwork, cosines
 
 
@@ -55,24 +55,36 @@ def region(model: InDeed, y: Image) -> Region:
     return Region(A, B, float((y - means.low_rank).abs().max()))
 
 
+Convolution = nn.Conv2d | nn.ConvTranspose2d
+
+
 # -- from above -------------------------------------------------------------------------------------------------------
 
 
-def convolution_norm(layer: nn.Conv2d, height: int, width: int) -> float:
-    r"""Upper bound of the spectral norm of a convolution with zero padding, at an image size.
+def convolution_norm(layer: Convolution, height: int, width: int) -> float:
+    r"""Upper bound of the spectral norm of a convolution with zero padding, at the size of the image it sees.
 
     Padded to :math:`(h + k - 1) \times (w + k - 1)` pixels, the image can be taken as periodic: no output inside then
     sees across the border. So the layer is a part of a periodic convolution, whose norm is exact: the largest over the
     frequencies of the spectral norm of the matrix from input to output channels. The bound is tight for large images.
+    A stride leaves out some of the outputs. A transposed convolution is the adjoint of one that sees its output, and
+    has the same norm.
 
     Raises
     ------
     ValueError
-        For a convolution with a stride, dilation, groups, or padding other than ``"same"`` with zeros.
+        For a convolution with dilation, groups, or a padding that is not of zeros or as wide as the kernel.
     """
-    plain = layer.padding_mode == "zeros" and layer.groups == 1 and {*layer.stride, *layer.dilation} == {1}
-    if not plain or layer.padding != "same":
-        raise ValueError(f"layer: expected a plain convolution with zeros for padding 'same', got {layer}")
+    narrow = layer.padding == "same" or all(
+        isinstance(pad, int) and pad < kernel for pad, kernel in zip(layer.padding, layer.kernel_size, strict=True)
+    )
+    if layer.padding_mode != "zeros" or layer.groups != 1 or {*layer.dilation} != {1} or not narrow:
+        raise ValueError(f"layer: expected a convolution padded with zeros, without dilation or groups, got {layer}")
+    if isinstance(layer, nn.ConvTranspose2d):
+        height, width = (
+            (side - 1) * stride + kernel
+            for side, stride, kernel in zip((height, width), layer.stride, layer.kernel_size, strict=True)
+        )
     sides = tuple(side + kernel - 1 for side, kernel in zip((height, width), layer.kernel_size, strict=True))
     by_frequency = torch.fft.rfft2(layer.weight.detach().double(), sides).permute(2, 3, 0, 1)
     return float(torch.linalg.matrix_norm(by_frequency, ord=2).max())
@@ -148,7 +160,7 @@ def _input_sizes(model: InDeed, height: int, width: int) -> Sizes:
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         sizes[layer] = (inputs[0].shape[-2], inputs[0].shape[-1])
 
-    hooks = [layer.register_forward_pre_hook(note) for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    hooks = [layer.register_forward_pre_hook(note) for layer in model.modules() if isinstance(layer, Convolution)]
     like = next(model.parameters())
     try:
         with torch.no_grad():
@@ -159,8 +171,7 @@ def _input_sizes(model: InDeed, height: int, width: int) -> Sizes:
     return sizes
 
 
-def _trunk_bound(trunk: nn.Module, sizes: Sizes) -> float:
-    assert isinstance(trunk, ResNet)
+def _resnet_bound(trunk: ResNet, sizes: Sizes) -> float:
     bound, size = convolution_norm(trunk.stem, *sizes[trunk.stem]), sizes[trunk.stem]
     for block in trunk.blocks:
         assert isinstance(block, ResidualBlock)
@@ -168,10 +179,30 @@ def _trunk_bound(trunk: nn.Module, sizes: Sizes) -> float:
         for before, after in zip(size, now, strict=True):
             if before != after and before % 2 == 0:  # an odd axis has a last pixel that is averaged with none
                 bound *= math.sqrt(0.5)
-        inner = normalisation_norm(block.norm1) * normalisation_norm(block.norm2)
-        bound *= 1 + inner * convolution_norm(block.conv1, *now) * convolution_norm(block.conv2, *now)
+        bound *= _bound(block, sizes)
         size = now
     return bound
+
+
+def _unet_bound(trunk: UNet, sizes: Sizes) -> float:
+    seen = [_bound(trunk.stem, sizes)]
+    for down, blocks in zip(trunk.down, trunk.blocks, strict=True):
+        seen.append(seen[-1] * _bound(down, sizes) * _bound(blocks, sizes))
+    bound = seen.pop()
+    for up, merge in zip(trunk.up, trunk.merge, strict=True):
+        bound = _bound(merge, sizes) * math.hypot(seen.pop(), _bound(up, sizes) * bound)
+    return bound
+
+
+def _bound(layer: nn.Module, sizes: Sizes) -> float:
+    """Bound of a layer, of several one after the other, or of a residual block."""
+    if isinstance(layer, ResidualBlock):
+        return 1 + math.prod(_bound(part, sizes) for part in (layer.conv1, layer.norm1, layer.conv2, layer.norm2))
+    if isinstance(layer, nn.Sequential):
+        return math.prod(_bound(part, sizes) for part in layer)
+    if isinstance(layer, Convolution):
+        return convolution_norm(layer, *sizes[layer])
+    return 1.0 if isinstance(layer, nn.ReLU) else normalisation_norm(layer)
 
 
 def _factor_bound(network: FactorNetwork, sizes: Sizes) -> float:
@@ -185,7 +216,7 @@ def _factor_bound(network: FactorNetwork, sizes: Sizes) -> float:
     # the positions, which come after the moments, are the same for every image
     seen = network.config.factor_width * network.config.factor_moments
     head = torch.linalg.matrix_norm(weight[:, :seen, 0], ord=2)
-    return _trunk_bound(trunk, sizes) * float(moments * head)
+    return _resnet_bound(trunk, sizes) * float(moments * head)
 
 
 def _sparse_bounds(network: SparseNetwork, sizes: Sizes, L: float, residual: float) -> tuple[float, float]:
@@ -198,7 +229,10 @@ def _sparse_bounds(network: SparseNetwork, sizes: Sizes, L: float, residual: flo
         "observation_and_residual": math.hypot(1, RESIDUAL_GAIN * of_residual),
     }[form.sparse_input]
     head = convolution_norm(network.mean_head, *sizes[network.mean_head])
-    output = seen * _trunk_bound(network.trunk, sizes) * head
+    trunk = network.trunk
+    assert isinstance(trunk, ResNet | UNet)
+    inner = _unet_bound(trunk, sizes) if isinstance(trunk, UNet) else _resnet_bound(trunk, sizes)
+    output = seen * inner * head
     if form.sparse_output == "sparse":
         return output, L + output
     if form.sparse_output == "noise":  # S = Y - L - output

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -34,6 +36,34 @@ def test_same_generator_state_gives_the_same_patch():
     sampler = PatchSampler([ramp(20, 20)], 8)
     one, again = (sampler(torch.Generator().manual_seed(7)) for _ in range(2))
     assert torch.equal(one, again)
+
+
+def test_spread_varies_zoom_and_gamma_within_its_bounds():
+    generator = torch.Generator().manual_seed(0)
+    grey = PatchSampler([torch.full((1, 64, 64), 100, dtype=torch.uint8)], 32, spread=1.25)
+    gammas = [math.log(grey(generator).mean().item()) / math.log(100 / 255) for _ in range(200)]
+    assert 0.8 - 1e-5 <= min(gammas) < 0.83 < 1.2 < max(gammas) <= 1.25 + 1e-5
+    # edges of stripes four pixels wide, which no gamma moves: eight in a patch, or as many as fit at its zoom
+    stripes = PatchSampler([(torch.arange(64) // 4 % 2 * 255).byte().expand(1, 64, 64)], 32, spread=1.25)
+    bright = [stripes(generator)[0] > 0.5 for _ in range(200)]
+    edges = {max(int((b[0].diff() != 0).sum()), int((b[:, 0].diff() != 0).sum())) for b in bright}
+    assert {6, 10} <= edges <= set(range(6, 11))
+    small = PatchSampler([torch.zeros(1, 33, 33, dtype=torch.uint8)], 32, spread=1.5)
+    assert all(small(generator).shape == (1, 32, 32) for _ in range(20))
+
+
+def test_without_a_spread_nothing_more_is_drawn():
+    """The patches of runs that were made without one stay what they were."""
+    generator, same = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    PatchSampler([ramp(20, 20)], 8)(generator)
+    torch.rand(4, generator=same, dtype=torch.float64)
+    assert torch.equal(torch.rand(1, generator=generator), torch.rand(1, generator=same))
+
+
+@pytest.mark.parametrize("spread", [0.5, float("nan"), float("inf")])
+def test_an_unusable_spread_is_named(spread):
+    with pytest.raises(ValueError, match="spread must be finite and at least 1"):
+        PatchSampler([ramp(20, 20)], 8, spread)
 
 
 @pytest.mark.parametrize(

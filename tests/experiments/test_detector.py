@@ -21,7 +21,10 @@ from indeed.experiments.detector import (
     MASK_WEIGHT,
     SEED,
     TEXTURE_CONTRAST,
+    TEXTURE_HALVINGS,
+    TEXTURE_MASK_WEIGHT,
     TEXTURE_RANK,
+    TEXTURE_SPREAD,
     TEXTURE_SYNTHESIS,
     UNSEEN_FAMILIES,
     chosen_map,
@@ -39,6 +42,7 @@ from indeed.images.metrics import psnr
 from indeed.learning.loading import draw_batch
 from indeed.learning.training import anomaly_samples, training_preset
 from indeed.networks.anomaly_detection import anomaly_maps, load_detector
+from indeed.networks.backbones import UNet
 from indeed.networks.checkpoint import load_checkpoint
 from indeed.networks.inference_network import InDeed, network_preset
 
@@ -157,6 +161,32 @@ def test_textures_get_a_rank_below_that_of_the_preset_and_good_photographs_the_p
     assert TEXTURE_RANK < network_preset("cpu", 1).max_rank
 
 
+def test_f_S_is_a_u_net_for_textures_and_where_it_is_asked_for(tmp_path):
+    photographs(tmp_path / "good", 4)
+    chosen = {
+        "good": {"data": str(tmp_path / "good")},
+        "asked": {"data": str(tmp_path / "good"), "halvings": 2},
+        "textures": {"data": "textures"},
+        "refused": {"data": "textures", "halvings": 0},
+    }
+    found = {}
+    for name, options in chosen.items():
+        trainer = train_detector(tmp_path / f"{name}.safetensors", preset="tiny", steps=1, progress=False, **options)
+        config = trainer.average.config
+        found[name] = (config.sparse_halvings, isinstance(trainer.average.f_S.trunk, UNet), trainer.config.mask_weight)
+    assert found == {
+        "good": (0, False, MASK_WEIGHT),
+        "asked": (2, True, MASK_WEIGHT),
+        "textures": (TEXTURE_HALVINGS, True, TEXTURE_MASK_WEIGHT),
+        "refused": (0, False, TEXTURE_MASK_WEIGHT),
+    }
+    for halvings, expected in ((-1, "sparse_halvings must be 0 or"), (5, "must divide patch_size")):
+        with pytest.raises(ValueError, match=expected):
+            detector_network("tiny", 1, halvings)
+    with pytest.raises(ValueError, match="halvings: got 3, expected none at the preset paper"):
+        detector_network("paper", 1, 3)
+
+
 def test_textures_are_tested_with_families_that_are_not_trained_on():
     assert not set(UNSEEN_FAMILIES) & set(TEXTURE_SYNTHESIS.families)
     found = texture_set_for_tests()
@@ -233,7 +263,12 @@ def test_each_texture_is_a_surface_of_its_own_and_the_images_of_other_data_are_o
         patch = source(torch.Generator().manual_seed(0))
         assert torch.equal(patch, PatchSampler([image], 32)(torch.Generator().manual_seed(0)))
     assert len(sources) == 3
-    assert len(patch_sources("parts", textures.train, 32)) == 1
+    (parts,) = patch_sources("parts", textures.train, 32)
+    # zoom and gamma vary in training, and of textures only
+    spreads = [source.spread for source in patch_sources("textures", textures.train, 32, training=True)]
+    assert spreads == 3 * [TEXTURE_SPREAD]
+    (trained_parts,) = patch_sources("parts", textures.train, 32, training=True)
+    assert {source.spread for source in (*sources, parts, trained_parts)} == {1.0}
 
 
 # training
@@ -298,7 +333,8 @@ def test_options_reach_the_run(tmp_path, monkeypatch):
     model, record = load_checkpoint(late)
     assert (model.config.channels, model.config.patch_size) == (3, 32)
     assert record["start"]["steps"] == 1
-    assert record["map"] == TEXTURE_SYNTHESIS._asdict() | {"families": list(TEXTURE_SYNTHESIS.families)}
+    expected = TEXTURE_SYNTHESIS._replace(families=list(TEXTURE_SYNTHESIS.families), area=list(TEXTURE_SYNTHESIS.area))
+    assert record["map"] == expected._asdict()
     assert record["training"]["precision"] == "float32"
     assert (record["training"]["batch_size"], record["training"]["learning_rate"]) == (2, 1e-4)
 

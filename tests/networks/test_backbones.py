@@ -4,7 +4,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from indeed.networks.backbones import Transformer, parameter_count, positions
+from indeed.networks.backbones import Transformer, UNet, parameter_count, positions
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 
 TINY = replace(
@@ -130,3 +130,45 @@ def test_images_and_tiles_that_the_patches_do_not_divide_are_refused():
         replace(TINY, patch_size=18)
     with pytest.raises((ValueError, TypeCheckError), match="backbone"):
         replace(TINY, backbone="mlp")
+
+
+@pytest.mark.parametrize("size", [(8, 8), (24, 12)])
+def test_features_of_a_u_net_have_the_size_of_the_image_and_see_across_its_halvings(size):
+    torch.manual_seed(0)
+    trunk, image = UNet(1, width=4, blocks=1, halvings=2, norm="none"), torch.rand(1, 1, *size, requires_grad=True)
+    features = trunk(image)
+    assert features.shape == (1, 4, *size)
+    (gradient,) = torch.autograd.grad(features[0, :, 0, 0].sum(), image)
+    assert gradient[0, 0, 7, 7] != 0
+
+
+def test_a_u_net_moves_with_the_image_by_whole_blocks_and_its_stem_by_pixels():
+    """Away from the border, a shift by 2^halvings pixels shifts all maps, and any shift those at full resolution."""
+    torch.manual_seed(0)
+    trunk, image = UNet(1, width=4, blocks=1, halvings=1, norm="none"), torch.zeros(1, 1, 48, 48)
+    image[..., 20:28, 20:28] = torch.rand(8, 8)
+    for shift, part in ((2, trunk), (1, trunk.stem)):
+        moved = part(image.roll((shift, shift), (2, 3)))
+        torch.testing.assert_close(
+            moved[..., 16:32, 16:32], part(image).roll((shift, shift), (2, 3))[..., 16:32, 16:32]
+        )
+
+
+def test_unusable_sizes_of_a_u_net_are_named():
+    for name in ("in_channels", "width", "blocks", "halvings"):
+        with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+            UNet(**{"in_channels": 1, "width": 4, "blocks": 1, "halvings": 1, "norm": "none"} | {name: 0})
+    with pytest.raises(ValueError, match="multiples of 4"):
+        UNet(1, width=4, blocks=1, halvings=2, norm="none")(torch.zeros(1, 1, 8, 6))
+
+
+def test_a_network_with_a_u_net_for_f_S_has_gradients_everywhere_and_a_leak_reaches_its_last_maps():
+    config = replace(network_preset("tiny", 1), sparse_halvings=2, sparse_output="shrinkage")
+    model = build(config)
+    middle, draw = model(torch.rand(2, 1, 16, 16), torch.Generator().manual_seed(0))
+    (draw.S.square().sum() + sum(factor.log_variance.square().sum() for factor in middle)).backward()
+    assert [name for name, parameter in model.named_parameters() if not parameter.grad.abs().sum() > 0] == []
+    y = torch.rand(1, 1, 16, 16)
+    without = model(y)[1].S
+    model.f_S.leak = 0.5
+    assert not torch.allclose(model(y)[1].S, without)

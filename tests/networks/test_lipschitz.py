@@ -26,6 +26,7 @@ FORMS = {
     "preset": {},
     "colour": {"channels": 3},
     "shrinkage": {"sparse_output": "shrinkage", "sparse_input": "observation_and_residual"},
+    "u-net": {"sparse_halvings": 2},
     "paper": {
         "factor_halving": False,
         "factor_unshuffle": 1,
@@ -66,6 +67,15 @@ def test_the_norm_of_a_convolution_is_bounded_and_nearly_attained(kernel_size, s
         assert bound == pytest.approx(exact)
 
 
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+@pytest.mark.parametrize(("kernel_size", "stride", "padding"), [(4, 2, 1), (3, 2, 2), (2, 2, 0), (3, 1, 0)])
+def test_the_norm_of_a_convolution_with_a_stride_and_of_its_adjoint_is_bounded(kind, kernel_size, stride, padding):
+    torch.manual_seed(0)
+    layer = kind(3, 4, kernel_size, stride=stride, padding=padding, bias=False).double()
+    exact = torch.linalg.matrix_norm(matrix_of(layer, 5, 8), ord=2).item()
+    assert exact <= convolution_norm(layer, 5, 8) * (1 + 1e-12)
+
+
 def test_the_norm_of_a_mean_over_neighbours_is_one_in_the_limit_of_large_images():
     layer = nn.Conv2d(1, 1, 3, padding="same", bias=False)
     nn.init.constant_(layer.weight, 1 / 9)
@@ -79,11 +89,11 @@ def test_the_norm_of_a_mean_over_neighbours_is_one_in_the_limit_of_large_images(
         nn.Conv2d(2, 2, 3, padding="same", dilation=2),
         nn.Conv2d(2, 2, 3, padding="same", groups=2),
         nn.Conv2d(2, 2, 3, padding="same", padding_mode="reflect"),
-        nn.Conv2d(2, 2, 2, stride=2),
+        nn.Conv2d(2, 2, 2, padding=2),
     ],
 )
 def test_another_convolution_is_refused(layer):
-    with pytest.raises(ValueError, match="layer: expected a plain convolution"):
+    with pytest.raises(ValueError, match="layer: expected a convolution padded with zeros"):
         convolution_norm(layer, 4, 4)
 
 
