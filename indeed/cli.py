@@ -153,8 +153,10 @@ class Detect:
     """Find anomalies in images by a detector that was trained on good ones of their kind.
 
     Each image NAME.* gets NAME_map.npy (float32, at its size), NAME_heat.png, NAME_overlay.png and a row of scores.csv.
-    The pictures of a run have one scale, from 0 to twice the largest score of a good image, which is printed. A run
-    that was stopped goes on: what is there already, from the same image and checkpoint, is not computed again.
+    The pictures of a run have one scale, from 0 to twice the largest score of a good image or, where the map is a
+    share, to 1 if that is less; it is printed. A run that was stopped goes on: what is there already, from the same
+    image and checkpoint, is not computed again. A detector of photographs, but not that of textures, sees each image
+    squeezed into 256 x 256 pixels, as in its training: take details of one size for its training and here.
     """
 
     images: tyro.conf.Positional[tuple[Path, ...]]
@@ -299,7 +301,7 @@ class _Faults:
             yield
         except BrokenPipeError:
             raise
-        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        except (ValueError, OSError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
             self.count += 1
             message = " ".join(str(error).split()) or type(error).__name__
             if isinstance(error, OSError) and error.strerror:
@@ -705,7 +707,10 @@ def _detect(options: Detect, faults: _Faults) -> None:
     if not good_scores:
         raise ValueError(f"{options.good}: no good image was scored, expected at least one")
     limit = 2 * max(good_scores)
-    print(f"heat: black 0, light yellow {limit:.4g}, twice the largest score of {len(good_scores)} good images")
+    scale = f"twice the largest score of {len(good_scores)} good images"
+    if detector.form == "share" and limit > 1:
+        limit, scale = 1.0, f"the largest share that there can be: good images score up to {max(good_scores):.4g}"
+    print(f"heat: black 0, light yellow {limit:.4g}, {scale}")
     threshold = None
     if rate is not None:
         threshold = score_threshold(good_scores, rate)

@@ -622,6 +622,34 @@ def test_detect_writes_what_the_detector_finds(run, tmp_path, checkpoints, name,
         torch.testing.assert_close(written, shown, rtol=0, atol=0.51 / 255)
 
 
+def test_the_heat_of_a_share_ends_where_a_share_does(run, tmp_path):
+    """Twice a good score above a half is more than any pixel can have: what is certain would look faint."""
+    write_image(tmp_path / "a.png", random_picture(40, 50, 1))
+    for largest, line in (
+        (0.9, "light yellow 1, the largest share that there can be: good images score up to 0.9"),
+        (0.4, "light yellow 0.8, twice the largest score of 1 good images"),
+    ):
+        made = {"form": "share", "smoothing": 0.0, "good_scores": [largest]}
+        path = tmp_path / f"{largest}.safetensors"
+        save_checkpoint(path, InDeed(network_preset("tiny", 1)), {"task": "detect", "side": None, "map": made})
+        code, output, errors = run("detect", tmp_path / "a.png", "-o", tmp_path / f"{largest}", "--checkpoint", path)
+        assert (code, errors, output[0]) == (0, [], f"heat: black 0, {line}")
+        found = np.load(tmp_path / f"{largest}" / "a_map.npy")
+        heated = read_image(tmp_path / f"{largest}" / "a_heat.png").tensor()
+        expected = heat(torch.from_numpy(found), min(1.0, 2 * largest))
+        torch.testing.assert_close(heated, expected, rtol=0, atol=0.51 / 255)
+
+
+def test_a_package_that_is_not_installed_is_named_in_one_line(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("INDEED_DATA", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    for name in ("brain_train", "toy", "toy_label/pixel"):
+        (tmp_path / "uad" / "mood" / name).mkdir(parents=True)
+        (tmp_path / "uad" / "mood" / name / "00000.nii.gz").write_bytes(b"")
+    code, _, errors = run("train", "--task", "uad", "--data", "mood", "-o", tmp_path / "m.safetensors")
+    assert (code, errors) == (2, ["indeed: NIfTI volumes need the package nibabel: pip install nibabel"])
+
+
 def test_grey_stored_as_colour_scores_as_grey(run, tmp_path):
     grey = random_picture(40, 50, 1)
     write_image(tmp_path / "grey.png", grey)
@@ -743,7 +771,7 @@ def test_an_image_that_was_spoilt_loses_its_row(run, parts, tmp_path):
         (["parts", "twin/a.png", "-o", "out"], "twin/a.png: would have the outputs of parts/a.png"),
         (["parts", "-o", "out", "--false-positive-rate", "5"], "got 5.0, expected a share"),
         (["parts", "-o", "out", "--false-positive-rate", "0"], "got 0.0, expected a share"),
-        (["parts", "-o", "out", "--false-positive-rate", "0.2"], "expected at least 1/4: 4 good images cannot"),
+        (["parts", "-o", "out", "--false-positive-rate", "0.2"], "at least 1/4 and below 1: 4 good images cannot"),
         (["parts", "-o", "out", "--false-positive-rate", "0.4", "--good", "parts"], "expected at least 1/2"),
         (["parts", "void", "-o", "out"], "void: holds no image"),
         (["parts", "-o", "out", "--good", "nowhere"], "nowhere: is not a folder"),
@@ -881,7 +909,7 @@ def test_each_task_has_its_own_default_data(run, tmp_path, monkeypatch, task, da
         (["-o", "m.safetensors", "--task", "uad", "--data", "nowhere"], "nowhere"),
         (["-o", "m.safetensors", "--task", "uad", "--data", "bsd"], "data must be 'textures'"),
         (["-o", "m.safetensors", "--task", "uad", "--data", "."], "holds no image"),
-        (["-o", "m.safetensors", "--task", "uad", "--patch-size", "300"], "smaller than patch_size 300"),
+        (["-o", "m.safetensors", "--task", "uad", "--patch-size", "304"], "smaller than patch_size 304"),
     ],
 )
 def test_a_wrong_call_of_train_is_one_line(run, tmp_path, monkeypatch, arguments, words):

@@ -206,8 +206,9 @@ def train_detector(
     if halvings is None:
         halvings = TEXTURE_HALVINGS if textures and preset != "paper" else 0
     network = detector_network(preset, channels, halvings)
-    rank = max_rank or (min(TEXTURE_RANK, network.max_rank) if textures else network.max_rank)
-    network = replace(network, patch_size=patch_size or network.patch_size, max_rank=rank)
+    if max_rank is None:
+        max_rank = min(TEXTURE_RANK, network.max_rank) if textures else network.max_rank
+    network = replace(network, patch_size=patch_size or network.patch_size, max_rank=max_rank)
     good = good_images(data, channels, network.patch_size)
     task = Task(
         "detect",
@@ -248,12 +249,12 @@ def good_images(data: str, channels: Literal[1, 3], patch_size: int) -> GoodImag
     channels
         1 (grey) or 3 (colour).
     patch_size
-        Least side of an image.
+        Least side to which images are brought.
 
     Raises
     ------
     DataError, DataMissingError
-        If there are not at least two good images, or one is too small.
+        If there are not at least two good images, or a category has none.
     """
     if data == "textures":
         images = [eight_bit(load(item).image, channels) for item in texture_set_for_tests(1).train]
@@ -287,11 +288,13 @@ def _read_good(path: Path) -> tuple[Tensor, None]:
 
 
 def _good_files(folder: Path) -> list[Path]:
-    roots = [root for root in (folder, *sorted(folder.iterdir())) if (root / "train" / "good").is_dir()]
-    places = [root / "train" / "good" for root in roots] or [folder]
-    files = [path for place in places for path in image_files(place)]
-    if not files:
-        raise DataError(f"{folder}: holds no image, expected photographs of good parts")
+    places = [root / "train" / "good" for root in (folder, *sorted(folder.iterdir())) if (root / "train").is_dir()]
+    files = []
+    for place in places or [folder]:
+        found = image_files(place) if place.is_dir() else []
+        if not found:
+            raise DataError(f"{place}: holds no image, expected photographs of good parts")
+        files += found
     return files
 
 

@@ -194,8 +194,8 @@ def allowed_false_positives(false_positive_rate: float, count: int) -> int:
     allowed = int(Fraction(str(false_positive_rate)) * count)  # as it is written: 0.29 * 100 is less than 29
     if allowed < 1:
         raise ValueError(
-            f"false_positive_rate: got {false_positive_rate}, expected at least 1/{count}: {count} good images cannot "
-            "resolve a lower one"
+            f"false_positive_rate: got {false_positive_rate}, expected at least 1/{count} and below 1: {count} good "
+            "images cannot resolve a lower one, more of them can"
         )
     return allowed
 

@@ -1,6 +1,7 @@
 """Detectors learn from good images alone; how their maps are made is chosen on synthetic anomalies held out."""
 
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -139,6 +140,13 @@ def test_bad_data_are_named(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: holds no image"):
         good_images(str(tmp_path / "empty"), 1, 16)
+    layout(tmp_path / "sets" / "whole", 6)
+    for name, made in (("bad", "train/bad"), ("empty", "train/good")):
+        (tmp_path / "sets" / name / made).mkdir(parents=True)
+        with pytest.raises(DataError, match=f"{name}/train/good: holds no image, expected photographs of good parts"):
+            good_images(str(tmp_path / "sets"), 1, 16)
+        shutil.rmtree(tmp_path / "sets" / name)
+    assert len(good_images(str(tmp_path / "sets"), 1, 16).train) == 5
     with pytest.raises(DataError, match="one: 1 good images, expected at least 2"):
         good_images(str(photographs(tmp_path / "one", 1)), 1, 16)
     damaged = photographs(tmp_path / "damaged", 3) / "01.png"
@@ -339,6 +347,8 @@ def test_options_reach_the_run(tmp_path, monkeypatch):
     assert (record["training"]["batch_size"], record["training"]["learning_rate"]) == (2, 1e-4)
 
 
-def test_an_unknown_family_is_named(tmp_path):
+def test_an_unknown_family_and_a_rank_out_of_range_are_named(tmp_path):
+    with pytest.raises(ValueError, match="max_rank must be between 1 and patch_size"):
+        train_detector(tmp_path / "a.safetensors", preset="tiny", max_rank=0)
     with pytest.raises(ValueError, match=r"^families: got holes, expected names from perlin"):
         train_detector(tmp_path / "a.safetensors", preset="tiny", synthesis=Synthesis(("scar", "holes")))
