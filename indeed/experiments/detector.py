@@ -61,7 +61,7 @@ TEXTURE_CONTRAST = 32 * GREY_LEVEL
 """Least mean absolute change of a pixel of a defect on the embedded textures. Grass on grass, or a faint veil of it, is
 no defect that could be seen: gravel and grass differ from pixel to pixel by more themselves."""
 TEXTURE_SYNTHESIS = Synthesis(
-    ("perlin", "perlin", "cutpaste", "blemish"), TEXTURE_CONTRAST, foreign=True, area=(0.005, 0.1)
+    ("perlin", "perlin", "cutpaste", "blemish"), TEXTURE_CONTRAST, foreign=True, area=(0.005, 0.1), camouflage=0.5
 )
 """Anomalies to train on for the embedded textures: the families that they are tested with are not among them."""
 UNSEEN_FAMILIES = ("scar", "poisson")

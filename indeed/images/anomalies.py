@@ -56,6 +56,7 @@ class Synthesis(NamedTuple):
     contrast: float = CONTRAST
     foreign: bool = False
     area: Shares | None = None
+    camouflage: float = 0.0
 
 
 def perlin_noise(
@@ -276,6 +277,7 @@ def anomalous_sample(
     area: Shares | None = None,
     contrast: float = CONTRAST,
     foreign: bool = False,
+    camouflage: float = 0.0,
 ) -> AnomalySample:
     """One image with a synthetic anomaly, or as it is with probability ``clean``.
 
@@ -301,6 +303,8 @@ def anomalous_sample(
         Least mean absolute change over the pixels of the mask and their channels.
     foreign
         Whether CutPaste and scars, too, are filled from a texture, and not from the image itself.
+    camouflage
+        Probability that an anomaly is brought to the mean of what it hides: then its texture alone gives it away.
 
     Raises
     ------
@@ -317,7 +321,7 @@ def anomalous_sample(
     >>> torch.equal(sample.mask, (sample.anomaly != 0).any(0)), sample.family
     (True, ('cutpaste',))
     """
-    _check_arguments(normal, families, clean, area, contrast)
+    _check_arguments(normal, families, clean, area, contrast, camouflage)
     clean_draw, family_draw = _uniform(2, generator)
     if clean_draw < clean:
         nowhere = torch.zeros_like(normal[0], dtype=torch.bool)
@@ -326,6 +330,7 @@ def anomalous_sample(
     family = FAMILIES[name]
     low, high = area or family.area
     _, height, width = normal.shape
+    hidden = camouflage > 0 and _uniform(1, generator)[0] < camouflage
     for draw in range(_DRAWS):
         if draw >= _DRAWS_OF_IMAGES:
             source = ((1 + _perlin_field(height, width, generator)) / 2).to(normal).expand_as(normal)
@@ -334,6 +339,8 @@ def anomalous_sample(
         if len(source) != len(normal):
             raise ValueError(f"textures: got an image of {len(source)} channels, expected {len(normal)}")
         candidate = family.draw(normal, source, generator, (low, high))
+        if hidden:
+            candidate = _camouflaged(candidate, normal)
         mask = (candidate - normal).abs().amax(0) >= VISIBLE
         observed = torch.where(mask, candidate, normal)
         anomaly = observed - normal
@@ -355,6 +362,7 @@ def anomalous(
     area: Shares | None = None,
     contrast: float = CONTRAST,
     foreign: bool = False,
+    camouflage: float = 0.0,
 ) -> AnomalySample:
     """Images with synthetic anomalies: one `anomalous_sample` of each, in turn, from one generator.
 
@@ -394,6 +402,7 @@ def anomalous(
                 area=area,
                 contrast=contrast,
                 foreign=foreign,
+                camouflage=camouflage,
             )
         )
     observed, normals, anomaly, mask, names = zip(*samples, strict=True)
@@ -498,6 +507,13 @@ def _texture(
     return _recoloured(texture, (0.5 + gain) * (-1 if inverted < 0.5 else 1), 0.3, generator)
 
 
+def _camouflaged(candidate: Image, normal: Image) -> Image:
+    """Candidate with what has changed visibly shifted to the mean of what was there, in each channel; clipped."""
+    changed = (candidate - normal).abs().amax(0) >= VISIBLE
+    shift = (normal - candidate)[:, changed].mean(1)[:, None, None]
+    return torch.where(changed, (candidate + shift).clamp(0, 1), normal)
+
+
 def _recoloured(image: Image, gain: float, shift: float, generator: torch.Generator) -> Image:
     """Contrast about the mean scaled by a gain, each channel shifted by at most so much either way; clipped."""
     mean = image.mean((1, 2), keepdim=True)
@@ -515,15 +531,16 @@ def _log_uniform(draw: float, low: float, high: float) -> float:
 
 
 def _check_arguments(
-    normal: Image, families: Sequence[str], clean: float, area: Shares | None, contrast: float
+    normal: Image, families: Sequence[str], clean: float, area: Shares | None, contrast: float, camouflage: float
 ) -> None:
     _check_size(*normal.shape[1:])
     if not bool(((normal >= 0) & (normal <= 1)).all()):
         raise ValueError("normal: got values outside [0, 1] or not finite, expected an image in [0, 1]")
     if not families or not set(families) <= set(FAMILIES):
         raise ValueError(f"families: got {tuple(families)}, expected at least one of {', '.join(FAMILIES)}")
-    if not 0 <= clean <= 1:
-        raise ValueError(f"clean: got {clean}, expected a probability")
+    for name, value in (("clean", clean), ("camouflage", camouflage)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}: got {value}, expected a probability")
     if area is not None:
         _check_area(area)
     if not 0 <= contrast < 1:
