@@ -708,7 +708,7 @@ def _detect(options: Detect, faults: _Faults) -> None:
         raise ValueError(f"{options.good}: no good image was scored, expected at least one")
     limit = 2 * max(good_scores)
     scale = f"twice the largest score of {len(good_scores)} good images"
-    if detector.form == "share" and limit > 1:
+    if detector.settings.form == "share" and limit > 1:
         limit, scale = 1.0, f"the largest share that there can be: good images score up to {max(good_scores):.4g}"
     print(f"heat: black 0, light yellow {limit:.4g}, {scale}")
     threshold = None

@@ -38,7 +38,7 @@ from indeed.images.noise_estimation import NoiseLaw, estimate_noise
 from indeed.learning.adaptation import AdaptationConfig, Adapted, adapt
 from indeed.learning.loading import SampleSource
 from indeed.learning.training import TrainingConfig, anomaly_samples, supervised_anomaly
-from indeed.networks.anomaly_detection import anomaly_maps
+from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
 from indeed.networks.inference_network import InDeed
 from indeed.record import records_folder
@@ -182,6 +182,7 @@ def cell(
     def compute() -> list[dict[str, float | str]]:
         model, record = load_checkpoint(network, device)
         made, done = record["map"], list[Adapted]()
+        unsmoothed = map_settings(made)._replace(smoothing=0.0)._asdict()
         check = check_before = math.nan
 
         def adapted_to(images: Sequence[Image]) -> None:
@@ -192,7 +193,7 @@ def cell(
         def map_of(observed: Images) -> Maps:
             if method == "oag_s":
                 adapted_to(list(observed))
-            return anomaly_maps(done[-1].model if done else model, observed, form=made["form"])
+            return anomaly_maps(done[-1].model if done else model, observed, **unsmoothed)
 
         if config is not None and method != "oag_s":
             images = noisy_images(data, side)
@@ -296,11 +297,12 @@ def noise_of_set(images: Sequence[Image]) -> NoiseLaw:
 
 def synthetic_precision(model: InDeed, record: Mapping[str, Any], data: str, law: NoiseLaw) -> float:
     """Average precision on synthetic anomalies over good images held out of `adapt_detector`, with noise of a law."""
-    made, metrics, generator = record["map"], DetectionMetrics(), torch.Generator().manual_seed(SEED)
+    settings, generator = map_settings(record["map"])._asdict(), torch.Generator().manual_seed(SEED)
+    metrics = DetectionMetrics()
     held_out = [image.float() / 255 for image in good_images(data, 1, model.config.patch_size).held_out]
     for sample in synthetic_anomalies(held_out, synthesis_for(data)):
         noisy = law.sample(sample.observed, generator)
-        metrics.update(anomaly_maps(model, noisy, form=made["form"], smoothing=made["smoothing"]), sample.mask)
+        metrics.update(anomaly_maps(model, noisy, **settings), sample.mask)
     return metrics.average_precision()
 
 

@@ -42,7 +42,7 @@ from indeed.images.anomalies import AnomalySample
 from indeed.images.detection_metrics import DetectionMetrics
 from indeed.images.tiling import split
 from indeed.learning.training import Trainer, anomaly_samples, denoising_samples, training_preset
-from indeed.networks.anomaly_detection import anomaly_maps
+from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.backbones import parameter_count
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, read_record, save_checkpoint
 from indeed.record import provenance
@@ -249,7 +249,8 @@ def trained(model: Learned, path: Path, device: str = "cpu") -> tuple[MapOf, Cho
         network, _ = load_checkpoint(path, device)
         found = made["average_precision"][f"{made['form']}_{made['smoothing']:g}"]
         choice = Choice(made["form"], made["smoothing"], found)
-        return lambda images: anomaly_maps(network, images, form=made["form"]), choice
+        unsmoothed = map_settings(made)._replace(smoothing=0.0)._asdict()
+        return lambda images: anomaly_maps(network, images, **unsmoothed), choice
     rival, _ = load_draem(path, device) if model == "draem" else load_autoencoder(path, device)
     return network_maps(rival)[made["option"]], Choice(**made)
 

@@ -52,7 +52,7 @@ from indeed.learning.training import (
     supervised_anomaly,
     training_preset,
 )
-from indeed.networks.anomaly_detection import MapForm, anomaly_maps
+from indeed.networks.anomaly_detection import MapForm, MapSettings, anomaly_maps
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 
 SIDE = 256
@@ -88,6 +88,8 @@ NOISE_HIGH = 5 * GREY_LEVEL
 """Noise in training up to twice that of the noisy test sets."""
 SMOOTHING = (0.0, 1.0, 2.0, 4.0)
 """Standard deviations, in pixels, among which that of the map is chosen."""
+TURNS = 4
+"""Orientations that the maps of a detector are averaged over."""
 SEED = 7
 """Of the synthetic anomalies that settings are chosen on."""
 
@@ -376,7 +378,7 @@ def chosen_map(model: InDeed, images: Sequence[Tensor], synthesis: Synthesis, le
 
     Returns
     -------
-    ``form``, ``smoothing``, the ``average_precision`` of each, and the ascending image scores of the good images
+    The fields of `MapSettings`, the ``average_precision`` of each, and the ascending image scores of the good images
     themselves, ``good_scores``, from which a threshold can be read.
     """
     normal = [image.float() / 255 for image in images]
@@ -384,18 +386,18 @@ def chosen_map(model: InDeed, images: Sequence[Tensor], synthesis: Synthesis, le
     found: dict[str, float] = {}
     best: tuple[float, MapForm, float] = (-1.0, "magnitude", 0.0)
     for form in get_args(MapForm):
-        maps = [anomaly_maps(model, sample.observed, form=form) for sample in samples]
+        maps = [anomaly_maps(model, sample.observed, form=form, turns=TURNS) for sample in samples]
         for smoothing in SMOOTHING:
             metrics = DetectionMetrics()
             for rough, sample in zip(maps, samples, strict=True):
                 metrics.update(smoothed(rough, smoothing) if smoothing else rough, sample.mask)
             found[f"{form}_{smoothing:g}"] = metrics.average_precision()
             best = max(best, (found[f"{form}_{smoothing:g}"], form, smoothing))
-    _, form, smoothing = best
+    settings = MapSettings(*best[1:], TURNS)
     scores: list[float] = []
     for image in normal:
-        scores.append(image_score(anomaly_maps(model, image[None], form=form, smoothing=smoothing)).item())
-    return {"form": form, "smoothing": smoothing, "average_precision": found, "good_scores": sorted(scores)}
+        scores.append(image_score(anomaly_maps(model, image[None], **settings._asdict())).item())
+    return settings._asdict() | {"average_precision": found, "good_scores": sorted(scores)}
 
 
 def synthetic_anomalies(

@@ -1,8 +1,9 @@
 """Anomaly maps of whole images: the posterior of each tile, a map of it, the tiles blended; and detectors that ship."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,7 @@ def anomaly_maps(
     *,
     form: MapForm = "magnitude",
     smoothing: float = 0.0,
+    turns: int = 1,
     overlap: int | None = None,
     batch_tiles: int = 16,
     hyperpriors: Hyperpriors | None = None,
@@ -44,6 +46,9 @@ def anomaly_maps(
         Which function of the posterior; see :mod:`indeed.bayes.anomaly_maps`.
     smoothing
         Standard deviation in pixels of a Gaussian mean of the blended map; 0: none.
+    turns
+        Orientations that the map is the mean of, each a quarter turn from the last, 1 to 4. A network that was trained
+        on patches in all orientations judges each a little differently: errors average out, and time adds up.
     overlap
         Pixels that neighbouring tiles share, ``0 <= overlap < patch_size``; None: a quarter of the patch size.
     batch_tiles
@@ -60,27 +65,53 @@ def anomaly_maps(
         raise ValueError(f"form must be one of {', '.join(ANOMALY_MAPS)}, got {form!r}")
     if not 0 <= smoothing < float("inf"):
         raise ValueError(f"smoothing: got {smoothing}, expected a finite number of pixels, 0 for none")
+    if not 1 <= turns <= 4:
+        raise ValueError(f"turns: got {turns}, expected 1 to 4")
     if batch_tiles < 1:
         raise ValueError(f"batch_tiles: got {batch_tiles}, expected at least 1")
     if not bool(images.isfinite().all()):
         raise ValueError("images: got NaN or infinite values, expected finite ones")
-    batch, _, height, width = images.shape
     tile, device = model.config.patch_size, next(model.parameters()).device
     shared = tile // 4 if overlap is None else overlap
-    tiles = split(images, tile, shared)
-    was_training = model.training
-    model.eval()
-    try:
+
+    def blended(images: Tensor) -> Tensor:
         found = []
+        tiles = split(images, tile, shared)
         for some in torch.split(tiles.flatten(0, 1), batch_tiles):
             y = some.to(device)
             middle, _ = model(y)
             leaf = solve_leaf_level(y, middle, hyperpriors or Hyperpriors())
             found.append(ANOMALY_MAPS[form](y, middle, leaf).to(images.device))
+        height, width = images.shape[2:]
+        return stitch(torch.cat(found).reshape(-1, len(images), 1, tile, tile), height, width, shared)[:, 0]
+
+    was_training = model.training
+    model.eval()
+    try:
+        maps = [torch.rot90(blended(torch.rot90(images, turn, (2, 3))), -turn, (1, 2)) for turn in range(turns)]
     finally:
         model.train(was_training)
-    blended = stitch(torch.cat(found).reshape(-1, batch, 1, tile, tile), height, width, shared)[:, 0]
-    return smoothed(blended, smoothing) if smoothing else blended
+    mean = sum(maps[1:], maps[0]) / turns
+    return smoothed(mean, smoothing) if smoothing else mean
+
+
+class MapSettings(NamedTuple):
+    """How the maps of a trained detector are made, in the words of `anomaly_maps`."""
+
+    form: MapForm
+    smoothing: float
+    turns: int
+
+
+def map_settings(made: Mapping[str, Any]) -> MapSettings:
+    """Read the settings from what the record of a detector says of its ``map``; older ones have no turns.
+
+    Examples
+    --------
+    >>> map_settings({"form": "share", "smoothing": 2.0})
+    MapSettings(form='share', smoothing=2.0, turns=1)
+    """
+    return MapSettings(made["form"], made["smoothing"], made.get("turns", 1))
 
 
 class Detection(NamedTuple):
@@ -99,8 +130,7 @@ class Detector:
     model: InDeed
     side: int | None
     """Height and width to which an image is brought in front of the network; None: it is taken as it is."""
-    form: MapForm
-    smoothing: float
+    settings: MapSettings
     good_scores: tuple[float, ...]
     """Ascending."""
 
@@ -118,7 +148,7 @@ class Detector:
         observed, size = as_channels(image, self.model.config.channels)[None], image.shape[1:]
         if self.side is not None:
             observed = interpolate(observed, (self.side, self.side), mode="bilinear", antialias=True)
-        found = anomaly_maps(self.model, observed, form=self.form, smoothing=self.smoothing)
+        found = anomaly_maps(self.model, observed, **self.settings._asdict())
         score = image_score(found, min(SCORE_WINDOW, *found.shape[1:])).item()
         if found.shape[1:] != size:
             found = interpolate(found[None], size, mode="bilinear", antialias=True)[0]
@@ -137,7 +167,6 @@ def load_detector(path: Path, device: str | torch.device = "cpu") -> Detector:
     if record.get("task") != "detect":
         raise CheckpointError(f"{path}: is no detector of anomalies (task {record.get('task')!r})")
     try:
-        made = record["map"]
-        return Detector(model, record["side"], made["form"], made["smoothing"], tuple(made["good_scores"]))
+        return Detector(model, record["side"], map_settings(record["map"]), tuple(record["map"]["good_scores"]))
     except KeyError as error:
         raise CheckpointError(f"{path}: its record lacks {error}, expected that of a detector") from error

@@ -27,6 +27,7 @@ from indeed.experiments.detector import (
     TEXTURE_RANK,
     TEXTURE_SPREAD,
     TEXTURE_SYNTHESIS,
+    TURNS,
     UNSEEN_FAMILIES,
     chosen_map,
     detector_network,
@@ -42,7 +43,7 @@ from indeed.images.detection_metrics import image_score
 from indeed.images.metrics import psnr
 from indeed.learning.loading import draw_batch
 from indeed.learning.training import anomaly_samples, training_preset
-from indeed.networks.anomaly_detection import anomaly_maps, load_detector
+from indeed.networks.anomaly_detection import anomaly_maps, load_detector, map_settings
 from indeed.networks.backbones import UNet
 from indeed.networks.checkpoint import load_checkpoint
 from indeed.networks.inference_network import InDeed, network_preset
@@ -236,7 +237,8 @@ def test_the_map_is_the_best_of_all_by_scikit_learn(families):
     truth = torch.cat([sample.mask.flatten() for sample in samples])
 
     def average_precision(form: str, smoothing: float) -> float:
-        maps = [anomaly_maps(model, sample.observed, form=form, smoothing=smoothing) for sample in samples]
+        how = {"form": form, "smoothing": smoothing, "turns": TURNS}
+        maps = [anomaly_maps(model, sample.observed, **how) for sample in samples]
         return average_precision_score(truth, torch.cat([one.flatten() for one in maps]).double())
 
     for name, found in made["average_precision"].items():
@@ -244,7 +246,7 @@ def test_the_map_is_the_best_of_all_by_scikit_learn(families):
         assert found == pytest.approx(average_precision(form, float(smoothing)), abs=1e-12)
     best = made["average_precision"][f"{made['form']}_{made['smoothing']:g}"]
     assert best == max(made["average_precision"].values())
-    maps = anomaly_maps(model, torch.stack(images) / 255, form=made["form"], smoothing=made["smoothing"])
+    maps = anomaly_maps(model, torch.stack(images) / 255, **map_settings(made)._asdict())
     assert made["good_scores"] == pytest.approx(sorted(image_score(maps).tolist()), rel=1e-5)
 
 
@@ -307,7 +309,7 @@ def test_good_photographs_become_a_detector_with_its_record(tmp_path):
     assert set(record["validation"]["families"]) == set(FAMILIES)
     assert record["training"]["mask_weight"] == MASK_WEIGHT
     made = load_detector(out)
-    assert (made.side, made.form, made.smoothing) == (SIDE, record["map"]["form"], record["map"]["smoothing"])
+    assert (made.side, made.settings) == (SIDE, (record["map"]["form"], record["map"]["smoothing"], TURNS))
     held_out = good_images(str(tmp_path / "good"), 1, 16).held_out[0].float() / 255
     assert made(held_out).score == pytest.approx(made.good_scores[0], rel=1e-5)
     header = (tmp_path / "detector" / "log.csv").read_text().splitlines()[0]

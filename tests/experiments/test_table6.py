@@ -19,7 +19,7 @@ from indeed.experiments.detection_baselines import Choice, runs_folder
 from indeed.experiments.detector import good_images, texture_set_for_tests
 from indeed.experiments.table6 import METHODS, PRINTED, cell, cell_key, cells, compare, main, scores, summary, table
 from indeed.images.detection_metrics import image_score
-from indeed.networks.anomaly_detection import anomaly_maps
+from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
 from indeed.record import results_folder
@@ -289,7 +289,7 @@ def test_the_published_scores_of_the_textures_are_those_of_the_model_that_ships(
     few = AnomalySet("textures", *bricks)
     rows = scores(
         few,
-        lambda images: anomaly_maps(model, images, form=made["form"]),
+        lambda images: anomaly_maps(model, images, **map_settings(made)._replace(smoothing=0.0)._asdict()),
         Choice(made["form"], made["smoothing"], math.nan),
         side=None,
     )
@@ -312,7 +312,7 @@ def test_the_published_scores_of_cracks_are_those_of_the_model_that_ships():
     few = AnomalySet("magnetic_tile", tiles.train, tuple(item for item in tiles.test if item.defect in (GOOD, "crack")))
     (row,) = scores(
         few,
-        lambda images: anomaly_maps(model, images, form=made["form"]),
+        lambda images: anomaly_maps(model, images, **map_settings(made)._replace(smoothing=0.0)._asdict()),
         Choice(made["form"], made["smoothing"], math.nan),
     )
     (theirs,) = published(dataset="magnetic_tile", method="indeed", noise="0", defect="crack")

@@ -330,3 +330,21 @@ def test_bad_arguments_are_named(change, name):
 def test_bad_arguments_of_the_parts_are_named(call, name):
     with pytest.raises(ValueError, match=f"^{name}: got"):
         call(torch.full((1, 1, 16, 16), 0.5), seeded())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_camouflaged_anomaly_has_the_mean_of_what_it_hides(family):
+    normal = 0.4 + 0.2 * torch.rand(3, 64, 64, generator=seeded(0))
+    dark = 0.3 * torch.rand(3, 128, 128, generator=seeded(1))
+    means = {}
+    for camouflage in (0.0, 1.0):
+        generator, differences = seeded(2), []
+        for _ in range(8):
+            sample = anomalies.anomalous_sample(
+                normal, lambda _: dark, generator, families=(family,), clean=0, foreign=True, camouflage=camouflage
+            )
+            assert torch.equal(sample.observed - normal, sample.anomaly)
+            assert sample.anomaly[:, sample.mask].abs().mean() >= anomalies.CONTRAST
+            differences.append(sample.anomaly[:, sample.mask].mean(1).abs().max().item())
+        means[camouflage] = max(differences)
+    assert means[1.0] < 0.02 < means[0.0]  # clipping, and what is no longer visible, leave little

@@ -12,7 +12,7 @@ from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.images.channels import as_channels
 from indeed.images.detection_metrics import image_score
-from indeed.networks.anomaly_detection import Detector, MapForm, anomaly_maps, load_detector
+from indeed.networks.anomaly_detection import Detector, MapForm, MapSettings, anomaly_maps, load_detector
 from indeed.networks.checkpoint import CheckpointError, save_checkpoint
 from indeed.networks.inference_network import InDeed, network_preset
 
@@ -118,6 +118,8 @@ def test_images_that_are_not_finite_are_refused(model, value):
         ({"smoothing": -1.0}, "smoothing"),
         ({"smoothing": math.nan}, "smoothing"),
         ({"smoothing": math.inf}, "smoothing"),
+        ({"turns": 0}, "turns"),
+        ({"turns": 5}, "turns"),
         ({"batch_tiles": 0}, "batch_tiles"),
         ({"overlap": TILE}, "overlap"),
         ({"overlap": -1}, "overlap"),
@@ -129,19 +131,29 @@ def test_options_out_of_range_are_named(model, option, named):
         anomaly_maps(model, random_images(model, 1, TILE, TILE), **option)
 
 
+@pytest.mark.parametrize("turns", [2, 4])
+def test_a_map_is_the_mean_over_orientations_and_of_all_four_turns_with_the_image(model, turns):
+    images = random_images(model, 2, 24, 37)
+    each = [anomaly_maps(model, images.rot90(turn, (2, 3)), overlap=4).rot90(-turn, (1, 2)) for turn in range(turns)]
+    found = anomaly_maps(model, images, turns=turns, smoothing=1.5, overlap=4)
+    torch.testing.assert_close(found, smoothed(torch.stack(each).mean(0), 1.5))
+    turned = anomaly_maps(model, images.rot90(1, (2, 3)), turns=turns, smoothing=1.5, overlap=4).rot90(-1, (1, 2))
+    assert torch.allclose(found, turned, atol=1e-6) == (turns == 4)
+
+
 # detectors
 
 
 def test_a_detector_without_a_side_maps_an_image_as_it_is(model):
     image = random_images(model, 1, 30, 45)
-    found = Detector(model, None, "prior_scale", 2.0, (1.0,))(image[0])
+    found = Detector(model, None, MapSettings("prior_scale", 2.0, 1), (1.0,))(image[0])
     expected = anomaly_maps(model, image, form="prior_scale", smoothing=2.0)
     assert torch.equal(found.map, expected[0])
     assert found.score == image_score(expected).item()
 
 
 def test_a_detector_with_a_side_scores_at_it_and_brings_the_map_to_the_size_of_the_image(model):
-    detector = Detector(model, 24, "magnitude", 0.0, (1.0,))
+    detector = Detector(model, 24, MapSettings("magnitude", 0.0, 1), (1.0,))
     ramp = torch.linspace(0, 1, 60).expand(model.config.channels, 48, 60)
     at_side = torch.nn.functional.interpolate(ramp[None], (24, 24), mode="bilinear", antialias=True)
     found = detector(ramp)
@@ -155,13 +167,13 @@ def test_a_detector_with_a_side_scores_at_it_and_brings_the_map_to_the_size_of_t
 @pytest.mark.parametrize("side", [None, 24])
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (5, 9)])
 def test_an_image_smaller_than_a_tile_and_the_window_of_the_score_is_mapped(model, side, size):
-    found = Detector(model, side, "magnitude", 1.0, (1.0,))(torch.rand(model.config.channels, *size))
+    found = Detector(model, side, MapSettings("magnitude", 1.0, 1), (1.0,))(torch.rand(model.config.channels, *size))
     assert found.map.shape == size
     assert math.isfinite(found.score)
 
 
 def test_grey_and_colour_are_converted_to_what_the_network_takes(model):
-    detector = Detector(model, None, "magnitude", 0.0, (1.0,))
+    detector = Detector(model, None, MapSettings("magnitude", 0.0, 1), (1.0,))
     for channels in (1, 3):
         image = torch.rand(channels, 25, 25)
         assert torch.equal(detector(image).map, detector(as_channels(image, model.config.channels)).map)
@@ -171,7 +183,7 @@ def test_a_detector_is_loaded_with_how_its_maps_are_made(model, tmp_path):
     path = tmp_path / "detector.safetensors"
     save_checkpoint(path, model, {"task": "detect", "side": 24, "map": MAP})
     detector = load_detector(path)
-    assert (detector.side, detector.form, detector.smoothing) == (24, "standardised", 1.0)
+    assert (detector.side, detector.settings) == (24, ("standardised", 1.0, 1))
     assert detector.good_scores == (0.25, 0.5)
     assert all(torch.equal(a, b) for a, b in zip(detector.model.parameters(), model.parameters(), strict=True))
 
