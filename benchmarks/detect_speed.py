@@ -77,7 +77,8 @@ def main() -> None:
     low, ratio, high = statistics.quantiles((a / b for a, b in pairs), n=4)
     print(
         f"{options.side} x {options.side} pixels, {options.threads} thread(s): {each:.3f} s for an image, "
-        f"{forward:.3f} s forward of its {len(tiles)} tiles, {turns} time(s), ratio {ratio:.2f} ({low:.2f} to {high:.2f})"
+        f"{forward:.3f} s forward of its {len(tiles)} tiles, {turns} time(s), "
+        f"ratio {ratio:.2f} ({low:.2f} to {high:.2f})"
     )
 
 
