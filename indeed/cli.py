@@ -720,13 +720,15 @@ def _detect(options: Detect, faults: _Faults) -> None:
     table = _Report(options.out / "scores.csv", made_by, columns, by="stem")
     for path in watched(images, "images"):
         with faults.reported(path):
-            found = table.find(path, limit=limit)
-            if found and all(file.is_file() for file in _detection_files(options.out, path)):
+            found, files = table.find(path, limit=limit), _detection_files(options.out, path)
+            if found and all(file.is_file() for file in files):
                 score = float(found["score"])
             else:
+                for file in files:  # of what the image was before: should it be unreadable now, none may stay
+                    file.unlink(missing_ok=True)
                 image = read_image(path).tensor()
                 detection = detector(image)
-                _write_detection(_detection_files(options.out, path), image, detection.map, limit)
+                _write_detection(files, image, detection.map, limit)
                 score = detection.score
             anomalous = None if threshold is None else score > threshold
             table.put(path, score=score, threshold=threshold, anomalous=anomalous, limit=limit)

@@ -750,11 +750,12 @@ def test_a_batch_of_detections_goes_on_after_each_fault(run, parts, tmp_path):
     assert [line.split(": ")[1] for line in errors] == [str(missing), str(parts / "text.png")]
 
 
-def test_an_image_that_was_spoilt_loses_its_row(run, parts, tmp_path):
+def test_an_image_that_was_spoilt_loses_its_row_and_its_maps(run, parts, tmp_path):
     assert run("detect", parts, "-o", tmp_path / "out")[0] == 0
     (parts / "b.jpg").write_text("no picture")
     assert run("detect", parts, "-o", tmp_path / "out")[0] == 2
     assert [row["file"] for row in detected(tmp_path / "out")] == ["a.png"]
+    assert contents(tmp_path / "out") == results("a")
     assert run("detect", parts / "b.jpg", "-o", tmp_path / "other")[0] == 2
     assert contents(tmp_path / "other") == set()
 

@@ -388,8 +388,9 @@ def _runs(text: str, pixels: int) -> list[tuple[int, int]]:
     words = text.split()
     if not words or len(words) % 2:
         raise ValueError(f"run lengths: {len(words)} numbers, expected pairs")
-    if not all(word.isascii() and word.isdigit() for word in words):
-        raise ValueError(f"run lengths: {next(w for w in words if not w.isdigit())!r}, expected positive integers")
+    for word in words:
+        if not (word.isascii() and word.isdigit()):
+            raise ValueError(f"run lengths: {word!r}, expected positive integers")
     runs = list(zip(map(int, words[::2]), map(int, words[1::2]), strict=True))
     for first, length in runs:
         if first < 1 or length < 1:

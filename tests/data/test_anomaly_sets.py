@@ -275,6 +275,7 @@ class TestRunLengths:
             ("1 x", "'x', expected positive integers"),
             ("1 -2", "'-2', expected positive integers"),
             ("1 2.5", r"'2\.5', expected positive integers"),
+            ("1 ²", "'²', expected positive integers"),
             ("0 3", "3 pixels from pixel 0"),
             ("3 0", "0 pixels from pixel 3"),
             ("5 2 1 2", "pixel 1 after pixel 5, expected increasing"),
