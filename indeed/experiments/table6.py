@@ -64,7 +64,7 @@ METHODS: dict[str, str | None] = {
 }
 """The methods by name, and the paper's name for them.
 
-``indeed_separate`` is an InDeed for one set alone; it is measured where it has been trained.
+``indeed_separate`` is an InDeed for one of the sets of `PARTS` alone, to compare with the unified one.
 """
 NOISES = (0, 1)
 """Standard deviations of the noise in per cent of white: none, and the 2.55 grey levels of the paper."""
@@ -78,16 +78,17 @@ SEED = 0
 def cells(profile: Profile) -> list[Key]:
     """Keys of the cells of a profile: (dataset, method, noise), for the textures and the sets that are on disk.
 
-    ``smoke``: the textures, by the fast methods and tiny networks. ``cpu``: all sets by all methods.
+    ``smoke``: the textures, by the fast methods and tiny networks. ``cpu``: all sets by all methods, those of `PARTS`
+    by an InDeed for each alone, too.
     """
     if profile == "smoke":
-        chosen = [("textures", method) for method in METHODS if method not in ("rpca", "indeed_separate")]
+        chosen = [("textures", method) for method in METHODS if method != "rpca"]
     else:
         chosen = [(name, method) for name in ("textures", *_present()) for method in METHODS]
     return [
         _key(name, method, noise)
         for name, method in chosen
-        if method != "indeed_separate" or _network(method, name, profile).is_file()
+        if method != "indeed_separate" or name in PARTS.split("+")
         for noise in NOISES
     ]
 

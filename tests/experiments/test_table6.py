@@ -153,17 +153,18 @@ def test_the_noise_of_an_image_is_its_own_and_the_same_for_every_method(tiles):
 def test_names_and_keys_are_one_to_one(tiles):
     keys = cells("cpu")
     assert {key["dataset"] for key in keys} == {"textures", "magnetic_tile"}
-    assert {key["method"] for key in keys} == METHODS.keys() - {"indeed_separate"}
+    assert {key["method"] for key in keys} == METHODS.keys()
     assert [cell_key(cell_name(key)) for key in keys] == keys
     for bad in ("textures-pca", "textures-pca-x", "textures-pca--1"):
         with pytest.raises(ValueError, match="name must be"):
             cell_key(bad)
 
 
-def test_a_network_of_one_set_alone_is_measured_where_it_is_there(tiles):
-    runs_folder("cpu").mkdir(parents=True)
-    (runs_folder("cpu") / "indeed_magnetic_tile.safetensors").touch()
+def test_a_network_of_one_set_alone_is_measured_on_the_sets_of_the_unified_one(tiles, capsys):
     assert [key["dataset"] for key in cells("cpu") if key["method"] == "indeed_separate"] == ["magnetic_tile"] * 2
+    main(["list", "--profile", "cpu"])
+    needs = dict(line.partition(" ")[::2] for line in capsys.readouterr().out.splitlines())
+    assert needs["magnetic_tile-indeed_separate-0"] == "runs/table6/cpu/networks/indeed_magnetic_tile.safetensors"
 
 
 @pytest.mark.parametrize(
