@@ -23,7 +23,7 @@ from torch.nn.functional import interpolate
 
 from indeed.data.benchmarks import DataMissingError, data_root, image_files, split
 from indeed.data.download import DataError
-from indeed.data.files import read_image
+from indeed.data.files import FORMATS, read_image
 from indeed.data.samples import sample_image, sample_path
 from indeed.images.channels import as_channels
 
@@ -222,20 +222,36 @@ def folder_set(folder: Path) -> AnomalySet:
     roots = [folder] if _laid_out(folder) else [path for path in _folders(folder) if _laid_out(path)]
     if not roots:
         raise DataError(f"{folder}: neither it nor a folder in it has train, test or ground_truth, expected all three")
+    for other in _folders(folder) if roots != [folder] else ():
+        if other not in roots and any(path.suffix.lower() in FORMATS for path in other.rglob("*")):
+            raise DataError(f"{other}: holds images, but no train, test or ground_truth, expected a category")
     train, test = [], []
     for root in roots:
+        _check_places(root)
         train += [_picture(path, root.name) for path in _images(root / "train" / GOOD)]
         test += [_picture(path, root.name) for path in _images(root / "test" / GOOD)]
+        expected: dict[Path, Path] = {}
         for defects in _folders(root / "test"):
             if defects.name != GOOD:
-                truth = root / "ground_truth" / defects.name
                 for path in _images(defects):
-                    test.append(_picture(path, root.name, defects.name, truth / f"{path.stem}_mask.png"))
-        expected = {item.mask_file for item in test if item.mask_file}
+                    mask = root / "ground_truth" / defects.name / f"{path.stem}_mask.png"
+                    if (other := expected.setdefault(mask, path)) != path:
+                        raise DataError(f"{path}: would have the mask of {other}, expected names of their own")
+                    test.append(_picture(path, root.name, defects.name, mask))
         for mask in (mask for truth in _folders(root / "ground_truth") for mask in image_files(truth)):
             if mask not in expected:
                 raise DataError(f"{mask}: mask without an image, expected one in {root / 'test' / mask.parent.name}")
     return AnomalySet(folder.name, tuple(train), tuple(test))
+
+
+def _check_places(root: Path) -> None:
+    """Refuse images that would silently be left out: outside of the classes, or of classes to train on but good."""
+    for part in (root / "train", root / "test", root / "ground_truth"):
+        if part.is_dir() and (stray := image_files(part)):
+            raise DataError(f"{stray[0]}: image outside of the classes, expected it in a folder of {part}")
+    for other in _folders(root / "train"):
+        if other.name != GOOD:
+            raise DataError(f"{other}: expected nothing but {GOOD} to train on")
 
 
 def _laid_out(folder: Path) -> bool:
@@ -289,6 +305,8 @@ def visa_set(folder: Path) -> AnomalySet:
             raise DataError(f"{where}: label {row['label']} and mask {row['mask']!r}, expected a mask for an anomaly")
         if not path.is_file() or path in seen:
             raise DataError(f"{where}: {path} {'twice' if path in seen else 'is missing'}, expected once")
+        if row["mask"] and mask in seen:
+            raise DataError(f"{where}: {mask} twice, expected a mask for each image")
         seen.add(path)
         anomaly = ("anomaly", mask, 0.0) if row["mask"] else ()
         parts[row["split"]].append(_picture(path, row["object"], *anomaly))
@@ -437,7 +455,7 @@ def mood_set(folder: Path) -> AnomalySet:
         volume, marked = _volume(path), _array(label) > 0.5
         if volume.shape != marked.shape:
             raise DataError(f"{label}: {marked.shape} voxels, expected {volume.shape} as {path}")
-        if (said := digit.read_text(encoding="utf-8").strip()) != str(int(marked.any())):
+        if (said := digit.read_text(encoding="utf-8", errors="replace").strip()) != str(int(marked.any())):
             raise DataError(f"{digit}: {said!r}, expected {int(marked.any())}, as {label} marks {marked.sum()} voxels")
         for part in range(volume.shape[2]):
             if marked[..., part].any():

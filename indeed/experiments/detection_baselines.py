@@ -169,8 +169,7 @@ def train(
     batches = [trainer.draw(step)[0].observed.to(trainer.device) for step in range(min(64, trainer.step))]
     with torch.no_grad():
         update_bn(batches, trainer.average)
-    held_out = [image.float() / 255 for image in good.held_out]
-    choice = choose(network_maps(trainer.average), synthetic_anomalies(held_out, synthesis))
+    choice = choose(network_maps(trainer.average), held_out_anomalies(source))
     record = {
         "task": "detect",
         "model": model,
@@ -220,19 +219,40 @@ def classical(method: str, data: str, options: Sequence[Mapping[str, Any]] | Non
     DataError, DataMissingError
         If the data are not on disk, or not good.
     """
-    good = good_images(data, 1, PATCH)
-    train, held_out = ([image.float() / 255 for image in images] for images in (good.train, good.held_out))
-    if good.side is None:
-        train, held_out = (
-            [piece for image in images for piece in split(image[None], PATCH, PATCH // 2)[:, 0]]
-            for images in (train, held_out)
-        )
+    train = [image.float() / 255 for image in good_images(data, 1, PATCH).train]
+    if data == "textures":
+        train = _tiles(train)
     maps: dict[str, MapOf] = {
         " ".join(f"{name}={value}" for name, value in chosen.items()): fit(torch.stack(train), method, **chosen).map
         for chosen in (OPTIONS[method] if options is None else options)
     }
-    choice = choose(maps, synthetic_anomalies(held_out, synthesis_for(data)))
+    choice = choose(maps, held_out_anomalies(data, tiles=True))
     return maps[choice.option], choice
+
+
+def held_out_anomalies(data: str, *, tiles: bool = False) -> list[AnomalySample]:
+    """Synthetic anomalies over held-out good images that the settings of the detectors of a set are chosen on.
+
+    Parameters
+    ----------
+    data
+        As in :func:`indeed.experiments.detector.good_images`.
+    tiles
+        Whether the textures are cut into the tiles of testing, which some classical detectors need.
+
+    Raises
+    ------
+    DataError, DataMissingError
+        If the data are not on disk, or not good.
+    """
+    held_out = [image.float() / 255 for image in good_images(data, 1, PATCH).held_out]
+    if tiles and data == "textures":
+        held_out = _tiles(held_out)
+    return synthetic_anomalies(held_out, synthesis_for(data))
+
+
+def _tiles(images: Sequence[Tensor]) -> list[Tensor]:
+    return [piece for image in images for piece in split(image[None], PATCH, PATCH // 2)[:, 0]]
 
 
 def trained(model: Learned, path: Path, device: str = "cpu") -> tuple[MapOf, Choice]:

@@ -356,14 +356,13 @@ def validation_on(
     held_out: Sequence[TextureSource], training: TrainingConfig, synthesis: Synthesis, count: int = 64
 ) -> Callable[[InDeed], DetectionValidation]:
     """Average precision and PSNR of L on tiles of held-out images as in training, the same each time."""
-    source = anomaly_samples(held_out, training, synthesis)
-    samples = draw_batch(source, range(count), SEED)
+    samples = validation_samples(held_out, training, synthesis, count)
 
     def validate(model: InDeed) -> DetectionValidation:
         metrics, low_rank = DetectionMetrics(), []
         device = next(model.parameters()).device
         with torch.inference_mode():
-            for observed, normal in zip(*(torch.split(part, 16) for part in samples[:2]), strict=True):
+            for observed, normal in zip(*(torch.split(part, 16) for part in samples), strict=True):
                 draw = model(observed.to(device))[1]
                 found = anomaly_maps(model, observed.to(device), form="share").cpu()
                 metrics.update(found, (observed != normal).any(1))
@@ -371,6 +370,14 @@ def validation_on(
         return DetectionValidation(metrics.average_precision(), torch.cat(low_rank).mean().item())
 
     return validate
+
+
+def validation_samples(
+    held_out: Sequence[TextureSource], training: TrainingConfig, synthesis: Synthesis, count: int = 64
+) -> tuple[Tensor, Tensor]:
+    """Observed and normal tiles, (tile, channel, height, width), on which a run is validated."""
+    observed, normal = draw_batch(anomaly_samples(held_out, training, synthesis), range(count), SEED)[:2]
+    return observed, normal
 
 
 def chosen_map(model: InDeed, images: Sequence[Tensor], synthesis: Synthesis, least: int = 32) -> dict[str, Any]:

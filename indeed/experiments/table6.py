@@ -11,6 +11,7 @@ import csv
 import math
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -36,6 +37,7 @@ from indeed.experiments.detection_baselines import (
     Profile,
     checkpoint_path,
     classical,
+    held_out_anomalies,
     runs_folder,
     train,
     trained,
@@ -71,7 +73,7 @@ NOISES = (0, 1)
 VALUES = ("average_precision", "auroc", "base_rate", "image_auroc")
 ALL = "all"
 DETAIL = 8
-"""Grey levels that L leaves of a pixel of a good image at least, if it is detail and no smooth surface."""
+"""Grey levels that L leaves of a pixel at least, if it is detail and no smooth surface."""
 SEED = 0
 
 
@@ -131,8 +133,8 @@ def cell(
     -------
     A row for each class, ``category`` and ``defect``: ``average_precision``, ``auroc`` and ``base_rate`` of the pixels,
     ``image_auroc``, the number of ``images``, their ``rank`` without noise, ``option`` and ``smoothing`` of the map
-    and the ``synthetic_average_precision`` that they were chosen for, ``seconds_per_image``, with the columns of
-    :func:`indeed.experiments.cells.run_rows`.
+    and the ``synthetic_average_precision`` that they were chosen for, with its ``synthetic_base_rate``,
+    ``seconds_per_image``, with the columns of :func:`indeed.experiments.cells.run_rows`.
 
     Raises
     ------
@@ -154,7 +156,7 @@ def cell(
     if learned:
         network = _network(method, dataset, profile)
         model = cast(Learned, method.removesuffix("_separate"))
-        sets = network.stem.removeprefix(f"{model}_")
+        sets = _sets(method, dataset)
         if not network.is_file() and profile == "smoke":
             train(model, data=sets, profile=profile, device=device, progress=False)
         if not network.is_file():
@@ -167,7 +169,8 @@ def cell(
             map_of, choice = trained(model, network, device)
         else:
             map_of, choice = classical(method, dataset, OPTIONS[method][:1] if profile == "smoke" else None)
-        return scores(data, map_of, choice, noise, side=None if dataset == "textures" else SIDE)
+        found = scores(data, map_of, choice, noise, side=None if dataset == "textures" else SIDE)
+        return [row | {"synthetic_base_rate": _synthetic_base_rate(method, dataset)} for row in found]
 
     key = _key(dataset, method, noise)
     return run_rows(
@@ -213,6 +216,11 @@ def scores(
     durations: list[float] = []
     for index, item in enumerate(data.test):
         loaded = load(item, side, channels=1)
+        if item.defect != GOOD and not loaded.mask.any():
+            warnings.warn(
+                f"{item.mask_file or item.file}: no pixel of it is left at a side of {side}, all will count as good",
+                stacklevel=2,
+            )
         clean = eight_bit(loaded.image, 1).float() / 255
         observed = with_noise(clean, noise, index)[None]
         if not durations:
@@ -261,9 +269,10 @@ def claims(dataset: str, *, profile: Profile = "cpu", runs: Path | None = None, 
 
     Returns
     -------
-    A row for each class of defects, and one, of the class ``good``, for normal detail: the pixels of good test images
-    of which L leaves at least `DETAIL`. Over its pixels, ``residual``: the mean of :math:`|Y - \mu_L|` in grey levels;
-    ``share``: that of :func:`indeed.bayes.anomaly_maps.share`; and their number, ``pixels``, if there is one.
+    A row for each class of defects, over their pixels, and one, of the class ``good``, over all pixels of good test
+    images: ``pixels``, their number; ``residual``, the mean of :math:`|Y - \mu_L|` in grey levels; ``detail``, the
+    share of the pixels of which L leaves at least `DETAIL`; ``claimed``, the mean of
+    :func:`indeed.bayes.anomaly_maps.share` over those, in which defects and what is normal can be compared.
 
     Raises
     ------
@@ -281,14 +290,22 @@ def claims(dataset: str, *, profile: Profile = "cpu", runs: Path | None = None, 
             observed = eight_bit(loaded.image, 1).float() / 255
             residual = (observed - decompose(model, observed).L)[0].abs() / GREY_LEVEL
             claimed = anomaly_maps(model, observed[None], form="share")[0]
-            where = loaded.mask if item.defect != GOOD else residual >= DETAIL
-            some = [residual[where].sum().item(), claimed[where].sum().item(), where.sum().item()]
-            before = sums.get((item.category, item.defect), [0.0, 0.0, 0.0])
+            pixels = residual[loaded.mask if item.defect != GOOD else ...]
+            shares = claimed[loaded.mask if item.defect != GOOD else ...]
+            detail = pixels >= DETAIL
+            some = [pixels.numel(), pixels.sum().item(), detail.sum().item(), shares[detail].sum().item()]
+            before = sums.get((item.category, item.defect), [0.0] * len(some))
             sums[item.category, item.defect] = [a + b for a, b in zip(before, some, strict=True)]
         return [
-            {"category": key[0], "defect": key[1], "residual": left / pixels, "share": claim / pixels, "pixels": pixels}
-            for key, (left, claim, pixels) in sums.items()
-            if pixels
+            {
+                "category": category,
+                "defect": defect,
+                "pixels": count,
+                "residual": left / count,
+                "detail": detailed / count,
+                "claimed": claim / detailed if detailed else math.nan,
+            }
+            for (category, defect), (count, left, detailed, claim) in sums.items()
         ]
 
     return run_rows(
@@ -413,12 +430,23 @@ def _present() -> list[str]:
 
 def _network(method: str, dataset: str, profile: Profile) -> Path:
     """Checkpoint of a learned method: for the sets of `PARTS` one of them all, but for ``indeed_separate``."""
-    sets = "parts" if dataset in PARTS.split("+") else dataset
-    if method == "indeed_separate":
-        return checkpoint_path("indeed", dataset, runs_folder(profile))
+    sets = _sets(method, dataset)
     if method == "indeed" and profile != "smoke" and sets in ("textures", "parts"):
         return shipped_checkpoint("detect_textures" if sets == "textures" else "detect_parts")
-    return checkpoint_path(method, sets, runs_folder(profile))
+    return checkpoint_path(method.removesuffix("_separate"), sets, runs_folder(profile))
+
+
+def _sets(method: str, dataset: str) -> str:
+    """Name of what a method was fitted to for a data set: ``parts``, or the set itself."""
+    unified = method not in OPTIONS and method != "indeed_separate" and dataset in PARTS.split("+")
+    return "parts" if unified else dataset
+
+
+def _synthetic_base_rate(method: str, dataset: str) -> float:
+    """Share of the pixels that are anomalous where the settings of a method were chosen."""
+    sets = _sets(method, dataset)
+    samples = held_out_anomalies(PARTS if sets == "parts" else sets, tiles=method in OPTIONS)
+    return sum(int(sample.mask.sum()) for sample in samples) / sum(sample.mask.numel() for sample in samples)
 
 
 def _print_names(profile: Profile = "cpu") -> None:
@@ -450,7 +478,8 @@ def _print_claims(
     folder.mkdir(parents=True, exist_ok=True)
     write_table(folder / "claims.csv", rows)
     for row in rows:
-        print(f"{row['dataset']:<16} {row['defect']:<18} residual {row['residual']:.5} share {row['share']:.5}")
+        figures = f"residual {row['residual']:.5} detail {row['detail']:.5} claimed {row['claimed']:.5}"
+        print(f"{row['dataset']:<16} {row['defect']:<18} {figures}")
 
 
 def _print_rows(rows: Sequence[Row]) -> None:

@@ -138,18 +138,21 @@ class Detector:
         """Map the anomalies of one image, grey or colour, of any size.
 
         The map is made, and scored by :func:`indeed.images.detection_metrics.image_score`, at the side of the detector,
-        and then brought to the size of the image bilinearly. The window of the score is not larger than the map.
+        and then brought to the size of the image bilinearly.
 
         Raises
         ------
         ValueError
-            If the image has NaN or infinite values, or neither 1 nor 3 channels.
+            If the image has NaN or infinite values, or neither 1 nor 3 channels, or is smaller than the window of the
+            score and not brought to another size.
         """
         observed, size = as_channels(image, self.model.config.channels)[None], image.shape[1:]
+        if self.side is None and min(size) < SCORE_WINDOW:
+            raise ValueError(f"image of {size[1]}x{size[0]} pixels, expected at least {SCORE_WINDOW} on each side")
         if self.side is not None:
             observed = interpolate(observed, (self.side, self.side), mode="bilinear", antialias=True)
         found = anomaly_maps(self.model, observed, **self.settings._asdict())
-        score = image_score(found, min(SCORE_WINDOW, *found.shape[1:])).item()
+        score = image_score(found).item()
         if found.shape[1:] != size:
             found = interpolate(found[None], size, mode="bilinear", antialias=True)[0]
         return Detection(found[0], score)

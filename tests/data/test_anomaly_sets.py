@@ -155,6 +155,15 @@ class TestFolder:
                 lambda root: [path.unlink() for path in (root / "train/good").iterdir()],
                 r"train/good: holds no image",
             ),
+            (
+                lambda root: picture(root / "test/scratch/7.jpg"),
+                r"test/scratch/7\.png: would have the mask of .*7\.jpg, expected names of their own",
+            ),
+            (
+                lambda root: picture(root / "test/9.png"),
+                r"test/9\.png: image outside of the classes, expected it in a folder of .*test",
+            ),
+            (lambda root: picture(root / "train/bad/1.png"), r"train/bad: expected nothing but good to train on"),
         ],
     )
     def test_images_and_masks_that_do_not_go_together_are_named(self, part, fault, message):
@@ -174,6 +183,10 @@ class TestFolder:
     def test_one_bad_category_spoils_the_union(self, part):
         picture(part.parent / "tile/test/good/1.png")
         refused(lambda: folder_set(part.parent), r"tile/train/good: holds no image")
+
+    def test_a_category_with_other_names_of_folders_is_not_left_out(self, part):
+        picture(part.parent / "tile/Train/good/1.png")
+        refused(lambda: folder_set(part.parent), r"tile: holds images, but no train, test or ground_truth")
 
 
 class TestMask:
@@ -401,6 +414,11 @@ class TestVisa:
         self.table(visa, *rows)
         refused(lambda: visa_set(visa), message)
 
+    def test_a_mask_that_two_rows_name_is_refused(self, visa):
+        picture(visa / "candle/Data/Images/Anomaly/2.JPG", shape=(HEIGHT, WIDTH, 3))
+        self.table(visa, *self.ROWS, self.ROWS[2].replace("1.JPG", "2.JPG"))
+        refused(lambda: visa_set(visa), r"1cls\.csv: line 5: .*Masks/Anomaly/1\.png twice")
+
     def test_a_mask_that_no_row_names_is_refused(self, visa):
         mask(visa / "candle/Data/Masks/Anomaly/5.png")
         refused(lambda: visa_set(visa), r"Masks/Anomaly/5\.png: not in .*1cls\.csv")
@@ -493,6 +511,10 @@ class TestMood:
             (
                 lambda self, root: (root / "toy_label/sample/toy_0.nii.gz.txt").write_text("0"),
                 r"sample/toy_0\.nii\.gz\.txt: '0', expected 1",
+            ),
+            (
+                lambda self, root: (root / "toy_label/sample/toy_0.nii.gz.txt").write_bytes(b"\xff"),
+                r"sample/toy_0\.nii\.gz\.txt: '.', expected 1",
             ),
             (
                 lambda self, root: self.volume(root / "toy/toy_1.nii.gz", np.full(self.SHAPE, 3.0)),

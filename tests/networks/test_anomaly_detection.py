@@ -164,12 +164,14 @@ def test_a_detector_with_a_side_scores_at_it_and_brings_the_map_to_the_size_of_t
     torch.testing.assert_close(found.map, back)
 
 
-@pytest.mark.parametrize("side", [None, 24])
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (5, 9)])
-def test_an_image_smaller_than_a_tile_and_the_window_of_the_score_is_mapped(model, side, size):
-    found = Detector(model, side, MapSettings("magnitude", 1.0, 1), (1.0,))(torch.rand(model.config.channels, *size))
+def test_an_image_smaller_than_the_window_of_the_score_is_mapped_if_it_is_brought_to_a_side(model, size):
+    image, settings = torch.rand(model.config.channels, *size), MapSettings("magnitude", 1.0, 1)
+    found = Detector(model, 24, settings, (1.0,))(image)
     assert found.map.shape == size
     assert math.isfinite(found.score)
+    with pytest.raises(ValueError, match=f"image of {size[1]}x{size[0]} pixels, expected at least 21 on each side"):
+        Detector(model, None, settings, (1.0,))(image)
 
 
 def test_grey_and_colour_are_converted_to_what_the_network_takes(model):
