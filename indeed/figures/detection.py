@@ -39,7 +39,7 @@ STYLES = {
     "rpca": (2, "^"),
     "autoencoder": (5, "v"),
     "draem": (4, "P"),
-    "indeed_separate": (1, "d"),
+    "indeed_separate": (9, "*"),
     "indeed": (3, "D"),
 }
 """Colour, as its place in the palette, and marker of each method."""
