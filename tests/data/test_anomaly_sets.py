@@ -472,7 +472,11 @@ class TestMood:
         assert marked.nonzero().tolist() == [[1, 2], [2, 2]]
 
     @pytest.mark.parametrize("file", ["brain_train/00001.nii.gz", "toy/toy_0.nii.gz", "toy_label/pixel/toy_0.nii.gz"])
-    @pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"no volume" * 100), "half"])
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"no gzip", gzip.compress(b"no volume" * 100), "half"],
+        ids=["empty", "no gzip", "no volume", "half"],  # the compressed bytes hold the time, and workers would differ
+    )
     def test_a_corrupt_volume_is_named(self, mood, file, content):
         path = mood / file
         whole = path.read_bytes()
