@@ -222,9 +222,9 @@ def folder_set(folder: Path) -> AnomalySet:
     roots = [folder] if _laid_out(folder) else [path for path in _folders(folder) if _laid_out(path)]
     if not roots:
         raise DataError(f"{folder}: neither it nor a folder in it has train, test or ground_truth, expected all three")
-    for other in _folders(folder) if roots != [folder] else ():
-        if other not in roots and any(path.suffix.lower() in FORMATS for path in other.rglob("*")):
-            raise DataError(f"{other}: holds images, but no train, test or ground_truth, expected a category")
+    for place in _folders(folder) if roots != [folder] else ():
+        if place not in roots and any(path.suffix.lower() in FORMATS for path in place.rglob("*")):
+            raise DataError(f"{place}: holds images, but no train, test or ground_truth, expected a category")
     train, test = [], []
     for root in roots:
         _check_places(root)

@@ -122,7 +122,7 @@ def train(
         If the run in the folder is another one, or damaged.
     """
     path = checkpoint_path(model, data, folder or runs_folder(profile))
-    source = PARTS if data == "parts" else data
+    source = _source(data)
     preset: Literal["tiny", "cpu"] = "tiny" if profile == "smoke" else "cpu"
     steps = steps or STEPS[profile, model]
     if model == "indeed":
@@ -169,7 +169,7 @@ def train(
     batches = [trainer.draw(step)[0].observed.to(trainer.device) for step in range(min(64, trainer.step))]
     with torch.no_grad():
         update_bn(batches, trainer.average)
-    choice = choose(network_maps(trainer.average), held_out_anomalies(source))
+    choice = choose(network_maps(trainer.average), held_out_anomalies(data))
     record = {
         "task": "detect",
         "model": model,
@@ -236,7 +236,7 @@ def held_out_anomalies(data: str, *, tiles: bool = False) -> list[AnomalySample]
     Parameters
     ----------
     data
-        As in :func:`indeed.experiments.detector.good_images`.
+        As in `train`.
     tiles
         Whether the textures are cut into the tiles of testing, which some classical detectors need.
 
@@ -245,10 +245,15 @@ def held_out_anomalies(data: str, *, tiles: bool = False) -> list[AnomalySample]
     DataError, DataMissingError
         If the data are not on disk, or not good.
     """
-    held_out = [image.float() / 255 for image in good_images(data, 1, PATCH).held_out]
-    if tiles and data == "textures":
+    source = _source(data)
+    held_out = [image.float() / 255 for image in good_images(source, 1, PATCH).held_out]
+    if tiles and source == "textures":
         held_out = _tiles(held_out)
-    return synthetic_anomalies(held_out, synthesis_for(data))
+    return synthetic_anomalies(held_out, synthesis_for(source))
+
+
+def _source(data: str) -> str:
+    return PARTS if data == "parts" else data
 
 
 def _tiles(images: Sequence[Tensor]) -> list[Tensor]:

@@ -290,10 +290,9 @@ def claims(dataset: str, *, profile: Profile = "cpu", runs: Path | None = None, 
             observed = eight_bit(loaded.image, 1).float() / 255
             residual = (observed - decompose(model, observed).L)[0].abs() / GREY_LEVEL
             claimed = anomaly_maps(model, observed[None], form="share")[0]
-            pixels = residual[loaded.mask if item.defect != GOOD else ...]
-            shares = claimed[loaded.mask if item.defect != GOOD else ...]
-            detail = pixels >= DETAIL
-            some = [pixels.numel(), pixels.sum().item(), detail.sum().item(), shares[detail].sum().item()]
+            where = loaded.mask if item.defect != GOOD else torch.ones_like(loaded.mask)
+            detail = where & (residual >= DETAIL)
+            some = [where.sum().item(), residual[where].sum().item(), detail.sum().item(), claimed[detail].sum().item()]
             before = sums.get((item.category, item.defect), [0.0] * len(some))
             sums[item.category, item.defect] = [a + b for a, b in zip(before, some, strict=True)]
         return [
@@ -444,8 +443,7 @@ def _sets(method: str, dataset: str) -> str:
 
 def _synthetic_base_rate(method: str, dataset: str) -> float:
     """Share of the pixels that are anomalous where the settings of a method were chosen."""
-    sets = _sets(method, dataset)
-    samples = held_out_anomalies(PARTS if sets == "parts" else sets, tiles=method in OPTIONS)
+    samples = held_out_anomalies(_sets(method, dataset), tiles=method in OPTIONS)
     return sum(int(sample.mask.sum()) for sample in samples) / sum(sample.mask.numel() for sample in samples)
 
 
