@@ -21,7 +21,20 @@ from sphinx.util.nodes import make_refnode
 
 PACKAGE = chapters.ROOT / "indeed"
 # The command explains itself: indeed --help.
-PARTS = ["bayes", "images", "networks", "learning", "data", "baselines", "experiments", "record", "figures"]
+PARTS = [
+    "types",
+    "bayes",
+    "images",
+    "networks",
+    "learning",
+    "data",
+    "baselines",
+    "recipes",
+    "experiments",
+    "record",
+    "tables",
+    "figures",
+]
 
 
 def table() -> str:

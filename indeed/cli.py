@@ -405,7 +405,7 @@ def _targets(images: Sequence[Path], out: Path, *, folder: bool = False) -> dict
 
 
 def _adapt(options: Adapt, faults: _Faults) -> None:
-    from indeed.experiments.cells import data_hash
+    from indeed.tables import data_hash
 
     batch = options.mode == "batch"
     apart = not batch and options.reset == "image"
@@ -674,7 +674,7 @@ def _as_array(part: Float[Tensor, "channel height width"]) -> Float[np.ndarray, 
 def _detect(options: Detect, faults: _Faults) -> None:
     from tqdm import tqdm
 
-    from indeed.experiments.cells import data_hash
+    from indeed.tables import data_hash
 
     rate, shipped = options.false_positive_rate, DETECTORS.get(options.checkpoint)
     checkpoint = shipped_checkpoint(shipped) if shipped else Path(options.checkpoint)
@@ -769,7 +769,7 @@ class _Report:
     """
 
     def __init__(self, path: Path, checkpoint: str, columns: set[str], *, by: Literal["name", "stem"]) -> None:
-        from indeed.experiments.cells import read_table
+        from indeed.tables import read_table
 
         self.path = path
         self.checkpoint = checkpoint
@@ -801,7 +801,7 @@ class _Report:
         return path.name if self.by == "name" else path.stem
 
     def _write(self) -> None:
-        from indeed.experiments.cells import write_table
+        from indeed.tables import write_table
 
         if self.rows:
             write_table(self.path, list(self.rows.values()))
@@ -809,7 +809,7 @@ class _Report:
             self.path.unlink()
 
     def _row(self, path: Path, values: dict[str, object]) -> dict[str, str]:
-        from indeed.experiments.cells import data_hash
+        from indeed.tables import data_hash
 
         texts = {name: "" if value is None else str(value) for name, value in values.items()}
         return {"file": path.name} | texts | {"image": data_hash([path]), "checkpoint": self.checkpoint}

@@ -8,17 +8,20 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "indeed"
 LAYERS = {
+    "types": 0,
     "files": 0,
+    "tables": 0,
     "bayes": 0,
     "images": 0,
     "networks": 1,
     "learning": 2,
     "data": 2,
     "baselines": 3,
-    "experiments": 4,
     "record": 4,
-    "figures": 4,
-    "cli": 5,
+    "recipes": 4,
+    "experiments": 5,
+    "figures": 5,
+    "cli": 6,
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

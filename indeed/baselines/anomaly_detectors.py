@@ -25,9 +25,8 @@ from torch.nn import functional
 
 from indeed.baselines.robust_pca import inexact_augmented_lagrangian
 from indeed.images.noise import GREY_LEVEL
+from indeed.types import Images, Maps
 
-Images = Float[Tensor, "batch channel height width"]
-Maps = Float[Tensor, "batch height width"]
 Patches = Float[Tensor, "count channel rows columns"]
 
 CHUNK = 16

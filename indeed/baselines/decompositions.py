@@ -5,7 +5,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from indeed.baselines.low_rank import optimal_shrinkage, truncated_svd
@@ -15,8 +14,7 @@ from indeed.baselines.robust_pca import (
     inexact_augmented_lagrangian,
     stable_pursuit,
 )
-
-Images = Float[Tensor, "batch channel height width"]
+from indeed.types import Images
 
 
 class Parts(NamedTuple):

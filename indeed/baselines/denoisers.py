@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
-Images = Float[Tensor, "batch channel height width"]
+from indeed.types import Images
+
 Array = Float[np.ndarray, "height width channel"]
 
 

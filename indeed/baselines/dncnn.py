@@ -13,8 +13,7 @@ from indeed.bayes.variational_family import Draw, GaussianFactor, MiddleLevel
 from indeed.networks.backbones import scale_
 from indeed.networks.checkpoint import CheckpointError, read_checkpoint
 from indeed.networks.inference_network import full_precision
-
-Images = Float[Tensor, "batch channel height width"]
+from indeed.types import Images
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Matrices = Float[Tensor, "*batch height width"]
+from indeed.types import Matrices
 
 
 def truncated_svd(y: Matrices, rank: int) -> Matrices:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,11 +29,8 @@ from indeed.learning.loading import Batch
 from indeed.learning.training import TrainingConfig
 from indeed.networks.checkpoint import CheckpointError, read_checkpoint
 from indeed.networks.inference_network import full_precision
+from indeed.types import Images, Maps, Masks, PerSample
 
-Images = Float[Tensor, "batch channel height width"]
-Maps = Float[Tensor, "batch height width"]
-Masks = Bool[Tensor, "batch height width"]
-PerSample = Float[Tensor, " batch"]
 Network = TypeVar("Network", bound=nn.Module)
 
 WINDOW, WINDOW_SIGMA = 11, 1.5

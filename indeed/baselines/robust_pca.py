@@ -22,8 +22,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from indeed.baselines.low_rank import check_matrices
+from indeed.types import Matrices
 
-Matrices = Float[Tensor, "*batch height width"]
 Stack = Float[Tensor, "stack height width"]
 PerMatrix = Float[Tensor, " stack"]
 Rank = Int[Tensor, " stack"]

@@ -14,14 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from indeed.bayes.generative_model import Image, low_rank
+from indeed.bayes.generative_model import low_rank
 from indeed.bayes.variational_family import LeafLevel, MiddleLevel
 from indeed.images.noise import GREY_LEVEL
+from indeed.types import Images, Maps
 
-Map = Float[Tensor, "batch height width"]
 
-
-def magnitude(y: Image, middle: MiddleLevel, leaf: LeafLevel) -> Map:
+def magnitude(y: Images, middle: MiddleLevel, leaf: LeafLevel) -> Maps:
     r"""Magnitude of the sparse part, :math:`\sum_c |\mu_S|`, in intensities: the default.
 
     It is the defect itself that supervision (Eq. 45) makes S equal to, so a value has a meaning, the change of
@@ -30,7 +29,7 @@ def magnitude(y: Image, middle: MiddleLevel, leaf: LeafLevel) -> Map:
     return middle.S.mean.abs().sum(1)
 
 
-def standardised(y: Image, middle: MiddleLevel, leaf: LeafLevel) -> Map:
+def standardised(y: Images, middle: MiddleLevel, leaf: LeafLevel) -> Maps:
     r"""Distance of the sparse part from zero in posterior deviations, :math:`(\sum_c \mu_S^2/\sigma_S^2)^{1/2}`.
 
     For one colour :math:`|\mu_S|/\sigma_S`. Half its square is :math:`\ln q(S{=}\mu_S) - \ln q(S{=}0)` of a pixel: how
@@ -43,7 +42,7 @@ def standardised(y: Image, middle: MiddleLevel, leaf: LeafLevel) -> Map:
     return distance
 
 
-def prior_scale(y: Image, middle: MiddleLevel, leaf: LeafLevel) -> Map:
+def prior_scale(y: Images, middle: MiddleLevel, leaf: LeafLevel) -> Maps:
     r"""Scale that the prior needs to allow for the sparse part, :math:`\sum_c E_q[\omega^{-1/2}]`, in intensities.
 
     For a Gamma posterior the mean is :math:`\sqrt{\beta_\omega}\,\Gamma(\alpha_\omega - \tfrac12)/
@@ -55,7 +54,7 @@ def prior_scale(y: Image, middle: MiddleLevel, leaf: LeafLevel) -> Map:
     return (rate.sqrt() * (torch.lgamma(shape - 0.5) - torch.lgamma(shape)).exp()).sum(1)
 
 
-def share(y: Image, middle: MiddleLevel, leaf: LeafLevel) -> Map:
+def share(y: Images, middle: MiddleLevel, leaf: LeafLevel) -> Maps:
     r"""Share of the sparse part in what the low-rank part leaves, in [0, 1).
 
     :math:`\sum_c |\mu_S| \,/ \sum_c (|\mu_S| + |Y - \mu_L - \mu_S| + \delta)` with one grey level for :math:`\delta`,
@@ -67,7 +66,7 @@ def share(y: Image, middle: MiddleLevel, leaf: LeafLevel) -> Map:
     return sparse.sum(1) / (sparse + noise + GREY_LEVEL).sum(1)
 
 
-ANOMALY_MAPS: dict[str, Callable[[Image, MiddleLevel, LeafLevel], Map]] = {
+ANOMALY_MAPS: dict[str, Callable[[Images, MiddleLevel, LeafLevel], Maps]] = {
     "magnitude": magnitude,
     "standardised": standardised,
     "prior_scale": prior_scale,
@@ -76,7 +75,7 @@ ANOMALY_MAPS: dict[str, Callable[[Image, MiddleLevel, LeafLevel], Map]] = {
 """The maps by name."""
 
 
-def smoothed(anomaly_map: Map, sigma: float = 4.0) -> Map:
+def smoothed(anomaly_map: Maps, sigma: float = 4.0) -> Maps:
     """Gaussian mean of the neighbours of each pixel, weighted by those within the image: a constant stays as it is.
 
     Defects have an extent, and noise of the map has none; 4 pixels is customary at a side of 256. It blurs what is

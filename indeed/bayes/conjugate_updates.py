@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from indeed.bayes.elbo import negative_expected_log_likelihood, per_sample_sum, rank_kl, sparsity_kl
-from indeed.bayes.generative_model import Hyperpriors, Image, PerSample
+from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import expected_squared_residual, sampled_squared_residual
 from indeed.bayes.variational_family import Draw, Factor, GammaFactor, GaussianFactor, LeafLevel, MiddleLevel, gamma_kl
+from indeed.types import Images, PerSample
 
 Form = Literal["exact", "paper"]
 Noise = Literal["pixel", "scalar"]
@@ -62,7 +63,7 @@ def update_omega(S: GaussianFactor, hyperpriors: Hyperpriors, form: Form = "exac
 
 
 def update_lambda(
-    squared_residual: Image, hyperpriors: Hyperpriors, form: Form = "exact", noise: Noise = "pixel"
+    squared_residual: Images, hyperpriors: Hyperpriors, form: Form = "exact", noise: Noise = "pixel"
 ) -> GammaFactor:
     r"""Posterior of the noise precisions given the squared residual (Eq. 30).
 
@@ -83,7 +84,7 @@ def update_lambda(
 
 
 def solve_leaf_level(
-    y: Image,
+    y: Images,
     middle: MiddleLevel,
     hyperpriors: Hyperpriors,
     *,
@@ -132,14 +133,14 @@ def omega_objective(omega: GammaFactor, S: GaussianFactor, hyperpriors: Hyperpri
     return sparsity_kl(S, omega) + prior
 
 
-def lambda_objective(lambda_: GammaFactor, squared_residual: Image, hyperpriors: Hyperpriors) -> PerSample:
+def lambda_objective(lambda_: GammaFactor, squared_residual: Images, hyperpriors: Hyperpriors) -> PerSample:
     r"""Objective :math:`\ell_{fid} + \ell_\Lambda` that Eq. 30 minimises over q(Lambda) (Eq. 29)."""
     prior = per_sample_sum(gamma_kl(lambda_, hyperpriors.lambda_shape, hyperpriors.lambda_rate))
     return negative_expected_log_likelihood(squared_residual, lambda_) + prior
 
 
 def leaf_objective(
-    leaf: LeafLevel, middle: MiddleLevel, squared_residual: Image, hyperpriors: Hyperpriors
+    leaf: LeafLevel, middle: MiddleLevel, squared_residual: Images, hyperpriors: Hyperpriors
 ) -> PerSample:
     r"""Objective of sub-problem 1, :math:`\ell_l(\phi_{\mathcal Z_l}; \phi_{\mathcal Z_m}, Y)` (Eq. 7).
 

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from indeed.bayes.conjugate_updates import Noise, solve_leaf_level, update_gamma, update_lambda, update_omega
 from indeed.bayes.elbo import elbo_terms, negative_elbo
-from indeed.bayes.generative_model import ColumnPrecision, Hyperpriors, Image, NoisePrecision, PerSample
+from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import expected_squared_residual
 from indeed.bayes.variational_family import Factor, GammaFactor, GaussianFactor, LeafLevel, MiddleLevel, RowGaussian
+from indeed.types import ColumnPrecision, Images, NoisePrecision, PerSample
 
 Family = Literal["diagonal", "full"]
 
@@ -30,7 +31,7 @@ FLAT = Hyperpriors(1e-6, 1e-6, 1e-6, 1e-10, 1e-6, 1e-6)
 
 
 def update_factor(
-    target: Image,
+    target: Images,
     this: GaussianFactor,
     other: GaussianFactor,
     mean_gamma: ColumnPrecision,
@@ -67,7 +68,7 @@ def update_factor(
 
 
 def update_rows(
-    target: Image, other: RowGaussian, mean_gamma: ColumnPrecision, mean_lambda: NoisePrecision
+    target: Images, other: RowGaussian, mean_gamma: ColumnPrecision, mean_lambda: NoisePrecision
 ) -> RowGaussian:
     r"""Optimum of one factor of :math:`L = A B^\top` with full row covariances, given the other factor.
 
@@ -88,7 +89,7 @@ def update_rows(
 
 
 def update_columns(
-    target: Image, other: GaussianFactor, mean_gamma: ColumnPrecision, mean_lambda: NoisePrecision
+    target: Images, other: GaussianFactor, mean_gamma: ColumnPrecision, mean_lambda: NoisePrecision
 ) -> GaussianFactor:
     r"""Optimum of one factor of :math:`L = A B^\top`, all columns at once, given the other factor.
 
@@ -107,7 +108,7 @@ def update_columns(
 
 
 def _row_equations(
-    target: Image, other: RowGaussian, mean_gamma: ColumnPrecision, mean_lambda: NoisePrecision
+    target: Images, other: RowGaussian, mean_gamma: ColumnPrecision, mean_lambda: NoisePrecision
 ) -> tuple[Tensor, Tensor]:
     """Matrix (batch, channel, row or 1, rank, rank) and right side (..., row, rank) of the rows' normal equations."""
     rank = mean_gamma.shape[-1]
@@ -117,7 +118,7 @@ def _row_equations(
     return precision, (mean_lambda * target) @ other.mean
 
 
-def update_sparse(target: Image, mean_omega: Image, mean_lambda: NoisePrecision) -> GaussianFactor:
+def update_sparse(target: Images, mean_omega: Images, mean_lambda: NoisePrecision) -> GaussianFactor:
     r"""Optimum of q(S) given the low-rank part: a shrunken residual.
 
     :math:`\sigma_s^{-2} = \mu_\omega + \mu_\lambda` and :math:`\mu_s = \sigma_s^2\,\mu_\lambda\,t` with the target
@@ -145,7 +146,7 @@ class Fit(NamedTuple):
     converged: Bool[Tensor, "batch channel"]
 
 
-def svd_start(y: Image, max_rank: int, hyperpriors: Hyperpriors | None = None) -> MiddleLevel:
+def svd_start(y: Images, max_rank: int, hyperpriors: Hyperpriors | None = None) -> MiddleLevel:
     """Start from the first ``max_rank`` singular pairs of each channel, and S = 0 with room to move.
 
     The variances follow from that of the noise, which is read off the median singular value. A column of A or B gets
@@ -172,7 +173,7 @@ def svd_start(y: Image, max_rank: int, hyperpriors: Hyperpriors | None = None) -
     return MiddleLevel(A, B, GaussianFactor(torch.zeros_like(y), (2 * noise).log().expand_as(y)))
 
 
-def check_problem(y: Image, start: MiddleLevel, noise: Noise) -> None:
+def check_problem(y: Images, start: MiddleLevel, noise: Noise) -> None:
     """Reject what no algorithm here can start from.
 
     Raises
@@ -197,7 +198,7 @@ def check_problem(y: Image, start: MiddleLevel, noise: Noise) -> None:
             raise ValueError(f"start.{name} must have finite means and variances")
 
 
-def free_energy(y: Image, middle: MiddleLevel, hyperpriors: Hyperpriors, noise: Noise = "pixel") -> PerSample:
+def free_energy(y: Images, middle: MiddleLevel, hyperpriors: Hyperpriors, noise: Noise = "pixel") -> PerSample:
     """Exact negative ELBO of a middle level with its leaf level solved: the number in which posteriors are compared.
 
     In nats per sample, summed over channels. Infinite for a posterior without S (``fit(..., sparse=False)``), of which
@@ -209,7 +210,7 @@ def free_energy(y: Image, middle: MiddleLevel, hyperpriors: Hyperpriors, noise: 
 
 @torch.no_grad()
 def fit(
-    y: Image,
+    y: Images,
     start: MiddleLevel,
     hyperpriors: Hyperpriors | None = None,
     *,
@@ -269,7 +270,7 @@ def fit(
     hyperpriors = hyperpriors or Hyperpriors()
     sizes = y.shape[:2]
 
-    def energy(middle: MiddleLevel, leaf: LeafLevel, squared_residual: Image | None = None) -> PerSample:
+    def energy(middle: MiddleLevel, leaf: LeafLevel, squared_residual: Images | None = None) -> PerSample:
         terms = elbo_terms(y, middle, leaf, hyperpriors, squared_residual=squared_residual)
         if not sparse:
             terms = terms._replace(sparsity=torch.zeros_like(terms.rank), omega_prior=torch.zeros_like(terms.rank))
@@ -362,7 +363,7 @@ def _choose(where: Tensor, this: Level, other: Level) -> Level:
 
 
 def _update(
-    target: Image, this: Factor, other: Factor, mean_gamma: ColumnPrecision, mean_lambda: NoisePrecision
+    target: Images, this: Factor, other: Factor, mean_gamma: ColumnPrecision, mean_lambda: NoisePrecision
 ) -> Factor:
     if isinstance(this, GaussianFactor) and isinstance(other, GaussianFactor):
         return update_factor(target, this, other, mean_gamma, mean_lambda)

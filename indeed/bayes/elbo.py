@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from indeed.bayes.generative_model import ColumnPrecision, Hyperpriors, Image, NoisePrecision, PerSample
+from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import expected_squared_residual
 from indeed.bayes.variational_family import (
     Factor,
@@ -21,6 +21,7 @@ from indeed.bayes.variational_family import (
     expected_gaussian_kl,
     gamma_kl,
 )
+from indeed.types import ColumnPrecision, Images, NoisePrecision, PerSample
 
 
 class ElboTerms(NamedTuple):
@@ -52,7 +53,7 @@ def per_sample_sum(x: Tensor) -> PerSample:
 # -- the exact negative ELBO, term by term ---------------------------------------------------------------------------
 
 
-def negative_expected_log_likelihood(squared_residual: Image, lambda_: GammaFactor) -> PerSample:
+def negative_expected_log_likelihood(squared_residual: Images, lambda_: GammaFactor) -> PerSample:
     r"""Fidelity term :math:`-E_q[\log p(Y \mid \mathcal Z)]` in full (Eq. 24a).
 
     :math:`\tfrac12\sum\{E[\lambda]\,r^2 - E[\ln\lambda] + \ln 2\pi\}`, where ``squared_residual`` is the expected or
@@ -82,12 +83,12 @@ def leaf_kl(leaf: LeafLevel, hyperpriors: Hyperpriors) -> tuple[PerSample, PerSa
 
 
 def elbo_terms(
-    y: Image,
+    y: Images,
     middle: MiddleLevel,
     leaf: LeafLevel,
     hyperpriors: Hyperpriors,
     *,
-    squared_residual: Image | None = None,
+    squared_residual: Images | None = None,
     supervision: PerSample | None = None,
 ) -> ElboTerms:
     r"""All terms of :math:`-\mathrm{ELBO}(q(\mathcal Z); Y, U)` for given variational parameters (Eq. 24).
@@ -139,7 +140,7 @@ def kl_to_prior(terms: ElboTerms) -> PerSample:
 # -- sub-problem 2: the same terms as functions of the middle level only ----------------------------------------------
 
 
-def fidelity_term(squared_residual: Image, mean_lambda: NoisePrecision) -> PerSample:
+def fidelity_term(squared_residual: Images, mean_lambda: NoisePrecision) -> PerSample:
     r"""Fidelity :math:`\ell_{fid} = \tfrac12\|\sqrt{\mu_\Lambda}\odot(Y - \hat A\hat B^\top - \hat S)\|_F^2` (Eq. 32).
 
     Eq. 24a without :math:`\tfrac12\sum(\ln 2\pi - E[\ln\lambda])`, which does not depend on the middle level. Each of
@@ -162,7 +163,7 @@ def rank_term(A: Factor, B: Factor, mean_gamma: ColumnPrecision) -> PerSample:
     return 0.5 * (energy - log_variances)
 
 
-def sparsity_term(S: GaussianFactor, mean_omega: Image) -> PerSample:
+def sparsity_term(S: GaussianFactor, mean_omega: Images) -> PerSample:
     r"""Sparsity term :math:`\ell_{sparse}` as a function of the sparse part, given :math:`\mu_\Omega` (Eq. 34).
 
     :math:`\tfrac12\sum\{\mu_\omega(\mu_s^2 + \sigma_s^2) - \ln\sigma_s^2\}`, which equals Eq. 24d plus
@@ -174,7 +175,7 @@ def sparsity_term(S: GaussianFactor, mean_omega: Image) -> PerSample:
 def sub_problem_2_terms(
     middle: MiddleLevel,
     leaf: LeafLevel,
-    squared_residual: Image,
+    squared_residual: Images,
     supervision: PerSample | None = None,
     *,
     generator: Generators | None = None,

@@ -18,18 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-#: Images, or one value per pixel of each.
-Image = Float[Tensor, "batch channel height width"]
-#: A: one row per row of the image, one column per rank-one part.
-LeftFactor = Float[Tensor, "batch channel height rank"]
-#: B: one row per column of the image, one column per rank-one part.
-RightFactor = Float[Tensor, "batch channel width rank"]
-#: One value per column of A and B.
-ColumnPrecision = Float[Tensor, "batch channel rank"]
-#: One value per image of a batch.
-PerSample = Float[Tensor, " batch"]
-#: One value per pixel, or one for all pixels of a channel.
-NoisePrecision = Float[Tensor, "batch channel #height #width"]
+from indeed.types import ColumnPrecision, Images, LeftFactor, PerSample, RightFactor
 
 
 @dataclass(frozen=True)
@@ -65,16 +54,16 @@ class PriorSample(NamedTuple):
     """One ancestral sample of every variable of the model, and the image they make."""
 
     gamma: ColumnPrecision
-    omega: Image
-    lambda_: Image
+    omega: Images
+    lambda_: Images
     A: LeftFactor
     B: RightFactor
-    S: Image
-    N: Image
-    Y: Image
+    S: Images
+    N: Images
+    Y: Images
 
 
-def low_rank(A: LeftFactor, B: RightFactor) -> Image:
+def low_rank(A: LeftFactor, B: RightFactor) -> Images:
     r"""Low-rank image :math:`L = A B^\top = \sum_i a_i b_i^\top` (Eq. 16).
 
     >>> A, B = torch.ones(1, 1, 4, 2), torch.ones(1, 1, 3, 2)
@@ -85,7 +74,7 @@ def low_rank(A: LeftFactor, B: RightFactor) -> Image:
 
 
 def log_likelihood(
-    y: Image, low_rank_image: Image, sparse: Image, precision: Image, noise_mean: float = 0.0
+    y: Images, low_rank_image: Images, sparse: Images, precision: Images, noise_mean: float = 0.0
 ) -> PerSample:
     r"""Log-likelihood :math:`\log p(Y \mid L, S) = \log\mathcal N(Y - L - S \mid \Upsilon, \Lambda^{-1})` (Eq. 1).
 
@@ -110,17 +99,17 @@ def log_prior_gamma(gamma: ColumnPrecision, hyperpriors: Hyperpriors) -> PerSamp
     return _gamma_log_density(gamma, hyperpriors.gamma_shape, hyperpriors.gamma_rate)
 
 
-def log_prior_sparse(S: Image, omega: Image) -> PerSample:
+def log_prior_sparse(S: Images, omega: Images) -> PerSample:
     r"""Log-density :math:`\log p(S\mid\Omega) = \sum_{ij}\log\mathcal N(s_{ij}\mid 0, \omega_{ij}^{-1})` (Eq. 20)."""
     return _gaussian_log_density(S, omega)
 
 
-def log_prior_omega(omega: Image, hyperpriors: Hyperpriors) -> PerSample:
+def log_prior_omega(omega: Images, hyperpriors: Hyperpriors) -> PerSample:
     r"""Log-density of the sparsity precisions, :math:`\log p(\Omega \mid \alpha^0_\omega, \beta^0_\omega)` (Eq. 21)."""
     return _gamma_log_density(omega, hyperpriors.omega_shape, hyperpriors.omega_rate)
 
 
-def log_prior_lambda(lambda_: Image, hyperpriors: Hyperpriors) -> PerSample:
+def log_prior_lambda(lambda_: Images, hyperpriors: Hyperpriors) -> PerSample:
     r"""Log-density of the noise precisions, :math:`\log p(\Lambda \mid \alpha^0_\lambda, \beta^0_\lambda)` (Eq. 22)."""
     return _gamma_log_density(lambda_, hyperpriors.lambda_shape, hyperpriors.lambda_rate)
 

@@ -6,17 +6,16 @@ These functions take posterior parameters and draws, never a network.
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.elbo import ElboTerms, negative_elbo, per_sample_sum, sub_problem_2_terms
-from indeed.bayes.generative_model import Hyperpriors, Image, PerSample, low_rank
+from indeed.bayes.generative_model import Hyperpriors, low_rank
 from indeed.bayes.posterior_summaries import expected_squared_residual, sampled_squared_residual
 from indeed.bayes.variational_family import Draw, Generators, MiddleLevel
 from indeed.images.noise import GREY_LEVEL
-
-Scalar = Float[Tensor, ""]
+from indeed.types import Images, PerSample, Scalar
 
 _FLOOR = 1e-5
 
@@ -36,7 +35,7 @@ def expected_negative_elbo(terms: ElboTerms) -> Scalar:
     return negative_elbo(terms).mean()
 
 
-def denoising_supervision(draw: Draw, clean: Image, target_precision: float) -> PerSample:
+def denoising_supervision(draw: Draw, clean: Images, target_precision: float) -> PerSample:
     r"""Denoising supervision :math:`\tfrac{\sigma_0}{2}(\|\hat L + \hat S - U\|_F^2 + \|\hat L - U\|_F^2)` (Eq. 44).
 
     ``target_precision`` is the paper's :math:`\sigma_0`, which despite its name is a precision (1 / intensity²). Only
@@ -54,7 +53,7 @@ def denoising_supervision(draw: Draw, clean: Image, target_precision: float) -> 
     return 0.5 * target_precision * per_sample_sum(error)
 
 
-def anomaly_supervision(draw: Draw, normal: Image, anomaly: Image, target_precision: float) -> PerSample:
+def anomaly_supervision(draw: Draw, normal: Images, anomaly: Images, target_precision: float) -> PerSample:
     r"""Anomaly supervision :math:`\tfrac{\sigma_0}{2}(\|\hat L - U_N\|_F^2 + \|\hat S - U_A\|_F^2)` (Eq. 45).
 
     ``normal`` is :math:`U_N`, ``anomaly`` is :math:`U_A = Y - U_N`.
@@ -69,7 +68,7 @@ def anomaly_supervision(draw: Draw, normal: Image, anomaly: Image, target_precis
     return 0.5 * target_precision * per_sample_sum(error)
 
 
-def mask_supervision(y: Image, middle: MiddleLevel, mask: Bool[Tensor, "batch height width"]) -> PerSample:
+def mask_supervision(y: Images, middle: MiddleLevel, mask: Bool[Tensor, "batch height width"]) -> PerSample:
     r"""Cross-entropy, in nats, of the share p that S has in what L leaves of a pixel, against the mask of the anomaly.
 
     .. math:: -\sum_{ij} M_{ij} \ln p_{ij} + (1 - M_{ij}) \ln (1 - p_{ij}), \qquad
@@ -105,7 +104,7 @@ def orthogonality(draw: Draw, form: Literal["literal", "cosine"] = "literal") ->
 
 
 def amortised_terms(
-    y: Image,
+    y: Images,
     middle: MiddleLevel,
     draw: Draw,
     supervision: PerSample,

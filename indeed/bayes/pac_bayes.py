@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from indeed.bayes.elbo import elbo_terms
-from indeed.bayes.generative_model import Hyperpriors, Image, PerSample
-from indeed.bayes.objectives import Scalar
+from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import sampled_squared_residual
 from indeed.bayes.variational_family import AnyShape, Draw, LeafLevel, MiddleLevel
+from indeed.types import Images, PerSample, Scalar
 
 
 class EmpiricalTerms(NamedTuple):
@@ -55,7 +55,7 @@ class EmpiricalTerms(NamedTuple):
 
 
 def empirical_terms(
-    y: Image, middle: MiddleLevel, leaf: LeafLevel, hyperpriors: Hyperpriors, *, draw: Draw | None = None
+    y: Images, middle: MiddleLevel, leaf: LeafLevel, hyperpriors: Hyperpriors, *, draw: Draw | None = None
 ) -> EmpiricalTerms:
     """Terms of Theorem 1 that the posteriors of a batch determine.
 

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from indeed.bayes.generative_model import Image
 from indeed.bayes.variational_family import Draw, Factor, GammaFactor, MiddleLevel
+from indeed.types import Images
 
 
-def low_rank_moments(A: Factor, B: Factor, form: Literal["exact", "paper"] = "exact") -> tuple[Image, Image]:
+def low_rank_moments(A: Factor, B: Factor, form: Literal["exact", "paper"] = "exact") -> tuple[Images, Images]:
     r"""Mean and variance of each pixel of :math:`L = A B^\top` (section 4.5.1).
 
     ``exact``: products of independent Gaussians summed over the rank,
@@ -42,12 +42,12 @@ def low_rank_moments(A: Factor, B: Factor, form: Literal["exact", "paper"] = "ex
     raise ValueError(f"form must be 'exact' or 'paper', got {form!r}")
 
 
-def sampled_squared_residual(y: Image, draw: Draw) -> Image:
+def sampled_squared_residual(y: Images, draw: Draw) -> Images:
     r"""Squared residual of one draw, :math:`(Y - \hat A\hat B^\top - \hat S)^2`, as in Eq. 30 and 32."""
     return (y - draw.low_rank - draw.S).square()
 
 
-def expected_squared_residual(y: Image, middle: MiddleLevel) -> Image:
+def expected_squared_residual(y: Images, middle: MiddleLevel) -> Images:
     r"""Mean of the squared residual under independent A, B and S.
 
     :math:`E_q[(Y - A B^\top - S)^2] = (Y - \mu_L - \mu_S)^2 + \sigma_L^2 + \sigma_S^2`.
@@ -88,7 +88,7 @@ def rank_index(gamma: GammaFactor, threshold: float, probability: float = 0.95) 
     return (inverse_precision_tail(gamma, threshold) > probability).sum(-1)
 
 
-def effective_rank(image: Image, relative_threshold: float = 0.003) -> Int[Tensor, "batch channel"]:
+def effective_rank(image: Images, relative_threshold: float = 0.003) -> Int[Tensor, "batch channel"]:
     r"""Count the singular values above ``relative_threshold`` times the largest.
 
     At 0.003 the mean over natural 128-pixel patches is 73, the value section 4.2 quotes without its threshold.

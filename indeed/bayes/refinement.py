@@ -20,9 +20,10 @@ from torch import Tensor
 from indeed.bayes.conjugate_updates import update_gamma, update_lambda, update_omega
 from indeed.bayes.coordinate_ascent import check_problem, update_columns
 from indeed.bayes.elbo import elbo_terms, fidelity_term, negative_elbo
-from indeed.bayes.generative_model import Hyperpriors, Image, PerSample
+from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import low_rank_moments
 from indeed.bayes.variational_family import GaussianFactor, LeafLevel, MiddleLevel
+from indeed.types import Images, PerSample
 
 
 class Refinement(NamedTuple):
@@ -39,7 +40,7 @@ class Refinement(NamedTuple):
 
 
 @torch.no_grad()
-def refine(y: Image, middle: MiddleLevel, hyperpriors: Hyperpriors | None = None, *, sweeps: int = 10) -> Refinement:
+def refine(y: Images, middle: MiddleLevel, hyperpriors: Hyperpriors | None = None, *, sweeps: int = 10) -> Refinement:
     r"""Refined factors of L: minimises the free energy in A and B with :math:`q(S \mid A, B)` held fixed.
 
     A sweep sets A, B, :math:`\gamma` and :math:`\Omega` one after the other to their optimum given the rest, so that

@@ -14,13 +14,14 @@ import torch
 from indeed.bayes.conjugate_updates import Noise, solve_leaf_level
 from indeed.bayes.coordinate_ascent import check_problem
 from indeed.bayes.elbo import sub_problem_2_terms
-from indeed.bayes.generative_model import Hyperpriors, Image
+from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import sampled_squared_residual
 from indeed.bayes.variational_family import GaussianFactor, MiddleLevel
+from indeed.types import Images
 
 
 def descend(
-    y: Image,
+    y: Images,
     start: MiddleLevel,
     hyperpriors: Hyperpriors | None = None,
     *,

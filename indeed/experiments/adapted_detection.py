@@ -14,14 +14,12 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.data.anomaly_sets import AnomalySet, anomaly_set, load
 from indeed.data.benchmarks import DataMissingError, evenly
-from indeed.experiments.cells import Row, cell_name, read_table, run_command, run_rows, write_table
-from indeed.experiments.detection_baselines import Choice, Images, Maps
+from indeed.experiments.cells import cell_name, run_command, run_rows
+from indeed.experiments.detection_baselines import Choice
 from indeed.experiments.detector import (
     SEED,
     SIDE,
@@ -42,8 +40,9 @@ from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
 from indeed.networks.inference_network import InDeed
 from indeed.record import records_folder
+from indeed.tables import Row, read_table, write_table
+from indeed.types import Image, Images, Maps
 
-Image = Float[Tensor, "channel height width"]
 Key = dict[str, str | int]
 Profile = Literal["smoke", "cpu"]
 

@@ -3,8 +3,6 @@
 A killed run therefore continues where it was, and the cells of one table can be computed by different machines.
 """
 
-import csv
-import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,11 +12,8 @@ from typing import Any
 
 import torch
 
-from indeed.files import atomic_write
 from indeed.record import Provenance, provenance
-
-Row = dict[str, str]
-"""One line of a table as it is in the file, so that a row just computed and one read back are equal."""
+from indeed.tables import Row, data_hash, read_table, write_table
 
 _PROVENANCE = (*(field.name for field in fields(Provenance)), "data_hash")
 
@@ -136,44 +131,6 @@ def gather(paths: Iterable[Path]) -> list[Row]:
     if missing := [path for path in paths if not path.exists()]:
         raise FileNotFoundError(f"{len(missing)} of {len(paths)} cells are not computed yet, the first is {missing[0]}")
     return [row for path in paths for row in _read_cell(path, {})]
-
-
-def write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    """Write rows as CSV, whole or not at all; a row that lacks a column of another is empty there."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_table(path: Path) -> list[Row]:
-    """Rows of a CSV file with a header.
-
-    Raises
-    ------
-    ValueError
-        If the file has no rows, no end, or a row with more or fewer fields than the header.
-    """
-    text = Path(path).read_bytes().decode("utf-8", errors="replace")
-    header, *lines = list(csv.reader(text.splitlines(keepends=True))) or [[]]
-    if not lines or not text.endswith("\n") or any(len(line) != len(header) for line in lines):
-        raise ValueError(
-            f"{path}: damaged, expected a table with a header and whole rows; delete it to compute it anew"
-        )
-    return [dict(zip(header, line, strict=True)) for line in lines]
-
-
-def data_hash(files: Iterable[Path]) -> str:
-    """First 12 hexadecimal digits of the SHA-256 over names and bytes of files, in any order; empty for none.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a file is missing.
-    """
-    parts = sorted((path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12] if parts else ""
 
 
 def run_command(

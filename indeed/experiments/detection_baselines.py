@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
@@ -46,9 +45,8 @@ from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.backbones import parameter_count
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, read_record, save_checkpoint
 from indeed.record import provenance
+from indeed.types import Images, Maps
 
-Images = Float[Tensor, "batch channel height width"]
-Maps = Float[Tensor, "batch height width"]
 MapOf = Callable[[Images], Maps]
 Profile = Literal["smoke", "cpu"]
 Learned = Literal["autoencoder", "draem", "indeed"]

@@ -24,7 +24,7 @@ from indeed.data.benchmarks import split, training_split
 from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
-from indeed.experiments.cells import Row, cell_name, read_table, run_cell, run_command, write_table
+from indeed.experiments.cells import cell_name, run_cell, run_command
 from indeed.experiments.training_run import eight_bit
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL
@@ -41,6 +41,7 @@ from indeed.learning.training import Trainer, TrainingConfig, denoising_samples
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 from indeed.networks.lipschitz import lipschitz_bound, lipschitz_estimate, region
 from indeed.record import records_folder
+from indeed.tables import Row, read_table, write_table
 
 Profile = Literal["smoke", "cpu", "paper"]
 Key = dict[str, int]

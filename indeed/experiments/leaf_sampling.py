@@ -15,12 +15,13 @@ from typing import Literal
 from indeed.data.benchmarks import evenly, training_split
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
-from indeed.experiments.cells import Row, run_cell, run_command, write_table
+from indeed.experiments.cells import run_cell, run_command
 from indeed.experiments.denoiser import training_images, validation_on
 from indeed.learning.gradients import GradientNoise, gradient_noise
 from indeed.learning.training import Trainer, TrainingConfig, denoising_samples
 from indeed.networks.inference_network import NetworkConfig, network_preset
 from indeed.record import records_folder
+from indeed.tables import Row, write_table
 
 Profile = Literal["smoke", "cpu", "paper"]
 Leaf = Literal["mean", "sampled"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 
 from indeed.data.benchmarks import evenly
-from indeed.experiments.cells import Row, cell_name, run_cell, run_command, write_table
+from indeed.experiments.cells import cell_name, run_cell, run_command
 from indeed.experiments.denoising import observe
 from indeed.experiments.equal_budget import Profile
 from indeed.experiments.table4 import DATA_SETS, SEED
@@ -18,6 +18,7 @@ from indeed.images.metrics import psnr
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
 from indeed.record import records_folder
+from indeed.tables import Row, write_table
 
 Key = dict[str, str | int]
 SIGMA = 25

@@ -22,7 +22,7 @@ from indeed.data.benchmarks import SETS, benchmark, data_root, evenly, training_
 from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
-from indeed.experiments.cells import Row, cell_name, read_table, run_cell, run_command, write_table
+from indeed.experiments.cells import cell_name, run_cell, run_command
 from indeed.experiments.denoiser import training_images
 from indeed.experiments.denoising import observe
 from indeed.images.metrics import psnr, ssim
@@ -31,6 +31,7 @@ from indeed.networks.backbones import Norm, parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig
 from indeed.networks.whole_image import decompose
 from indeed.record import records_folder, results_folder
+from indeed.tables import Row, read_table, write_table
 
 Profile = Literal["smoke", "cpu", "paper"]
 Heads = Literal["mean", "moments"]

@@ -16,15 +16,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from jaxtyping import Float
-from torch import Tensor
-
 from indeed.baselines import dncnn
 from indeed.baselines.denoisers import denoise as denoise_classically
 from indeed.data.benchmarks import DataMissingError, benchmark, evenly
 from indeed.data.files import read_image
 from indeed.data.samples import sample_names, sample_path
-from indeed.experiments.cells import Row, cell_name, read_table, run_cell, run_command, write_table
+from indeed.experiments.cells import cell_name, run_cell, run_command
 from indeed.experiments.denoising import observe
 from indeed.experiments.equal_budget import Model, Profile, checkpoint_path
 from indeed.experiments.equal_budget import runs_folder as budget_folder
@@ -33,8 +30,9 @@ from indeed.images.noise import GREY_LEVEL
 from indeed.networks.checkpoint import CheckpointError, Shipped, load_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
 from indeed.record import Recorder, records_folder, results_folder
+from indeed.tables import Row, read_table, write_table
+from indeed.types import Image
 
-Image = Float[Tensor, "channel height width"]
 Key = dict[str, str | int]
 Denoiser = Callable[[Image, int], tuple[Image, Image | None]]
 """Observation and sigma (in grey levels) to the estimate and, where the method has one, its low-rank part."""

@@ -20,8 +20,6 @@ from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from indeed.baselines.denoisers import denoise as denoise_classically
 from indeed.bayes.conjugate_updates import solve_leaf_level
@@ -30,7 +28,7 @@ from indeed.data.benchmarks import DataMissingError, evenly
 from indeed.data.camera_noise import CameraPair, LoadedPair, camera_pairs
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import SAMPLES, sample_image, sample_path
-from indeed.experiments.cells import Row, cell_name, read_table, run_command, run_rows, write_table
+from indeed.experiments.cells import cell_name, run_command, run_rows
 from indeed.experiments.training_run import eight_bit
 from indeed.images.metrics import psnr, ssim
 from indeed.images.noise import GREY_LEVEL
@@ -53,8 +51,9 @@ from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpo
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import denoise
 from indeed.record import records_folder, results_folder
+from indeed.tables import Row, read_table, write_table
+from indeed.types import Image
 
-Image = Float[Tensor, "channel height width"]
 Key = dict[str, str | int]
 Profile = Literal["smoke", "cpu"]
 

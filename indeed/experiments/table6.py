@@ -20,13 +20,11 @@ from statistics import fmean
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from indeed.bayes.anomaly_maps import smoothed
 from indeed.data.anomaly_sets import GOOD, READERS, AnomalySet, anomaly_set, load
 from indeed.data.benchmarks import DataMissingError
-from indeed.experiments.cells import Row, cell_name, read_table, run_command, run_rows, write_table
+from indeed.experiments.cells import cell_name, run_command, run_rows
 from indeed.experiments.denoising import observe
 from indeed.experiments.detection_baselines import (
     OPTIONS,
@@ -51,8 +49,9 @@ from indeed.networks.anomaly_detection import anomaly_maps
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
 from indeed.record import records_folder, results_folder
+from indeed.tables import Row, read_table, write_table
+from indeed.types import Image
 
-Image = Float[Tensor, "channel height width"]
 Key = dict[str, str | int]
 
 METHODS: dict[str, str | None] = {

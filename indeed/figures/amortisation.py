@@ -4,16 +4,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
-from torch import Tensor
 
 from indeed.bayes.elbo import ElboTerms
-from indeed.bayes.generative_model import Image
 from indeed.figures.images import signed_display
+from indeed.types import Image, Images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ChannelImage = Float[Tensor, "channel height width"]
 Path = dict[int, dict[str, float]]
 """What was measured (``free energy``, ``L``, ``L + S``) after so many steps; 0 is the start."""
 
@@ -128,7 +126,7 @@ def terms_before_after(
 
 
 def all_or_nothing(
-    panels: dict[str, tuple[Image, Image]], limit: float = 100
+    panels: dict[str, tuple[Images, Images]], limit: float = 100
 ) -> tuple["Figure", dict[str, tuple[Float[np.ndarray, " pixel"], Float[np.ndarray, " pixel"]]]]:
     """Sparse part of each pixel against what is left of it after the low-rank part; the rest is noise.
 
@@ -171,7 +169,7 @@ def all_or_nothing(
 
 
 def parts_by_stage(
-    stages: dict[str, tuple[ChannelImage, ChannelImage]],
+    stages: dict[str, tuple[Image, Image]],
 ) -> tuple["Figure", dict[str, dict[str, Float[np.ndarray, "height width"]]]]:
     """Low-rank part, sparse part and their sum at several stages, one a column; S with mid grey as zero.
 

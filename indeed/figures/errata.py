@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from indeed.bayes.generative_model import Image
+from indeed.types import Images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def moments_against_samples(
     samples: Float[Tensor, "draw channel height width"],
-    moments: dict[str, tuple[Image, Image]],
+    moments: dict[str, tuple[Images, Images]],
 ) -> tuple["Figure", dict[str, dict[str, Float[np.ndarray, " pixel"]]]]:
     """Mean and standard deviation of each pixel by formula, against those of samples; a right formula has a diagonal.
 

@@ -8,11 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from indeed.bayes.conjugate_updates import gamma_objective
-from indeed.bayes.generative_model import ColumnPrecision, Hyperpriors, Image
+from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import inverse_precision_tail
 from indeed.bayes.variational_family import GammaFactor, GaussianFactor
 from indeed.figures.images import signed_display
 from indeed.images.noise import GREY_LEVEL
+from indeed.types import ColumnPrecision, Images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -233,7 +234,7 @@ def column_switch(
 
 
 def column_precisions(
-    A: GaussianFactor, B: GaussianFactor, mean_gamma: ColumnPrecision, y: Image, threshold: float, shown: list[int]
+    A: GaussianFactor, B: GaussianFactor, mean_gamma: ColumnPrecision, y: Images, threshold: float, shown: list[int]
 ) -> tuple["Figure", dict[str, Curve]]:
     """Columns of one image with their precisions: strength beside that of Y, precision, and some rank-one images.
 
@@ -290,7 +291,7 @@ def column_precisions(
 
 
 def precision_maps(
-    images: dict[str, Image], precisions: dict[str, Image]
+    images: dict[str, Images], precisions: dict[str, Images]
 ) -> tuple["Figure", dict[str, Float[np.ndarray, "height width"]]]:
     r"""Parts of an image above, and below the precisions that rule them, as standard deviations :math:`\mu^{-1/2}`.
 

@@ -19,9 +19,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from indeed.images.noise import GREY_LEVEL
+from indeed.types import AnySizeImage, Image
 
-Image = Float[Tensor, "channel height width"]
-AnySize = Float[Tensor, "channel _ _"]
 Shares = tuple[float, float]
 TextureSource = Callable[[torch.Generator], Tensor]
 """Draws an image (channel, any height, any width) in [0, 1] of the normal set; all randomness is the generator's."""
@@ -135,7 +134,7 @@ def blend(normal: Image, texture: Image, mask: Bool[Tensor, "height width"], opa
     return torch.where(mask, torch.lerp(normal, texture, opacity), normal)
 
 
-def perlin(normal: Image, source: AnySize, generator: torch.Generator, area: Shares = (0.002, 0.3)) -> Image:
+def perlin(normal: Image, source: AnySizeImage, generator: torch.Generator, area: Shares = (0.002, 0.3)) -> Image:
     """Blend a texture made of the source into a `perlin_mask`, with an opacity uniform on (0.2, 1].
 
     The texture is a crop at a random zoom between a half and two, under one of the eight symmetries of the square, its
@@ -147,7 +146,7 @@ def perlin(normal: Image, source: AnySize, generator: torch.Generator, area: Sha
     return blend(normal, texture, mask, 1 - 0.8 * _uniform(1, generator)[0])
 
 
-def cutpaste(normal: Image, source: AnySize, generator: torch.Generator, area: Shares = (0.02, 0.15)) -> Image:
+def cutpaste(normal: Image, source: AnySizeImage, generator: torch.Generator, area: Shares = (0.02, 0.15)) -> Image:
     """Put a rectangle of the source, its contrast and channels shifted by up to a tenth, at another place.
 
     Its share of the image is log-uniform within ``area``, its height over its width log-uniform from 0.3 to 3.3.
@@ -156,7 +155,7 @@ def cutpaste(normal: Image, source: AnySize, generator: torch.Generator, area: S
     return _paste(normal, source, torch.ones(_rectangle(normal, generator, area), dtype=torch.bool), generator)
 
 
-def scar(normal: Image, source: AnySize, generator: torch.Generator, area: Shares = (0.002, 0.02)) -> Image:
+def scar(normal: Image, source: AnySizeImage, generator: torch.Generator, area: Shares = (0.002, 0.02)) -> Image:
     """Put a thin rectangle in any direction over the image, filled from the source as in `cutpaste`.
 
     Its share of the image is log-uniform within ``area``, its length 2 to 10 widths, log-uniform; at least a pixel
@@ -175,7 +174,7 @@ def scar(normal: Image, source: AnySize, generator: torch.Generator, area: Share
     return _paste(normal, source, (along.abs() <= width * elongation / 2) & (across.abs() <= width / 2), generator)
 
 
-def poisson_paste(background: Image, source: AnySize) -> Image:
+def poisson_paste(background: Image, source: AnySizeImage) -> Image:
     r"""Image with the Laplacian of the source in its interior and the values of the background at its border.
 
     The solution f of :math:`\Delta f = \Delta s` for the five-point Laplacian with the boundary values of the
@@ -211,7 +210,7 @@ def poisson_paste(background: Image, source: AnySize) -> Image:
     return pasted
 
 
-def poisson(normal: Image, source: AnySize, generator: torch.Generator, area: Shares = (0.01, 0.15)) -> Image:
+def poisson(normal: Image, source: AnySizeImage, generator: torch.Generator, area: Shares = (0.01, 0.15)) -> Image:
     """Paste the gradients of a texture, made of the source as in `perlin`, into a rectangle as in `cutpaste`, clipped.
 
     See `poisson_paste`. The change fades towards the border of the rectangle, so that it may cover less than ``area``.
@@ -224,7 +223,7 @@ def poisson(normal: Image, source: AnySize, generator: torch.Generator, area: Sh
     return pasted
 
 
-def blemish(normal: Image, source: AnySize, generator: torch.Generator, area: Shares = (0.0005, 0.03)) -> Image:
+def blemish(normal: Image, source: AnySizeImage, generator: torch.Generator, area: Shares = (0.0005, 0.03)) -> Image:
     r"""Stain the image: a spot, or a crack, of one grey, with a soft and rough edge. Nothing is taken from the source.
 
     An ellipse in any direction, its share of the image log-uniform within ``area``, its length 1 to 12 widths,
@@ -251,7 +250,7 @@ def blemish(normal: Image, source: AnySize, generator: torch.Generator, area: Sh
 class Family(NamedTuple):
     """A way to make an anomaly: ``draw(normal, source, generator, area)``."""
 
-    draw: Callable[[Image, AnySize, torch.Generator, Shares], Image]
+    draw: Callable[[Image, AnySizeImage, torch.Generator, Shares], Image]
     area: Shares
     """Least and largest share of the pixels that change."""
     of_itself: bool
@@ -458,7 +457,7 @@ def _sine_transform(size: int, like: Tensor) -> tuple[Float[Tensor, "{size} {siz
     return math.sqrt(2 / (size + 1)) * torch.sin(points[:, None] * frequencies), 2 - 2 * frequencies.cos()
 
 
-def _rectangle(normal: AnySize, generator: torch.Generator, area: Shares) -> tuple[int, int]:
+def _rectangle(normal: AnySizeImage, generator: torch.Generator, area: Shares) -> tuple[int, int]:
     """Height and width of a rectangle within the image."""
     _check_area(area)
     share, shape = _uniform(2, generator)
@@ -468,13 +467,15 @@ def _rectangle(normal: AnySize, generator: torch.Generator, area: Shares) -> tup
     return height, width
 
 
-def _place(image: AnySize, height: int, width: int, generator: torch.Generator) -> tuple[int, int]:
+def _place(image: AnySizeImage, height: int, width: int, generator: torch.Generator) -> tuple[int, int]:
     """Top and left of a window at a uniformly drawn place of the image."""
     top, left = _uniform(2, generator)
     return int(top * (image.shape[1] - height + 1)), int(left * (image.shape[2] - width + 1))
 
 
-def _paste(normal: Image, source: AnySize, shape: Bool[Tensor, "rows columns"], generator: torch.Generator) -> Image:
+def _paste(
+    normal: Image, source: AnySizeImage, shape: Bool[Tensor, "rows columns"], generator: torch.Generator
+) -> Image:
     """Fill a shape, at a random place, with what is at another random place of the source, slightly recoloured."""
     height, width = shape.shape
     if source.shape[1] < height or source.shape[2] < width:
@@ -490,7 +491,7 @@ def _paste(normal: Image, source: AnySize, shape: Bool[Tensor, "rows columns"], 
 
 
 def _texture(
-    source: AnySize, height: int, width: int, generator: torch.Generator
+    source: AnySizeImage, height: int, width: int, generator: torch.Generator
 ) -> Float[Tensor, "channel {height} {width}"]:
     """Texture of the given size made of an image, as `perlin` says."""
     zoom, symmetry, gain, inverted = _uniform(4, generator)

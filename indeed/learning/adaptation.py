@@ -15,14 +15,13 @@ from functools import cached_property, partial
 from typing import Literal, NamedTuple, get_args
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.elbo import MiddleTerms, elbo_terms, negative_elbo, sub_problem_2_terms
-from indeed.bayes.generative_model import Hyperpriors, Image, PerSample
-from indeed.bayes.objectives import Scalar, amortised_terms, training_loss
+from indeed.bayes.generative_model import Hyperpriors
+from indeed.bayes.objectives import amortised_terms, training_loss
 from indeed.bayes.posterior_summaries import expected_squared_residual, sampled_squared_residual
 from indeed.bayes.variational_family import Draw, GammaFactor, LeafLevel, MiddleLevel
 from indeed.learning.loading import Batch, SampleSource, draw_batch
@@ -30,8 +29,8 @@ from indeed.learning.training import Supervision, TrainingConfig, supervised_den
 from indeed.networks.backbones import ResidualBlock
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import denoise
+from indeed.types import AnySizeImage, Images, PerSample, Scalar
 
-Picture = Float[Tensor, "channel _ _"]
 Modules = Literal["L", "S", "LS"]
 Objective = Literal["variational", "neighbor2neighbor", "noise2self"]
 NoisePrecisions = Literal["pixel", "neighbourhood", "scalar"]
@@ -49,7 +48,7 @@ class Monitor(NamedTuple):
 
     free_energy: float
     """All seven terms of the negative ELBO at the posterior means, in nats a pixel and channel, on fixed patches."""
-    output: Image
+    output: Images
     """L + S on these patches."""
     drift: float
     r"""Distance from the original weights, :math:`\|\theta - \theta_0\| / \|\theta_0\|`, of those that adapt."""
@@ -270,7 +269,7 @@ class Adapted:
     """The adapted copy, in evaluation mode."""
     original: InDeed
     """A copy of the original network, in evaluation mode."""
-    images: tuple[Picture, ...]
+    images: tuple[AnySizeImage, ...]
     """The observed images."""
     steps: int
     """Optimiser steps taken."""
@@ -288,17 +287,17 @@ class Adapted:
     """Passes of a patch through the network, a backward pass counted as two."""
 
     @cached_property
-    def before(self) -> tuple[Picture, ...]:
+    def before(self) -> tuple[AnySizeImage, ...]:
         """Denoised images by the original network, made when they are first asked for."""
         return _estimates(self.original, self.images)
 
     @cached_property
-    def after(self) -> tuple[Picture, ...]:
+    def after(self) -> tuple[AnySizeImage, ...]:
         """Denoised images by the adapted one, made when they are first asked for."""
         return _estimates(self.model, self.images)
 
 
-Estimate = Callable[[Picture], Picture]
+Estimate = Callable[[AnySizeImage], AnySizeImage]
 """Denoises an image with the weights of the moment."""
 Observe = Callable[[int, Estimate], None]
 """Called with each step from 0 on; nothing that it does reaches the adaptation or its stopping rule."""
@@ -308,7 +307,7 @@ Observe = Callable[[int, Estimate], None]
 
 
 def leaf_level(
-    y: Image,
+    y: Images,
     middle: MiddleLevel,
     hyperpriors: Hyperpriors,
     *,
@@ -358,7 +357,7 @@ def active_generalisation_loss(terms: MiddleTerms, modules: Modules) -> PerSampl
 
 def adaptation_loss(
     network: InDeed,
-    patches: Image,
+    patches: Images,
     replayed: Batch | None,
     config: AdaptationConfig,
     generator: torch.Generator,
@@ -403,7 +402,7 @@ def adaptation_loss(
     return loss, terms
 
 
-def _variational_terms(y: Image, middle: MiddleLevel, draw: Draw, config: AdaptationConfig) -> MiddleTerms:
+def _variational_terms(y: Images, middle: MiddleLevel, draw: Draw, config: AdaptationConfig) -> MiddleTerms:
     sampled = config.residual == "sampled"
     with torch.no_grad():
         leaf = _leaf_level(y, middle, config, draw if sampled else None)
@@ -411,7 +410,7 @@ def _variational_terms(y: Image, middle: MiddleLevel, draw: Draw, config: Adapta
     return sub_problem_2_terms(middle, leaf, squared)
 
 
-def _leaf_level(y: Image, middle: MiddleLevel, config: AdaptationConfig, draw: Draw | None = None) -> LeafLevel:
+def _leaf_level(y: Images, middle: MiddleLevel, config: AdaptationConfig, draw: Draw | None = None) -> LeafLevel:
     hyperpriors = config.training.hyperpriors
     return leaf_level(y, middle, hyperpriors, draw=draw, noise=config.noise, neighbourhood=config.neighbourhood)
 
@@ -434,17 +433,17 @@ def _supervised_loss(
     return loss, {f"replay_{name}": _per_element(term, batch.observed) for name, term in terms._asdict().items()}
 
 
-def _per_element(term: PerSample, images: Image) -> float:
+def _per_element(term: PerSample, images: Images) -> float:
     return term.mean().item() / images[0].numel()
 
 
-def _restored(network: InDeed, y: Image) -> Image:
+def _restored(network: InDeed, y: Images) -> Images:
     """L + S at the posterior means."""
     means: Draw = network(y)[1]
     return means.low_rank + means.S
 
 
-def _noise2self(network: InDeed, y: Image, generator: torch.Generator) -> Scalar:
+def _noise2self(network: InDeed, y: Images, generator: torch.Generator) -> Scalar:
     """Squared error at hidden pixels, which the network sees replaced by the mean of their four neighbours."""
     row, column = torch.randint(MASK_PERIOD, (2,), generator=generator).tolist()
     hidden = torch.zeros_like(y, dtype=torch.bool)
@@ -455,7 +454,7 @@ def _noise2self(network: InDeed, y: Image, generator: torch.Generator) -> Scalar
     return error[hidden].square().mean()
 
 
-def _neighbor2neighbor(network: InDeed, y: Image, generator: torch.Generator) -> Scalar:
+def _neighbor2neighbor(network: InDeed, y: Images, generator: torch.Generator) -> Scalar:
     """Squared error between a sub-image and its denoised neighbour, less what denoising the whole makes of it."""
     batch, _, height, width = y.shape
     # Two side by side of the four pixels of each 2 x 2 cell, in one of eight ways.
@@ -485,7 +484,7 @@ class ChannelGain(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
 
-    def forward(self, features: Image) -> Image:
+    def forward(self, features: Images) -> Images:
         """Features times the gains of their channels."""
         return features * self.weight[:, None, None]
 
@@ -558,7 +557,7 @@ def diagonal_fisher(
 
 def adapt(
     model: InDeed,
-    images: Sequence[Picture],
+    images: Sequence[AnySizeImage],
     config: AdaptationConfig,
     generator: torch.Generator,
     *,
@@ -698,12 +697,12 @@ def adapt(
 
 def adapt_online(
     model: InDeed,
-    images: Iterable[Picture],
+    images: Iterable[AnySizeImage],
     config: AdaptationConfig,
     generator: torch.Generator,
     *,
     reset: Literal["image", "never"] = "image",
-    replay: Callable[[Picture], SampleSource] | None = None,
+    replay: Callable[[AnySizeImage], SampleSource] | None = None,
     source: SampleSource | None = None,
     observe: Observe | None = None,
 ) -> Iterator[Adapted]:
@@ -737,7 +736,7 @@ def adapt_online(
             current = adapted.model
 
 
-def _check(model: InDeed, images: Sequence[Picture], config: AdaptationConfig, size: int) -> None:
+def _check(model: InDeed, images: Sequence[AnySizeImage], config: AdaptationConfig, size: int) -> None:
     multiple = model.config.multiple * (2 if config.objective == "neighbor2neighbor" else 1)
     if size < multiple or size % multiple:
         raise ValueError(f"patch_size: got {size}, expected a positive multiple of {multiple}")
@@ -756,7 +755,7 @@ def _check(model: InDeed, images: Sequence[Picture], config: AdaptationConfig, s
             raise ValueError(f"{name}: got NaN or infinite values, expected finite ones")
 
 
-def _crops(images: Sequence[Picture], size: int, generator: torch.Generator) -> Image:
+def _crops(images: Sequence[AnySizeImage], size: int, generator: torch.Generator) -> Images:
     """One randomly placed crop of each image."""
     crops = []
     for image in images:
@@ -765,7 +764,7 @@ def _crops(images: Sequence[Picture], size: int, generator: torch.Generator) -> 
     return torch.stack(crops)
 
 
-def _estimates(network: InDeed, images: Sequence[Picture]) -> tuple[Picture, ...]:
+def _estimates(network: InDeed, images: Sequence[AnySizeImage]) -> tuple[AnySizeImage, ...]:
     return tuple(denoise(network, image) for image in images)
 
 
@@ -774,7 +773,7 @@ def _clone(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
 
 
 @torch.no_grad()
-def _monitor(network: InDeed, y: Image, config: AdaptationConfig, drift: float) -> Monitor:
+def _monitor(network: InDeed, y: Images, config: AdaptationConfig, drift: float) -> Monitor:
     middle, means = network(y)
     terms = elbo_terms(y, middle, _leaf_level(y, middle, config), config.training.hyperpriors)
     return Monitor(_per_element(negative_elbo(terms), y), means.low_rank + means.S, drift)

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from indeed.bayes.elbo import rank_term, sparsity_term
-from indeed.bayes.generative_model import Image
 from indeed.bayes.variational_family import LeafLevel, MiddleLevel
+from indeed.types import Images
 
 Features = Float[Tensor, "_ _"]
 """Features of samples, (sample, feature)."""
@@ -22,7 +22,7 @@ Features = Float[Tensor, "_ _"]
 # -- features ---------------------------------------------------------------------------------------------------------
 
 
-def patch_statistics(y: Image) -> Features:
+def patch_statistics(y: Images) -> Features:
     """Statistics of each image: mean, and logarithms of its contrast and of its differences of neighbours.
 
     Returns

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from indeed.bayes.objectives import Scalar, amortised_terms, training_loss
+from indeed.bayes.objectives import amortised_terms, training_loss
 from indeed.learning.loading import Batch
 from indeed.learning.training import TrainingConfig, supervised_denoising
 from indeed.networks.inference_network import InDeed
+from indeed.types import Scalar
 
 
 def flat_gradient(loss: Scalar, parameters: Iterable[nn.Parameter]) -> Float[Tensor, " number"]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from indeed.bayes.generative_model import Image
+from indeed.types import Images
 
 T = TypeVar("T")
 
@@ -28,8 +28,8 @@ SampleSource = Callable[[torch.Generator], Sample]
 class Batch(NamedTuple):
     """Samples side by side, with the seed of the draws of A, B and S (and of the precisions) of each."""
 
-    observed: Image
-    target: Image
+    observed: Images
+    target: Images
     seeds: tuple[int, ...]
 
     def pinned(self) -> "Batch":

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from indeed.bayes.generative_model import Image
+from indeed.types import Images
 
 
 class Throughput(NamedTuple):
@@ -21,7 +21,7 @@ class Throughput(NamedTuple):
     """Part of a step that is not the forward and backward pass of the networks: draws, closed forms, optimiser, ..."""
 
 
-def forward_backward(model: nn.Module, observed: Image, precision: torch.dtype = torch.float32) -> None:
+def forward_backward(model: nn.Module, observed: Images, precision: torch.dtype = torch.float32) -> None:
     """One bare forward and backward pass of the networks at the posterior means; gradients are added to.
 
     ``precision`` is the type to compute in where it has 16 bits.
@@ -39,7 +39,7 @@ def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, precision if half else torch.bfloat16, enabled=half)
 
 
-def operations(model: nn.Module, observed: Image) -> int:
+def operations(model: nn.Module, observed: Images) -> int:
     """Count the floating-point operations of the forward and backward pass for these images.
 
     A multiplication and an addition are two operations; convolutions and matrix products are counted, as is usual. The
@@ -68,7 +68,7 @@ def operations(model: nn.Module, observed: Image) -> int:
     return total
 
 
-def seconds_of_networks(model: nn.Module, observed: Image, precision: torch.dtype, repeats: int = 3) -> float:
+def seconds_of_networks(model: nn.Module, observed: Images, precision: torch.dtype, repeats: int = 3) -> float:
     """Median time of a bare forward and backward pass; the network is left as it was, without a gradient."""
     buffers = [buffer.clone() for buffer in model.buffers()]
     seconds = []

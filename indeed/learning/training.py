@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
-from indeed.bayes.generative_model import Hyperpriors, PerSample
+from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.objectives import (
     LossTerms,
     amortised_terms,
@@ -51,6 +51,7 @@ from indeed.learning.distributed import (
 from indeed.learning.loading import Batch, Sample, SampleSource, ahead, draw_batch
 from indeed.learning.throughput import Throughput, autocast, operations, seconds_of_networks
 from indeed.networks.inference_network import InDeed
+from indeed.types import PerSample
 
 PRECISIONS = {
     "float32": torch.float32,

@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from indeed.bayes.generative_model import Image, low_rank
+from indeed.bayes.generative_model import low_rank
 from indeed.bayes.variational_family import Draw, GaussianFactor, Generators, MiddleLevel
 from indeed.networks.backbones import Norm, ResNet, Transformer, UNet, scale_
+from indeed.types import Images
 
 RESIDUAL_GAIN = 10.0
 """Brings what L leaves of an image to the scale of the image, beside which f_S would long not see it."""
@@ -224,14 +225,14 @@ class FactorNetwork(nn.Module):
         scale_(self.log_variance_head, 0.1)
         nn.init.constant_(self.log_variance_head.bias, config.log_variance_init)  # type: ignore[arg-type]
 
-    def forward(self, y: Image) -> GaussianFactor:
+    def forward(self, y: Images) -> GaussianFactor:
         """Posterior of the factor: mean and log-variance, (batch, channel, height or width, rank)."""
         features = self.trunk(self._unshuffled(y))
         with full_precision(y):
             moments = self._moments(features.to(y.dtype))
             return GaussianFactor(self._columns(self.mean_head(moments)), self._log_variance(moments))
 
-    def _unshuffled(self, y: Image) -> Float[Tensor, "batch feature rows columns"]:
+    def _unshuffled(self, y: Images) -> Float[Tensor, "batch feature rows columns"]:
         """Image with the pixels of each short run along the averaged axis as channels."""
         batch, channel, height, width = y.shape
         run = self.config.factor_unshuffle
@@ -288,7 +289,7 @@ class SparseNetwork(nn.Module):
         scale_(self.log_variance_head, 0.1)
         nn.init.constant_(self.log_variance_head.bias, config.log_variance_init)  # type: ignore[arg-type]
 
-    def forward(self, y: Image, low_rank_image: Image) -> GaussianFactor:
+    def forward(self, y: Images, low_rank_image: Images) -> GaussianFactor:
         """Posterior of S given Y and (a draw or the mean of) L, all (batch, channel, height, width)."""
         residual = y - low_rank_image
         if self.config.sparse_input == "residual":
@@ -329,7 +330,7 @@ class InDeed(nn.Module):
             if not any(isinstance(part, nn.GroupNorm) for part in module.modules()):
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, y: Image, generator: Generators | None = None) -> tuple[MiddleLevel, Draw]:
+    def forward(self, y: Images, generator: Generators | None = None) -> tuple[MiddleLevel, Draw]:
         """Posterior of the middle level, and the draw that conditions S and enters the loss.
 
         Parameters

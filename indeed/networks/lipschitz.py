@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from indeed.bayes.generative_model import Image, PerSample
 from indeed.bayes.variational_family import standard_normal
 from indeed.networks.backbones import ResidualBlock, ResNet, UNet
 from indeed.networks.inference_network import RESIDUAL_GAIN, FactorNetwork, InDeed, SparseNetwork, cosines
+from indeed.types import Images, PerSample
 
 
 class Lipschitz(NamedTuple):
@@ -48,7 +48,7 @@ class Region(NamedTuple):
 
 
 @torch.no_grad()
-def region(model: InDeed, y: Image) -> Region:
+def region(model: InDeed, y: Images) -> Region:
     """Smallest `Region` that holds the images."""
     means = model(y)[1]
     A, B = (float(torch.linalg.matrix_norm(factor, ord=2).max()) for factor in (means.A, means.B))
@@ -245,7 +245,7 @@ def _sparse_bounds(network: SparseNetwork, sizes: Sizes, L: float, residual: flo
 # -- from below -------------------------------------------------------------------------------------------------------
 
 
-def stretching(function: Callable[[Tensor], Tensor], y: Image, *, steps: int, generator: torch.Generator) -> PerSample:
+def stretching(function: Callable[[Tensor], Tensor], y: Images, *, steps: int, generator: torch.Generator) -> PerSample:
     r"""Find a direction in which a function stretches most, at each image: :math:`\|Jv\| / \|v\|`.
 
     Power iteration on :math:`J^\top J` with products only; each value is a lower bound of the spectral norm of the
@@ -290,7 +290,7 @@ def stretching(function: Callable[[Tensor], Tensor], y: Image, *, steps: int, ge
     return _norms(pushed)
 
 
-def lipschitz_estimate(model: InDeed, y: Image, *, steps: int, generator: torch.Generator) -> Lipschitz:
+def lipschitz_estimate(model: InDeed, y: Images, *, steps: int, generator: torch.Generator) -> Lipschitz:
     """Largest `stretching` over the images: the Lipschitz constants are not smaller."""
 
     def total(y: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from indeed.experiments.adapted_detection import (
     table,
     with_checked,
 )
-from indeed.experiments.cells import cell_name, read_table
+from indeed.experiments.cells import cell_name
 from indeed.experiments.detection_baselines import Choice
 from indeed.experiments.detector import texture_set_for_tests
 from indeed.figures.detection import ADAPTED
@@ -32,6 +32,7 @@ from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.images.noise_estimation import NoiseLaw
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
 from indeed.record import results_folder
+from indeed.tables import read_table
 
 
 @pytest.fixture(scope="module")

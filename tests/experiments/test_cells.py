@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from indeed.experiments.cells import data_hash, gather, read_table, run_cell, run_rows, write_table
+from indeed.experiments.cells import gather, run_cell, run_rows
+from indeed.tables import data_hash, read_table, write_table
 
 KEY = {"method": "tv", "sigma": 25}
 RUN = {"profile": "smoke", "seed": 3, "data": "embedded"}

@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 
 from indeed.experiments import design_search
-from indeed.experiments.cells import read_table
 from indeed.experiments.design_search import FORMS, Form, configurations, flops, main, measure, search
 from indeed.learning.training import Trainer, training_preset
 from indeed.networks.inference_network import InDeed, network_preset
+from indeed.tables import read_table
 
 TINY = {"preset": "tiny", "profile": "smoke", "steps": 4, "data": "embedded"}
 PRESET = FORMS[0]

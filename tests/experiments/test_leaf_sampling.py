@@ -2,9 +2,9 @@ import pytest
 from jaxtyping import TypeCheckError
 
 from indeed.experiments import leaf_sampling
-from indeed.experiments.cells import read_table
 from indeed.experiments.leaf_sampling import CONDITIONS, SIZES, cell, cells, main, table
 from indeed.learning.training import Trainer
+from indeed.tables import read_table
 
 
 @pytest.fixture(scope="module")

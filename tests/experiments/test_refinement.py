@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from indeed.experiments.cells import read_table
 from indeed.experiments.denoising import observe
 from indeed.experiments.refinement import SIGMA, cell, cells, main, table
 from indeed.experiments.table4 import DATA_SETS
 from indeed.images.metrics import psnr
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
+from indeed.tables import read_table
 
 
 @pytest.fixture

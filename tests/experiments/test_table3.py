@@ -8,11 +8,11 @@ from torch import nn
 from indeed.data.files import read_image
 from indeed.data.samples import sample_path
 from indeed.experiments import table3
-from indeed.experiments.cells import read_table
 from indeed.experiments.denoising import observe
 from indeed.images.metrics import psnr
 from indeed.networks.backbones import parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig
+from indeed.tables import read_table
 
 
 def row(model, low_rank, total, seed=0, heads="moments"):

@@ -8,7 +8,6 @@ from indeed.baselines.dncnn import DnCNN, DnCNNConfig, load_dncnn
 from indeed.data.benchmarks import DataMissingError
 from indeed.data.samples import sample_image
 from indeed.experiments import table4
-from indeed.experiments.cells import read_table
 from indeed.experiments.denoising import figures_of_merit, mean_figures
 from indeed.experiments.equal_budget import checkpoint_path, runs_folder
 from indeed.experiments.table4 import DATA_SETS, METHODS, SIGMAS, cell, cell_key, cell_name, cells, compare, main, table
@@ -16,6 +15,7 @@ from indeed.networks.checkpoint import CheckpointError, load_checkpoint, save_ch
 from indeed.networks.inference_network import InDeed, network_preset
 from indeed.record import compare as compare_records
 from indeed.record import read
+from indeed.tables import read_table
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "measured"
 

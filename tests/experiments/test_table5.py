@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from indeed.data.benchmarks import DataMissingError
 from indeed.experiments import table5
-from indeed.experiments.cells import cell_name, read_table
+from indeed.experiments.cells import cell_name
 from indeed.experiments.table5 import (
     ADAPTATIONS,
     ALL,
@@ -42,6 +42,7 @@ from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.images.noise_estimation import RELIABLE_RISE
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
 from indeed.record import results_folder
+from indeed.tables import read_table
 
 QUICK = [method for method in METHODS if method != "bm3d"]
 

@@ -15,7 +15,7 @@ from indeed.baselines.reconstruction import load_autoencoder
 from indeed.data.anomaly_sets import GOOD, AnomalySet, anomaly_set, load
 from indeed.data.benchmarks import DataMissingError
 from indeed.experiments import table6
-from indeed.experiments.cells import cell_name, read_table
+from indeed.experiments.cells import cell_name
 from indeed.experiments.detection_baselines import Choice, held_out_anomalies, runs_folder
 from indeed.experiments.detector import good_images, texture_set_for_tests
 from indeed.experiments.table6 import METHODS, PRINTED, cell, cell_key, cells, compare, main, scores, summary, table
@@ -24,6 +24,7 @@ from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
 from indeed.record import results_folder
+from indeed.tables import read_table
 
 QUICK = ("mean", "pca", "autoencoder", "draem", "indeed")
 

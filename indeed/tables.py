@@ -1,0 +1,49 @@
+"""Tables as CSV files: rows of text that are read back as they were written, and a hash of what they were made from."""
+
+import csv
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from indeed.files import atomic_write
+
+Row = dict[str, str]
+"""One line of a table as it is in the file, so that a row just computed and one read back are equal."""
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write rows as CSV, whole or not at all; a row that lacks a column of another is empty there."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_table(path: Path) -> list[Row]:
+    """Rows of a CSV file with a header.
+
+    Raises
+    ------
+    ValueError
+        If the file has no rows, no end, or a row with more or fewer fields than the header.
+    """
+    text = Path(path).read_bytes().decode("utf-8", errors="replace")
+    header, *lines = list(csv.reader(text.splitlines(keepends=True))) or [[]]
+    if not lines or not text.endswith("\n") or any(len(line) != len(header) for line in lines):
+        raise ValueError(
+            f"{path}: damaged, expected a table with a header and whole rows; delete it to compute it anew"
+        )
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def data_hash(files: Iterable[Path]) -> str:
+    """First 12 hexadecimal digits of the SHA-256 over names and bytes of files, in any order; empty for none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    """
+    parts = sorted((path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12] if parts else ""
