@@ -1,0 +1,135 @@
+"""PNG files: chunks around libpng, which decodes and encodes every depth that the standard has.
+
+Grey of 1, 2 or 4 bits becomes 8 by its full range, palettes become colour, a transparent value becomes alpha.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError, check_size
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_COPIED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iCCP", b"pHYs", b"eXIf", b"sBIT"}
+_COLOUR = {b"gAMA": "gamma", b"cHRM": "chromaticities", b"sRGB": "sRGB", b"cICP": "cICP"}
+_TEXT = (b"tEXt", b"zTXt", b"iTXt")
+
+
+class Chunk(NamedTuple):
+    """A chunk of a PNG file."""
+
+    name: bytes
+    data: bytes
+
+
+def chunks(data: bytes) -> Iterator[Chunk]:
+    """Chunks of a file in their order, as far as they are whole; libpng checks their sums."""
+    position = len(SIGNATURE)
+    while position + 8 <= len(data):
+        length, name = struct.unpack(">I4s", data[position : position + 8])
+        yield Chunk(name, data[position + 8 : position + 8 + length])
+        position += 12 + length
+
+
+def decode(data: bytes) -> Samples:
+    """Samples of a PNG file, grey or RGB, with alpha if it is transparent anywhere.
+
+    Raises
+    ------
+    UnsupportedError
+        If it is an animation, or too large.
+    ValueError, struct.error
+        If it is damaged.
+    """
+    import imagecodecs
+
+    held = {}
+    for chunk in chunks(data):
+        held.setdefault(chunk.name, chunk.data)
+    width, height, depth, colour_type = struct.unpack(">IIBB", held.get(b"IHDR", b"")[:10])
+    check_size(width, height)
+    if b"acTL" in held and struct.unpack(">I", held[b"acTL"][:4])[0] > 1:
+        raise UnsupportedError("holds several pictures, expected one")
+    try:
+        values = imagecodecs.png_decode(data)
+    except imagecodecs.PngError as error:
+        raise ValueError(str(error)) from error
+    if values.shape[:2] != (height, width):
+        raise ValueError("another size than its header says")
+    values = values[..., None] if values.ndim == 2 else values
+    alpha = values.shape[2] in (2, 4)
+    exif, orientation, described = _exif(held.get(b"eXIf"))
+    dropped = {"text" for name in _TEXT if name in held} | {word for name, word in _COLOUR.items() if name in held}
+    metadata = Metadata(_profile(held.get(b"iCCP")), _resolution(held.get(b"pHYs")), exif, None, (*described, *sorted(dropped)))
+    white = None if colour_type == 3 else _significant(held.get(b"sBIT", b""), depth, values, alpha)
+    return Samples(values, alpha, white, orientation, metadata)
+
+
+def _significant(bits: bytes, depth: int, values: np.ndarray, alpha: bool) -> int | None:
+    """White as sBIT says it, of samples that were stored without being scaled to the depth of the file.
+
+    The standard asks for scaled samples, whose white is the largest value. Cameras and microscopes that store 12 bits
+    as they are say so by sBIT too; no sample is then above 2^12 - 1.
+    """
+    colours = set(bits[: len(bits) - alpha])
+    if depth != 16 or len(colours) != 1:
+        return None
+    white = 2 ** int(colours.pop()) - 1
+    most = int(values[..., : values.shape[2] - alpha].max(initial=0))
+    return white if 0 < white < 65535 and most <= white else None
+
+
+def _profile(data: bytes | None) -> bytes | None:
+    """Colour profile of an iCCP chunk; a damaged one is no profile."""
+    if data is None:
+        return None
+    try:
+        return zlib.decompress(data[data.index(0) + 2 :])
+    except (ValueError, zlib.error):
+        return None
+
+
+def _resolution(data: bytes | None) -> tuple[float, float, float] | None:
+    if data is None or len(data) != 9:
+        return None
+    x, y, unit = struct.unpack(">IIB", data)
+    return (float(x), float(y), 1.0 if unit == 1 else 0.0) if x and y else None
+
+
+def _exif(data: bytes | None) -> tuple[bytes | None, int, tuple[str, ...]]:
+    from indeed.data.exif import without_orientation
+
+    return without_orientation(b"Exif\0\0" + data) if data else (None, 1, ())
+
+
+def encode(samples: np.ndarray, metadata: Metadata, *, white: int | None = None) -> bytes:
+    """PNG file of samples (row, column, 1 to 4), uint8 or uint16.
+
+    ``white`` is noted as significant bits, where it is not the largest value of the type.
+    """
+    import imagecodecs
+
+    data = bytes(imagecodecs.png_encode(np.ascontiguousarray(samples[..., 0] if samples.shape[2] == 1 else samples)))
+    head = len(SIGNATURE) + 25  # after IHDR: the chunks that must come before the pixels
+    more = []
+    if metadata.icc_profile:
+        more.append(Chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc_profile)))
+    if white is not None:
+        count = samples.shape[2]
+        more.append(Chunk(b"sBIT", bytes([white.bit_length()] * (count - (count in (2, 4))) + [16] * (count in (2, 4)))))
+    if metadata.resolution:
+        x, y, unit = metadata.resolution
+        per_unit = [round(value / unit) if unit else round(value) for value in (x, y)]
+        if all(0 < value < 2**31 for value in per_unit):
+            more.append(Chunk(b"pHYs", struct.pack(">IIB", *per_unit, unit > 0)))
+    if metadata.exif:
+        more.append(Chunk(b"eXIf", metadata.exif.removeprefix(b"Exif\0\0")))
+    return data[:head] + b"".join(map(_packed, more)) + data[head:]
+
+
+def _packed(chunk: Chunk) -> bytes:
+    body = chunk.name + chunk.data
+    return struct.pack(">I", len(chunk.data)) + body + struct.pack(">I", zlib.crc32(body))

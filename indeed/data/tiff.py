@@ -1,0 +1,401 @@
+"""TIFF files: what of them is read is decided from their tags, before anything is decoded.
+
+A directory of a file is one picture of one kind: photometric interpretation x samples x extra samples x planes x bits x
+sample format x compression. `Layout` holds the kinds that are read; every other is refused by name. The samples are
+decoded by tifffile with imagecodecs, whatever the compression, so that no two decoders can disagree.
+"""
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError, check_size
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
+
+MAX_DIRECTORIES = 100_000
+"""Directories of a file; more are taken for damage."""
+
+COMPRESSIONS = {
+    1: "none",
+    2: "CCITT RLE",
+    3: "CCITT T.4",
+    4: "CCITT T.6",
+    5: "LZW",
+    7: "JPEG",
+    8: "deflate",
+    32773: "PackBits",
+    32946: "deflate",
+    34712: "JPEG 2000",
+    34925: "LZMA",
+    50000: "Zstandard",
+    50001: "WebP",
+}
+"""Compressions that are read, by the value of their tag."""
+_FAX = (2, 3, 4)
+_LOSSY_8_BIT = (7, 50001)
+
+_PHOTOMETRIC = {
+    0: "white is zero",
+    1: "black is zero",
+    2: "RGB",
+    3: "palette",
+    4: "transparency mask",
+    5: "separated inks",
+    6: "YCbCr",
+    8: "CIE L*a*b*",
+    9: "ICC L*a*b*",
+    10: "ITU L*a*b*",
+    32803: "colour filter array",
+    32844: "LogL",
+    32845: "LogLuv",
+    34892: "linear raw",
+    51177: "depth map",
+}
+_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}
+"""Samples of a pixel without the extra ones, by photometric interpretation: those that are read."""
+
+
+class Directory(NamedTuple):
+    """What a directory says of itself, as far as it decides whether it is the picture of a file."""
+
+    offset: int
+    reduced: bool
+    """Whether it is a thumbnail, a level of a pyramid or a mask of another one."""
+    inner: tuple[int, ...]
+    """Offsets of the directories inside it."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Kind of a picture in a TIFF file: how its samples become grey or RGB."""
+
+    photometric: int
+    extra: int
+    """Number of extra samples of a pixel, after its colours."""
+    alpha: bool
+    """Whether the one extra sample is alpha that the colours are not multiplied by."""
+    bits: int
+    floating: bool
+
+
+def directories(file: BinaryIO) -> list[Directory]:
+    """Directories of a TIFF file in their order, those inside others left out.
+
+    Raises
+    ------
+    UnsupportedError
+        If they refer to each other in a circle, or there are more than `MAX_DIRECTORIES`.
+    struct.error
+        If the file ends within one.
+    """
+    head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    big = struct.unpack(order + "H", head[2:4])[0] == 43
+    offset = struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8])[0]
+    count_format, entry_size, value_format = ("Q", 20, "Q") if big else ("H", 12, "I")
+    seen: set[int] = set()
+    found = []
+    while offset:
+        if offset in seen:
+            raise UnsupportedError("is damaged (its directories refer to each other in a circle)")
+        if len(seen) == MAX_DIRECTORIES:
+            raise UnsupportedError(f"has more than {MAX_DIRECTORIES} directories")
+        seen.add(offset)
+        file.seek(offset)
+        (count,) = _unpack(file, order + count_format)
+        if count > 4096:
+            raise UnsupportedError(f"is damaged (a directory of {count} tags)")
+        entries = file.read(count * entry_size)
+        (following,) = _unpack(file, order + value_format)
+        kind, inner = 0, ()
+        for index in range(count):
+            entry = entries[index * entry_size : (index + 1) * entry_size]
+            tag, _, number = struct.unpack(order + "HH" + value_format, entry[: 12 if big else 8])
+            value = entry[12:] if big else entry[8:]
+            if tag == 254:
+                (kind,) = struct.unpack(order + "I", value[:4])
+            elif tag == 330 and number:
+                inner = _offsets(file, order, value_format, number, value)
+        found.append(Directory(offset, bool(kind & 5), inner))
+        offset = following
+    return found
+
+
+def _offsets(file: BinaryIO, order: str, value_format: str, number: int, value: bytes) -> tuple[int, ...]:
+    size = struct.calcsize(value_format)
+    if number > MAX_DIRECTORIES:
+        raise UnsupportedError(f"is damaged (a directory that holds {number} others)")
+    if number * size > len(value):
+        file.seek(struct.unpack(order + value_format, value)[0])
+        value = file.read(number * size)
+    return struct.unpack(f"{order}{number}{value_format}", value[: number * size])
+
+
+def _unpack(file: BinaryIO, layout: str) -> tuple[int, ...]:
+    return struct.unpack(layout, file.read(struct.calcsize(layout)))
+
+
+@contextmanager
+def opened(path: Path) -> "Iterator[tuple[TiffFile, list[TiffPage]]]":
+    """Open a TIFF file and its pictures: the directories that are no thumbnail, level or mask, inner ones too.
+
+    Where a directory of a thumbnail comes first, as in the raw files of cameras, the picture is one inside it.
+    """
+    import logging
+
+    import tifffile
+
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else what it logs goes to the screen
+    with path.open("rb") as file:
+        chain = directories(file)
+    if not chain:
+        raise UnsupportedError("is damaged (it has no directory)")
+    with tifffile.TiffFile(path) as tiff:
+        pages: list[TiffPage] = [tiff.pages[k].aspage() for k, found in enumerate(chain) if not found.reduced]
+        inner = [page for k, found in enumerate(chain) if found.reduced and found.inner for page in _inner(tiff, k)]
+        pages += [page for page in inner if not page.subfiletype & 5]
+        if not pages:
+            raise UnsupportedError("holds a reduced picture only")
+        yield tiff, pages
+
+
+def _inner(tiff: "TiffFile", index: int) -> "list[TiffPage]":
+    return [page.aspage() for page in tiff.pages[index].aspage().pages or ()]
+
+
+def layout(page: "TiffPage", *, channels: int | None = None) -> Layout:
+    """Kind of the picture of a directory, from its tags alone.
+
+    Parameters
+    ----------
+    page
+        The directory.
+    channels
+        Number of the samples of a pixel that are asked for by their place: extra samples of unknown meaning are then
+        no fault.
+
+    Raises
+    ------
+    UnsupportedError
+        If it is none of those that are read; says which tag is the reason.
+    """
+    photometric, samples, extra = int(page.photometric or 0), page.samplesperpixel, tuple(map(int, page.extrasamples))
+    if photometric not in _COLOURS:
+        raise UnsupportedError(f"holds {_PHOTOMETRIC.get(photometric, f'colours of kind {photometric}')}, not supported")
+    if page.compression not in COMPRESSIONS:
+        raise UnsupportedError(f"has compression {int(page.compression)}, not supported")
+    if page.imagedepth > 1 or page.is_volumetric:
+        raise UnsupportedError("holds several pictures, expected one")
+    bits, formats = page.bitspersample, page.sampleformat
+    if not isinstance(bits, int) or not isinstance(formats, int):
+        raise UnsupportedError("has samples of different kinds in one pixel, not supported")
+    floating = int(formats) == 3
+    if int(formats) not in (1, 3, 4):  # 4: unspecified, which the standard has taken as unsigned
+        raise UnsupportedError(f"holds {page.dtype} samples, expected 8 bit, 16 bit or float")
+    if bits not in ((16, 32, 64) if floating else (1, 2, 4, *range(8, 17))):
+        kind = "float" if floating else "integer"
+        raise UnsupportedError(f"holds {kind} samples of {bits} bits, expected 8 bit, 16 bit or float")
+    if floating and photometric not in (0, 1, 2):
+        raise UnsupportedError("holds float samples that are neither grey nor RGB, not supported")
+    if int(page.fillorder) == 2 and (bits >= 8 or page.compression not in (1, *_FAX)):
+        raise UnsupportedError("has a reversed order of bits, supported for packed bits without compression only")
+    if page.compression in _FAX and (bits, samples) != (1, 1):
+        raise UnsupportedError("has a fax compression of more than one bit a pixel, not supported")
+    if page.compression in _LOSSY_8_BIT and (bits != 8 or floating):
+        raise UnsupportedError(f"has {COMPRESSIONS[page.compression]} samples of {bits} bits, not supported")
+    if photometric == 3 and bits > 8:
+        raise UnsupportedError(f"has a palette of {bits} bits, expected at most 8")
+    if photometric == 5 and page.tags.valueof(332, 1) != 1:
+        raise UnsupportedError("holds separated inks other than CMYK, not supported")
+    if photometric == 6 and page.compression != 7:
+        raise UnsupportedError("holds YCbCr without JPEG compression, not supported")
+    colours = _COLOURS[photometric]
+    if samples != colours + len(extra):
+        if samples < colours:
+            raise UnsupportedError(f"has {samples} channels, expected {colours} for {_PHOTOMETRIC[photometric]}")
+        extra = (0,) * (samples - colours)  # samples that no tag speaks of
+    if channels is None:
+        if 1 in extra:
+            raise UnsupportedError("has colours multiplied by alpha, expected unassociated alpha")
+        if any(kind != 2 for kind in extra):
+            names = f"{len(extra)} extra channel{'s' * (len(extra) > 1)} of unspecified meaning"
+            raise UnsupportedError(f"has {names}: choose the channels to read, such as --channels 1")
+        if len(extra) > 1:
+            raise UnsupportedError(f"has {len(extra)} alpha channels, expected at most one")
+    return Layout(photometric, len(extra), extra == (2,), bits, floating)
+
+
+def decoded(page: "TiffPage", kind: Layout) -> np.ndarray:
+    """Raw samples of a page as (height, width, sample)."""
+    lacking = [k for k, (at, size) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)) if not at * size]
+    if lacking or not page.dataoffsets:
+        raise UnsupportedError("is damaged (a part of the pixels is missing)")
+    samples = page.asarray(maxworkers=1)
+    if page.axes == "SYX":
+        return samples.transpose(1, 2, 0)
+    if page.axes == "YX":
+        return samples[..., None]
+    if page.axes != "YXS":
+        raise UnsupportedError(f"has axes {page.axes}, expected a flat image")
+    return samples
+
+
+def read_page(page: "TiffPage", *, channels: tuple[int, ...] | None = None) -> Samples:
+    """Samples of one directory, grey or RGB, upright order not yet applied.
+
+    Parameters
+    ----------
+    page
+        The directory.
+    channels
+        Places, from 1 on, of the one or three samples of a pixel to read as they are; None: the colours, with alpha.
+
+    Raises
+    ------
+    UnsupportedError
+        As `layout`; if a channel is asked for that is not there.
+    """
+    check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
+    kind = layout(page, channels=None if channels is None else len(channels))
+    raw = decoded(page, kind)
+    metadata = _metadata(page)
+    if channels is not None:
+        if kind.photometric in (3, 6) or max(channels) > raw.shape[2]:
+            raise UnsupportedError(f"channels: got {max(channels)}, expected at most {raw.shape[2]}, of plain samples")
+        raw = raw[..., [place - 1 for place in channels]]
+        kind = replace(kind, photometric=1 if kind.photometric in (2, 5) else kind.photometric, alpha=False)
+        return Samples(_ranged(raw, kind), False, _stated_white(page, kind), _orientation(page), metadata)
+    if kind.photometric == 3:
+        return Samples(_from_palette(page, raw, kind), kind.alpha, None, _orientation(page), metadata)
+    samples = _ranged(raw, kind)
+    if kind.photometric == 5:
+        samples = _from_cmyk(samples)
+        metadata = metadata._replace(icc_profile=None, dropped=(*metadata.dropped, *_profile_of_inks(metadata)))
+    return Samples(samples, kind.alpha, _stated_white(page, kind), _orientation(page), metadata)
+
+
+def _orientation(page: "TiffPage") -> int:
+    return int(page.tags.valueof(274, 1))
+
+
+def _ranged(samples: np.ndarray, kind: Layout) -> np.ndarray:
+    """Samples over the full range of 8 or 16 bits, or floats where white is 1; white is the largest value."""
+    if kind.floating:
+        samples = samples.astype(np.float32)
+        top: float = 1.0
+    else:
+        most, top = 2**kind.bits - 1, 255 if kind.bits <= 8 else 65535
+        target = np.uint8 if kind.bits <= 8 else np.uint16
+        if most != top:  # rounded to the nearest: 17-fold for 4 bits, 4369 / 273 for 12
+            scaled = (samples.astype(np.uint32) * (2 * top) + most) // (2 * most)
+            samples = scaled.astype(target)
+        samples = samples.astype(target, copy=False)
+    if kind.photometric == 0:
+        samples = samples.copy()
+        samples[..., 0] = top - samples[..., 0]
+    return samples
+
+
+def _from_palette(page: "TiffPage", indices: np.ndarray, kind: Layout) -> np.ndarray:
+    colours = page.colormap
+    if colours is None or colours.shape != (3, 2**kind.bits):
+        raise UnsupportedError("is damaged (its palette has another length than its samples have values)")
+    # Entries are of 16 bits; some writers fill 8 of them.
+    table = (colours if colours.max() < 256 else colours >> 8).astype(np.uint8)
+    pixels = table.T[indices[..., 0]]
+    if not kind.alpha:
+        return pixels
+    alpha = (indices[..., 1:2].astype(np.uint16) * 255 // (2**kind.bits - 1)).astype(np.uint8)
+    return np.concatenate([pixels, alpha], axis=2)
+
+
+def _from_cmyk(samples: np.ndarray) -> np.ndarray:
+    """RGB from inks, R = (1 - C)(1 - K) and so on, rounded; what follows the inks stays."""
+    top = int(np.iinfo(samples.dtype).max)
+    light = top - samples[..., :4].astype(np.uint64)
+    rgb = ((2 * light[..., :3] * light[..., 3:] + top) // (2 * top)).astype(samples.dtype)
+    return np.concatenate([rgb, samples[..., 4:]], axis=2)
+
+
+def _profile_of_inks(metadata: Metadata) -> tuple[str, ...]:
+    return ("the colour profile of its inks",) if metadata.icc_profile else ()
+
+
+def _stated_white(page: "TiffPage", kind: Layout) -> int | None:
+    """White as MaxSampleValue or SMaxSampleValue say it: 2^n - 1 below the largest value of the type.
+
+    Other values are statistics of the pixels, as the standard has them, and say nothing of white.
+    """
+    if kind.floating or kind.bits not in (8, 16):
+        return None
+    for tag in (281, 341):
+        value = page.tags.valueof(tag)
+        values = set(np.atleast_1d(value).tolist()) if value is not None else set()
+        if len(values) == 1 and (white := int(values.pop())) & (white + 1) == 0 and 0 < white < 2**kind.bits - 1:
+            return white
+    return None
+
+
+def _metadata(page: "TiffPage") -> Metadata:
+    """What is put back into a copy, and the names of what is not."""
+    tags = page.tags
+    unit = {1: 0.0, 2: 0.0254, 3: 0.01}.get(int(tags.valueof(296, 2)), 0.0)
+    resolution = None
+    if 282 in tags and 283 in tags:
+        x, y = (_ratio(tags.valueof(code)) for code in (282, 283))
+        if x > 0 and y > 0:
+            resolution = (x, y, unit)
+    description = page.description if page.is_imagej or page.is_ome else None
+    names = {700: "XMP", 33723: "IPTC", 34377: "Photoshop", 34665: "EXIF", 34853: "GPS", 37510: "EXIF"}
+    dropped = sorted({name for code, name in names.items() if code in tags})
+    return Metadata(page.iccprofile, resolution, None, description, tuple(dropped))
+
+
+def _ratio(value: Any) -> float:
+    numerator, denominator = value if isinstance(value, tuple) else (value, 1)
+    return float(numerator) / float(denominator) if denominator else 0.0
+
+
+def is_stack(page: "TiffPage") -> bool:
+    """Whether a directory stands for several pictures that lie behind each other, as ImageJ writes large stacks."""
+    text = page.imagej_description or ""
+    images = next((line[7:] for line in text.splitlines() if line.startswith("images=")), "1")
+    return images.isdecimal() and int(images) > 1
+
+
+def encode(samples: np.ndarray, metadata: Metadata, *, alpha: bool, white: int | None = None) -> bytes:
+    """TIFF file of samples (row, column, 1 to 4), with lossless compression.
+
+    ``white`` is noted as MaxSampleValue, where it is not the largest value of the type.
+    """
+    from io import BytesIO
+
+    import tifffile
+
+    x, y, unit = metadata.resolution or (1.0, 1.0, 0.0)
+    resolution = {"resolution": (x, y), "resolutionunit": {0.0254: 2, 0.01: 3}.get(unit, 1)}
+    if unit == 1.0:  # pixels a metre, as in PNG
+        resolution = {"resolution": (x * 0.01, y * 0.01), "resolutionunit": 3}
+    count = samples.shape[2]
+    buffer = BytesIO()
+    tifffile.imwrite(
+        buffer,
+        samples if count > 1 else samples[..., 0],
+        photometric="rgb" if count >= 3 else "minisblack",
+        planarconfig="contig" if count > 1 else None,
+        extrasamples=["unassalpha"] if alpha else None,
+        compression="zlib",
+        iccprofile=metadata.icc_profile,
+        description=metadata.description,
+        metadata=None,
+        extratags=[(281, "H", count, (white,) * count, True)] if white is not None else (),
+        **(resolution if metadata.resolution else {}),
+    )
+    return buffer.getvalue()
