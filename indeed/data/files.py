@@ -100,7 +100,7 @@ def format_of_content(path: Path) -> Format:
         with path.open("rb") as file:
             head = file.read(64)
     except OSError as error:
-        raise ImageFileError(f"{path}: {_reason(error)}") from error
+        raise ImageFileError(f"{path}: {reason(error)}") from error
     if not head:
         raise ImageFileError(f"{path}: is empty")
     if head.startswith(b"version https://git-lfs"):
@@ -162,7 +162,7 @@ def write_image(path: str | Path, picture: Picture) -> None:
         with atomic_write(path) as temporary:
             temporary.write_bytes(data)
     except OSError as error:
-        raise ImageFileError(f"{path}: cannot be written: {_reason(error)}") from error
+        raise ImageFileError(f"{path}: cannot be written: {reason(error)}") from error
 
 
 def check_writable(path: Path, picture: Picture) -> None:
@@ -199,10 +199,11 @@ def format_of(path: Path) -> Format:
 
 
 def _refuse(path: Path, error: Exception) -> NoReturn:
-    raise ImageFileError(f"{path}: {_reason(error)}") from error
+    raise ImageFileError(f"{path}: {reason(error)}") from error
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """Say in words that follow the name of a file why it cannot be read or written."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
     if isinstance(error, UnsupportedError):

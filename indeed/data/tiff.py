@@ -264,7 +264,32 @@ def read_page(page: "TiffPage", *, channels: tuple[int, ...] | None = None) -> S
     """
     check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
     kind = layout(page, channels=None if channels is None else len(channels))
-    raw = decoded(page, kind)
+    return _interpreted(page, kind, decoded(page, kind), channels)
+
+
+def read_plane(tiff: "TiffFile", page: "TiffPage", index: int) -> Samples:
+    """Samples of a plane of a stack whose planes lie behind each other, described by the directory of the first.
+
+    Raises
+    ------
+    UnsupportedError
+        As `layout`; if the planes are compressed, or the file ends before this one.
+    """
+    check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
+    kind = layout(page)
+    if page.compression != 1 or page.dtype is None or kind.bits not in (8, 16, 32, 64):
+        raise UnsupportedError("holds planes without directories of their own that are compressed, not supported")
+    place = page.dataoffsets[0] + index * page.nbytes
+    if place + page.nbytes > tiff.filehandle.size:
+        raise UnsupportedError("is damaged (it ends before its last plane)")
+    tiff.filehandle.seek(place)
+    flat = tiff.filehandle.read_array(page.dtype.newbyteorder(tiff.byteorder), page.size)
+    raw = flat.astype(page.dtype).reshape(page.shape)
+    raw = raw.transpose(1, 2, 0) if page.axes == "SYX" else raw[..., None] if page.axes == "YX" else raw
+    return _interpreted(page, kind, raw, None)
+
+
+def _interpreted(page: "TiffPage", kind: Layout, raw: np.ndarray, channels: tuple[int, ...] | None) -> Samples:
     metadata = _metadata(page)
     if channels is not None:
         if kind.photometric in (3, 6) or max(channels) > raw.shape[2]:

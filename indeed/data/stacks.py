@@ -1,0 +1,185 @@
+"""Stacks: TIFF files that hold several pictures of one size, read and written plane by plane.
+
+Memory is that of one plane, however many there are. The order of the planes, the resolution and what ImageJ or OME say
+of the size of a voxel go from the file that is read into the one that is written.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from indeed.data import tiff
+from indeed.data.files import ImageFileError, picture_of, reason
+from indeed.data.picture import Picture
+from indeed.data.samples_of_files import UnsupportedError, check_size
+from indeed.files import atomic_write
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """An open stack.
+
+    Its planes are those of the first two axes that vary slowest, in the order of the file.
+    """
+
+    path: Path
+    axes: str
+    """Axes of the file as tifffile names them, such as ZYX or TZCYX; the last ones are those of a plane."""
+    shape: tuple[int, ...]
+    """Lengths of these axes."""
+    tiff: "TiffFile"
+    pages: "tuple[TiffPage, ...]"
+    """Directories of the planes; a single one where they lie behind each other without directories of their own."""
+    white: int | None = None
+    """Value of white that was chosen; None: as the file says."""
+
+    def __len__(self) -> int:
+        """Count the planes."""
+        flat = 3 if self.axes.endswith("S") else 2
+        return int(np.prod(self.shape[: len(self.shape) - flat], dtype=np.int64))
+
+    def __getitem__(self, index: int) -> Picture:
+        """Read a plane, from 0 on.
+
+        Raises
+        ------
+        ImageFileError
+            As :func:`indeed.data.files.read_image`.
+        IndexError
+            If there is no such plane.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        try:
+            if len(self.pages) == len(self):
+                samples = tiff.read_page(self.pages[index])
+            else:
+                samples = tiff.read_plane(self.tiff, self.pages[0], index)
+            return picture_of(samples, self.white)
+        except MemoryError:
+            raise
+        except Exception as error:  # what a decoder raises on a damaged file is no part of its contract
+            raise ImageFileError(f"{self.path}: plane {index + 1}: {reason(error)}") from error
+
+
+@contextmanager
+def opened_stack(path: Path, *, white: int | None = None) -> Iterator[Stack | None]:
+    """Open a stack; None if the file holds one picture, is no TIFF, or is not there.
+
+    Raises
+    ------
+    ImageFileError
+        If it holds several pictures that are no stack: of different sizes or kinds.
+    """
+    from indeed.data.files import format_of_content
+
+    if format_of_content(path) != "TIFF":
+        yield None
+        return
+    try:
+        opening = tiff.opened(path)
+        file, pages = opening.__enter__()
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ImageFileError(f"{path}: {reason(error)}") from error
+    try:
+        yield _stack(path, file, pages, white)
+    finally:
+        opening.__exit__(None, None, None)
+
+
+def _stack(path: Path, file: "TiffFile", pages: "list[TiffPage]", white: int | None) -> Stack | None:
+    first = pages[0]
+    if len(pages) == 1 and not tiff.is_stack(first):
+        return None
+    try:
+        check_size(first.imagewidth, first.imagelength, first.samplesperpixel)
+        kind = tiff.layout(first)
+        alike = (first.shape, first.dtype, first.photometric, first.axes)
+        if any((page.shape, page.dtype, page.photometric, page.axes) != alike for page in pages):
+            raise UnsupportedError("holds pictures of different sizes or kinds, expected a stack of one kind")
+    except UnsupportedError as error:
+        raise ImageFileError(f"{path}: {error}") from error
+    flat = (first.imagelength, first.imagewidth)
+    colours = () if kind.photometric not in (2, 5, 6) and not kind.extra else (first.samplesperpixel,)
+    axes, shape = "", ()
+    series = file.series[0] if file.series else None
+    if series is not None and series.axes.replace("S", "").endswith("YX"):
+        lead = [(axis, side) for axis, side in zip(series.axes, series.shape, strict=True) if axis not in "YXS"]
+        axes, shape = "".join(axis for axis, _ in lead), tuple(side for _, side in lead)
+    count = int(np.prod(shape, dtype=np.int64))
+    if len(pages) > 1 and count != len(pages):
+        axes, shape = "I", (len(pages),)
+    return Stack(path, axes + "YX" + "S" * len(colours), (*shape, *flat, *colours), file, tuple(pages), white)
+
+
+def write_stack(path: Path, like: Stack, planes: Iterator[Picture]) -> None:
+    """Write planes as they come, as a stack like another one; the file is whole or not there.
+
+    Raises
+    ------
+    ImageFileError
+        If the name does not end in .tif, the planes differ from each other, or the file cannot be written.
+    """
+    import tifffile
+
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise ImageFileError(f"{path}: a stack is written as TIFF, expected a name ending in .tif")
+    first = next(planes)
+    shape = (*like.shape[: len(like.axes) - len(like.axes.lstrip("TZCIQR"))], *first.pixels.shape[:2])
+    shape += (first.channels,) if first.channels > 1 else ()
+
+    def arrays() -> Iterator[np.ndarray]:
+        yield from map(_plane, _followed(first, planes))
+
+    description: dict[str, Any] = {"axes": like.axes}
+    written: dict[str, Any] = {"photometric": "rgb" if first.channels == 3 else "minisblack"}
+    if like.tiff.is_imagej and first.pixels.dtype.name in ("uint8", "uint16", "float32"):
+        kept = like.tiff.imagej_metadata or {}
+        names = ("unit", "spacing", "finterval", "fps", "min", "max", "mode", "loop")
+        description |= {name: kept[name] for name in names if name in kept}
+        written |= {"imagej": True}
+    elif like.tiff.is_ome:
+        description |= _ome(like.tiff.ome_metadata or "")
+        written |= {"ome": True, "compression": "zlib"}
+    else:
+        written |= {"compression": "zlib"}
+    if first.metadata.resolution:
+        x, y, unit = first.metadata.resolution
+        written |= {"resolution": (x, y), "resolutionunit": {0.0254: 2, 0.01: 3}.get(unit, 1)}
+    with atomic_write(path) as temporary:
+        tifffile.imwrite(
+            temporary, arrays(), shape=shape, dtype=first.pixels.dtype, metadata=description, bigtiff=None, **written
+        )
+
+
+def _followed(first: Picture, rest: Iterator[Picture]) -> Iterator[Picture]:
+    yield first
+    for picture in rest:
+        if (picture.pixels.shape, picture.pixels.dtype) != (first.pixels.shape, first.pixels.dtype):
+            raise ImageFileError("planes: got another size or type than that of the first, expected the same")
+        yield picture
+
+
+def _plane(picture: Picture) -> np.ndarray:
+    return picture.pixels if picture.channels > 1 else picture.pixels[..., 0]
+
+
+def _ome(text: str) -> dict[str, Any]:
+    """Sizes of a voxel and names of channels in OME-XML, as tifffile writes them."""
+    from xml.etree import ElementTree
+
+    pixels = next((x for x in ElementTree.fromstring(text).iter() if x.tag.endswith("}Pixels")), None)
+    if pixels is None:
+        return {}
+    kept = {name: value for name, value in pixels.attrib.items() if name.startswith(("PhysicalSize", "TimeIncrement"))}
+    names = [x.attrib["Name"] for x in pixels.iter() if x.tag.endswith("}Channel") and "Name" in x.attrib]
+    return kept | ({"Channel": {"Name": names}} if names else {})
