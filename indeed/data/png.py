@@ -13,7 +13,9 @@ import numpy as np
 from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError, check_size
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_COPIED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iCCP", b"pHYs", b"eXIf", b"sBIT"}
+_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+"""Depths that go with a colour type."""
 _COLOUR = {b"gAMA": "gamma", b"cHRM": "chromaticities", b"sRGB": "sRGB", b"cICP": "cICP"}
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
 
@@ -26,11 +28,22 @@ class Chunk(NamedTuple):
 
 
 def chunks(data: bytes) -> Iterator[Chunk]:
-    """Chunks of a file in their order, as far as they are whole; libpng checks their sums."""
+    """Chunks of a file in their order, up to its end.
+
+    Raises
+    ------
+    ValueError
+        If one is cut off, or its sum is wrong.
+    """
     position = len(SIGNATURE)
-    while position + 8 <= len(data):
+    name = b""
+    while name != b"IEND":
         length, name = struct.unpack(">I4s", data[position : position + 8])
-        yield Chunk(name, data[position + 8 : position + 8 + length])
+        body = data[position + 8 : position + 8 + length]
+        (total,) = struct.unpack(">I", data[position + 8 + length : position + 12 + length])
+        if zlib.crc32(name + body) != total:
+            raise ValueError(f"the sum of the chunk {name.decode('latin-1')!r} is wrong")
+        yield Chunk(name, body)
         position += 12 + length
 
 
@@ -46,15 +59,19 @@ def decode(data: bytes) -> Samples:
     """
     import imagecodecs
 
-    held = {}
-    for chunk in chunks(data):
-        held.setdefault(chunk.name, chunk.data)
-    width, height, depth, colour_type = struct.unpack(">IIBB", held.get(b"IHDR", b"")[:10])
+    whole = list(chunks(data))
+    held = {chunk.name: chunk.data for chunk in reversed(whole)}
+    width, height, depth, colour_type, *rest = struct.unpack(">IIBBBBB", held.get(b"IHDR", b""))
+    if depth not in _DEPTHS.get(colour_type, ()) or rest[:2] != [0, 0] or rest[2] > 1 or not width * height:
+        raise ValueError("its header is that of no PNG file")
     check_size(width, height)
+    if max(width, height) > 1_000_000:
+        raise UnsupportedError(f"is {width} x {height} pixels, expected sides of at most a million")
     if b"acTL" in held and struct.unpack(">I", held[b"acTL"][:4])[0] > 1:
         raise UnsupportedError("holds several pictures, expected one")
     try:
-        values = imagecodecs.png_decode(data)
+        # The other chunks are none of its business, and it would print what it thinks of them.
+        values = imagecodecs.png_decode(SIGNATURE + b"".join(_packed(chunk) for chunk in whole if chunk.name in _PIXELS))
     except imagecodecs.PngError as error:
         raise ValueError(str(error)) from error
     if values.shape[:2] != (height, width):

@@ -5,7 +5,7 @@ of the size of a voxel go from the file that is read into the one that is writte
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from indeed.data import tiff
-from indeed.data.files import ImageFileError, picture_of, reason
+from indeed.data.files import ImageFileError, format_of_content, picture_of, reason
 from indeed.data.picture import Picture
 from indeed.data.samples_of_files import UnsupportedError, check_size
 from indeed.files import atomic_write
@@ -78,36 +78,29 @@ def opened_stack(path: Path, *, white: int | None = None) -> Iterator[Stack | No
     ImageFileError
         If it holds several pictures that are no stack: of different sizes or kinds.
     """
-    from indeed.data.files import format_of_content
-
     if format_of_content(path) != "TIFF":
         yield None
         return
-    try:
-        opening = tiff.opened(path)
-        file, pages = opening.__enter__()
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise ImageFileError(f"{path}: {reason(error)}") from error
-    try:
-        yield _stack(path, file, pages, white)
-    finally:
-        opening.__exit__(None, None, None)
+    with ExitStack() as held:
+        try:
+            file, pages = held.enter_context(tiff.opened(path))
+            stack = _stack(path, file, pages, white)
+        except MemoryError:
+            raise
+        except Exception as error:  # what a decoder raises on a damaged file is no part of its contract
+            raise ImageFileError(f"{path}: {reason(error)}") from error
+        yield stack
 
 
 def _stack(path: Path, file: "TiffFile", pages: "list[TiffPage]", white: int | None) -> Stack | None:
     first = pages[0]
     if len(pages) == 1 and not tiff.is_stack(first):
         return None
-    try:
-        check_size(first.imagewidth, first.imagelength, first.samplesperpixel)
-        kind = tiff.layout(first)
-        alike = (first.shape, first.dtype, first.photometric, first.axes)
-        if any((page.shape, page.dtype, page.photometric, page.axes) != alike for page in pages):
-            raise UnsupportedError("holds pictures of different sizes or kinds, expected a stack of one kind")
-    except UnsupportedError as error:
-        raise ImageFileError(f"{path}: {error}") from error
+    check_size(first.imagewidth, first.imagelength, first.samplesperpixel)
+    kind = tiff.layout(first)
+    alike = (first.shape, first.dtype, first.photometric, first.axes)
+    if any((page.shape, page.dtype, page.photometric, page.axes) != alike for page in pages):
+        raise UnsupportedError("holds pictures of different sizes or kinds, expected a stack of one kind")
     flat = (first.imagelength, first.imagewidth)
     colours = () if kind.photometric not in (2, 5, 6) and not kind.extra else (first.samplesperpixel,)
     axes, shape = "", ()
