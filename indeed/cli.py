@@ -39,7 +39,7 @@ from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
 from indeed.files import atomic_write
 from indeed.images.detection_metrics import allowed_false_positives, score_threshold
-from indeed.images.noise import GREY_LEVEL, gaussian
+from indeed.images.noise import GREY_LEVEL, seeded_gaussian
 from indeed.images.noise_estimation import NoiseLaw
 from indeed.images.tiling import reflected_indices, split
 from indeed.learning.adaptation import AdaptationConfig, Adapted, adapt, adaptation_preset
@@ -342,13 +342,6 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _noisy(
-    image: Float[Tensor, "channel height width"], sigma: float, seed: int
-) -> Float[Tensor, "channel height width"]:
-    """Image with noise of a standard deviation in grey levels; the same seed gives each image the same noise."""
-    return gaussian(image[None], sigma * GREY_LEVEL, torch.Generator().manual_seed(seed))[0]
-
-
 def _label(path: Path) -> str | None:
     """Label of a progress bar, or None where nobody watches."""
     return path.name if sys.stderr.isatty() else None
@@ -378,7 +371,7 @@ def _readable(path: Path, target: Path) -> Picture:
 
 def _observed(options: Denoise | Adapt | Decompose, picture: Picture) -> Float[Tensor, "channel height width"]:
     image = picture.tensor()
-    return _noisy(image, options.add_noise, options.seed) if options.add_noise else image
+    return seeded_gaussian(image, options.add_noise, options.seed) if options.add_noise else image
 
 
 def _denoised(options: Denoise | Adapt, model: InDeed, picture: Picture, path: Path) -> Pixels:
@@ -532,7 +525,7 @@ class _Adaptation:
         return lambda generator: sources[int(torch.randint(len(sources), (), generator=generator))](generator)
 
     def _patches(self, channels: int, side: int) -> PatchSampler:
-        from indeed.experiments.training_run import eight_bit
+        from indeed.images.pixels import eight_bit
 
         if (channels, side) not in self.patches:
             suitable = [

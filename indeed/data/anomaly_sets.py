@@ -25,7 +25,7 @@ from indeed.data.benchmarks import DataMissingError, data_root, image_files, spl
 from indeed.data.download import DataError
 from indeed.data.files import FORMATS, read_image
 from indeed.data.samples import sample_image, sample_path
-from indeed.images.channels import as_channels
+from indeed.images.pixels import as_channels
 
 GOOD = "good"
 """Class of the images without a defect."""
@@ -131,7 +131,7 @@ def load(
     size
         Height and width, or the side of a square; None for the image as it is.
     channels
-        As in :func:`indeed.images.channels.as_channels`; None for the image as it is.
+        As in :func:`indeed.images.pixels.as_channels`; None for the image as it is.
     fit
         ``"resize"`` scales each axis to its size, the image by antialiased bilinear and the mask by nearest neighbour;
         ``"crop"`` scales both axes by the same factor, so that the size is just covered, and keeps the middle. Either

@@ -22,6 +22,7 @@ from jaxtyping import Float, Float32, UInt8, UInt16
 from torch import Tensor
 
 from indeed.files import atomic_write
+from indeed.images.pixels import quantised, unit_scale
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -88,11 +89,6 @@ class Picture:
         return to_tensor(self.pixels)
 
 
-def white(dtype: np.dtype[Any]) -> int:
-    """Value of white: 255, 65535, or 1 for float pixels."""
-    return int(np.iinfo(dtype).max) if dtype.kind == "u" else 1
-
-
 def to_tensor(pixels: Pixels) -> Float[Tensor, "channel height width"]:
     """Float32 image in [0, 1] from pixels.
 
@@ -101,8 +97,7 @@ def to_tensor(pixels: Pixels) -> Float[Tensor, "channel height width"]:
     >>> to_tensor(np.array([[[0], [51], [255]]], dtype=np.uint8))
     tensor([[[0.0000, 0.2000, 1.0000]]])
     """
-    scaled = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
-    return torch.from_numpy(scaled / np.float32(white(pixels.dtype)))
+    return unit_scale(torch.from_numpy(pixels).permute(2, 0, 1)).clone(memory_format=torch.contiguous_format)
 
 
 def to_pixels(image: Float[Tensor, "channel height width"], dtype: np.dtype[Any]) -> Pixels:
@@ -113,10 +108,8 @@ def to_pixels(image: Float[Tensor, "channel height width"], dtype: np.dtype[Any]
     >>> to_pixels(torch.tensor([[[-0.1, 0.2, 1.7]]]), np.dtype(np.uint8)).ravel().tolist()
     [0, 51, 255]
     """
-    array = image.detach().cpu().numpy().transpose(1, 2, 0)
-    if dtype.kind == "u":
-        array = np.rint(array.clip(0, 1) * np.float32(white(dtype)))
-    return np.ascontiguousarray(array, dtype=dtype)
+    stored = quantised(image.detach().cpu(), getattr(torch, dtype.name))
+    return np.ascontiguousarray(stored.numpy().transpose(1, 2, 0))
 
 
 def read_image(path: str | Path) -> Picture:
@@ -316,7 +309,7 @@ def _read_tiff(path: Path) -> Picture:
         elif page.dtype.kind == "b":
             samples = samples * np.uint8(255)
         if page.photometric == 0:
-            samples[..., 0] = white(samples.dtype) - samples[..., 0]
+            samples[..., 0] = (1 if page.dtype.kind == "f" else np.iinfo(samples.dtype).max) - samples[..., 0]
     return _upright(samples, orientation, icc_profile)
 
 

@@ -30,9 +30,9 @@ from indeed.experiments.detector import (
     texture_set_for_tests,
 )
 from indeed.experiments.table6 import scores, with_noise
-from indeed.experiments.training_run import eight_bit
 from indeed.images.detection_metrics import DetectionMetrics
 from indeed.images.noise_estimation import NoiseLaw, estimate_noise
+from indeed.images.pixels import eight_bit
 from indeed.learning.adaptation import AdaptationConfig, Adapted, adapt
 from indeed.learning.loading import SampleSource
 from indeed.learning.training import TrainingConfig, anomaly_samples, supervised_anomaly

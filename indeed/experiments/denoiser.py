@@ -12,9 +12,10 @@ from indeed.data.benchmarks import DataMissingError, image_files, split, trainin
 from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_image, sample_names
-from indeed.experiments.training_run import Preset, Task, eight_bit, train
+from indeed.experiments.training_run import Preset, Task, train
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL, gaussian
+from indeed.images.pixels import eight_bit
 from indeed.learning.training import (
     Trainer,
     Validation,

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from indeed.images.metrics import psnr, ssim
-from indeed.images.noise import GREY_LEVEL, gaussian
+from indeed.images.noise import seeded_gaussian
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import decompose
 
@@ -21,16 +20,6 @@ class FiguresOfMerit(NamedTuple):
     psnr_low_rank: float
     psnr: float
     ssim: float
-
-
-def observe(
-    clean: Float[Tensor, "channel height width"], sigma: float, seed: int
-) -> Float[Tensor, "channel height width"]:
-    """Image with unclipped Gaussian noise of ``sigma`` 8-bit grey levels.
-
-    The generator is made anew from the seed for each image, so that a result does not depend on the others.
-    """
-    return gaussian(clean[None], sigma * GREY_LEVEL, torch.Generator().manual_seed(seed))[0]
 
 
 def figures_of_merit(
@@ -51,11 +40,11 @@ def figures_of_merit(
     clean
         In [0, 1].
     sigma, seed
-        Noise, as in `observe`.
+        Noise, as in :func:`indeed.images.noise.seeded_gaussian`.
     overlap, progress
         As in :func:`indeed.networks.whole_image.decompose`.
     """
-    noisy = observe(clean, sigma, seed)
+    noisy = seeded_gaussian(clean, sigma, seed)
     parts = decompose(model, noisy, overlap=overlap, progress=progress)
     estimate = (parts.L + parts.S)[None]
     return FiguresOfMerit(

@@ -31,7 +31,7 @@ from indeed.data.download import DataError
 from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_image
-from indeed.experiments.training_run import Preset, Task, eight_bit, train
+from indeed.experiments.training_run import Preset, Task, train
 from indeed.images.anomalies import (
     FAMILIES,
     AnomalySample,
@@ -44,6 +44,7 @@ from indeed.images.anomalies import (
 from indeed.images.detection_metrics import DetectionMetrics, image_score
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL
+from indeed.images.pixels import eight_bit
 from indeed.learning.loading import draw_batch
 from indeed.learning.training import (
     Trainer,

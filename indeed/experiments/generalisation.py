@@ -25,9 +25,9 @@ from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.cells import cell_name, run_cell, run_command
-from indeed.experiments.training_run import eight_bit
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL
+from indeed.images.pixels import eight_bit
 from indeed.learning.discrepancy import (
     mean_distance,
     patch_statistics,

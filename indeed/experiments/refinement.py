@@ -11,10 +11,10 @@ from statistics import fmean
 
 from indeed.data.benchmarks import evenly
 from indeed.experiments.cells import cell_name, run_cell, run_command
-from indeed.experiments.denoising import observe
 from indeed.experiments.equal_budget import Profile
 from indeed.experiments.table4 import DATA_SETS, SEED
 from indeed.images.metrics import psnr
+from indeed.images.noise import seeded_gaussian
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
 from indeed.record import records_folder
@@ -67,7 +67,7 @@ def cell(dataset: str, sigma: int, sweeps: int, images: int, *, profile: Profile
         rows = []
         for file in chosen:
             clean = data.image(file)
-            noisy = observe(clean, sigma, SEED)
+            noisy = seeded_gaussian(clean, sigma, SEED)
             start = time.perf_counter()
             parts = decompose(model, noisy, refine=sweeps)
             seconds = time.perf_counter() - start

@@ -24,8 +24,8 @@ from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.cells import cell_name, run_cell, run_command
 from indeed.experiments.denoiser import training_images
-from indeed.experiments.denoising import observe
 from indeed.images.metrics import psnr, ssim
+from indeed.images.noise import seeded_gaussian
 from indeed.learning.training import Trainer, TrainingConfig, denoising_samples, training_preset
 from indeed.networks.backbones import Norm, parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig
@@ -304,7 +304,7 @@ def measure(model: InDeed, files: Sequence[Path], crop: int | None = None) -> di
     rows = []
     for file in files:
         clean = read_image(file).tensor()[:, :crop, :crop].contiguous()
-        parts = decompose(model, observe(clean, SIGMA, seed=0), overlap=0)
+        parts = decompose(model, seeded_gaussian(clean, SIGMA, seed=0), overlap=0)
         rows.append([f(x[None], clean[None]).item() for x in (parts.L, parts.L + parts.S) for f in (psnr, ssim)])
     return dict(zip(FIGURES, map(fmean, zip(*rows, strict=True)), strict=True))
 

@@ -22,11 +22,10 @@ from indeed.data.benchmarks import DataMissingError, benchmark, evenly
 from indeed.data.files import read_image
 from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.cells import cell_name, run_cell, run_command
-from indeed.experiments.denoising import observe
 from indeed.experiments.equal_budget import Model, Profile, checkpoint_path
 from indeed.experiments.equal_budget import runs_folder as budget_folder
 from indeed.images.metrics import psnr, ssim
-from indeed.images.noise import GREY_LEVEL
+from indeed.images.noise import GREY_LEVEL, seeded_gaussian
 from indeed.networks.checkpoint import CheckpointError, Shipped, load_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
 from indeed.record import Recorder, records_folder, results_folder
@@ -202,7 +201,9 @@ def cell(
 
     def compute() -> dict[str, float]:
         denoiser = _denoiser(method, network, device)
-        denoiser(observe(data.image(chosen[0])[:, :64, :64].contiguous(), sigma, SEED), sigma)  # imports, first calls
+        denoiser(
+            seeded_gaussian(data.image(chosen[0])[:, :64, :64].contiguous(), sigma, SEED), sigma
+        )  # imports, first calls
         return _means(_measure(denoiser, data.image(file), sigma) for file in chosen)
 
     key = _key(dataset, method, sigma, images)
@@ -339,7 +340,7 @@ def _denoiser(method: str, network: Path | None, device: str) -> Denoiser:
 
 
 def _measure(denoiser: Denoiser, clean: Image, sigma: int) -> dict[str, float]:
-    noisy = observe(clean, sigma, SEED)
+    noisy = seeded_gaussian(clean, sigma, SEED)
     start = time.perf_counter()
     estimate, low_rank = denoiser(noisy, sigma)
     seconds = time.perf_counter() - start

@@ -29,10 +29,10 @@ from indeed.data.camera_noise import CameraPair, LoadedPair, camera_pairs
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import SAMPLES, sample_image, sample_path
 from indeed.experiments.cells import cell_name, run_command, run_rows
-from indeed.experiments.training_run import eight_bit
 from indeed.images.metrics import psnr, ssim
 from indeed.images.noise import GREY_LEVEL
 from indeed.images.noise_estimation import NoiseLaw, estimate_noise
+from indeed.images.pixels import eight_bit
 from indeed.images.shifts import SHIFTS
 from indeed.images.tiling import split
 from indeed.learning.adaptation import (

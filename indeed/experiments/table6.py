@@ -25,7 +25,6 @@ from indeed.bayes.anomaly_maps import smoothed
 from indeed.data.anomaly_sets import GOOD, READERS, AnomalySet, anomaly_set, load
 from indeed.data.benchmarks import DataMissingError
 from indeed.experiments.cells import cell_name, run_command, run_rows
-from indeed.experiments.denoising import observe
 from indeed.experiments.detection_baselines import (
     OPTIONS,
     PARTS,
@@ -41,9 +40,9 @@ from indeed.experiments.detection_baselines import (
     trained,
 )
 from indeed.experiments.detector import SIDE, texture_set_for_tests
-from indeed.experiments.training_run import eight_bit
 from indeed.images.detection_metrics import DetectionMetrics, class_rank, image_score, rank_group
-from indeed.images.noise import GREY_LEVEL
+from indeed.images.noise import GREY_LEVEL, seeded_gaussian
+from indeed.images.pixels import eight_bit
 from indeed.learning.loading import sample_seed
 from indeed.networks.anomaly_detection import anomaly_maps
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, shipped_checkpoint
@@ -255,7 +254,7 @@ def scores(
 
 def with_noise(clean: Image, noise: int, index: int) -> Image:
     """Test image of a place in its set with noise, in per cent of white, unclipped: the same for every method."""
-    return observe(clean, 2.55 * noise, sample_seed(SEED, index)) if noise else clean
+    return seeded_gaussian(clean, 2.55 * noise, sample_seed(SEED, index)) if noise else clean
 
 
 def claims(dataset: str, *, profile: Profile = "cpu", runs: Path | None = None, device: str = "cpu") -> list[Row]:

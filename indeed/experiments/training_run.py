@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from indeed.files import atomic_write
@@ -132,10 +131,3 @@ def _started(path: Path, now: dict[str, Any]) -> list[dict[str, Any]]:
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(starts, indent=2))
     return starts
-
-
-def eight_bit(image: Tensor, channels: int) -> Tensor:
-    """Image in [0, 1] as 8 bits with the wanted channels; grey is the mean of the colours, colour repeats the grey."""
-    if image.shape[0] != channels:
-        image = image.mean(0, keepdim=True) if channels == 1 else image.expand(3, -1, -1)
-    return (image.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from indeed.figures.images import ImageArray, image_grid
 from indeed.images.anomalies import AnomalySample
-from indeed.images.channels import as_channels
 from indeed.images.noise import GREY_LEVEL
+from indeed.images.pixels import as_channels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ def heat_overlay(
     Raises
     ------
     ValueError
-        As `heat` and :func:`indeed.images.channels.as_channels`.
+        As `heat` and :func:`indeed.images.pixels.as_channels`.
     """
     opacity = OPACITY * (anomaly_map / limit).clamp(0, 1)
     return torch.lerp(as_channels(image, 3), heat(anomaly_map, limit), opacity)

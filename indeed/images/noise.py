@@ -12,11 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from indeed.types import Image, Images, PerSample
+
 GREY_LEVEL = 1 / 255
 """One grey level of an 8-bit image in the unit [0, 1]: sigma 25 of the literature is ``25 * GREY_LEVEL``."""
 
 
-def uniform_sigma(batch: int, low: float, high: float, generator: torch.Generator) -> Float[Tensor, " batch"]:
+def uniform_sigma(batch: int, low: float, high: float, generator: torch.Generator) -> PerSample:
     """Noise standard deviations of a batch, one per image, uniform on the half-open interval (low, high].
 
     Raises
@@ -39,10 +41,10 @@ def uniform_sigma(batch: int, low: float, high: float, generator: torch.Generato
 
 
 def gaussian(
-    image: Float[Tensor, "batch channel height width"],
-    sigma: float | tuple[float, float] | Float[Tensor, " batch"],
+    image: Images,
+    sigma: float | tuple[float, float] | PerSample,
     generator: torch.Generator,
-) -> Float[Tensor, "batch channel height width"]:
+) -> Images:
     """Image plus independent Gaussian noise, unclipped.
 
     Parameters
@@ -73,12 +75,20 @@ def gaussian(
     return image + scale * _standard_normal(image, tuple(image.shape), generator)
 
 
+def seeded_gaussian(image: Image, grey_levels: float, seed: int) -> Image:
+    """Image plus Gaussian noise with a standard deviation in 8-bit grey levels, unclipped.
+
+    The generator is made anew from the seed for each image, so that the noise of an image does not depend on others.
+    """
+    return gaussian(image[None], grey_levels * GREY_LEVEL, torch.Generator().manual_seed(seed))[0]
+
+
 def poisson_gaussian(
-    image: Float[Tensor, "batch channel height width"],
+    image: Images,
     photons: float,
     read_noise: float,
     generator: torch.Generator,
-) -> Float[Tensor, "batch channel height width"]:
+) -> Images:
     """Photon counting followed by Gaussian read noise: ``Poisson(photons * image) / photons + read_noise * normal``.
 
     Mean ``image``, variance ``image / photons + read_noise ** 2``; unclipped.
@@ -110,11 +120,11 @@ def poisson_gaussian(
 
 
 def correlated_gaussian(
-    image: Float[Tensor, "batch channel height width"],
-    sigma: float | tuple[float, float] | Float[Tensor, " batch"],
+    image: Images,
+    sigma: float | tuple[float, float] | PerSample,
     correlation_length: float,
     generator: torch.Generator,
-) -> Float[Tensor, "batch channel height width"]:
+) -> Images:
     r"""Image plus stationary Gaussian noise, correlated as ``exp(-d^2 / (4 l^2))`` at d pixels, unclipped.
 
     White noise is filtered by a Gaussian kernel of standard deviation l = `correlation_length` pixels. The kernel is
@@ -140,8 +150,8 @@ def correlated_gaussian(
 
 
 def _per_image(
-    image: Float[Tensor, "batch channel height width"],
-    sigma: float | tuple[float, float] | Float[Tensor, " batch"],
+    image: Images,
+    sigma: float | tuple[float, float] | PerSample,
     generator: torch.Generator,
 ) -> Float[Tensor, "count 1 1 1"]:
     if isinstance(sigma, tuple):
@@ -154,7 +164,5 @@ def _per_image(
     return level
 
 
-def _standard_normal(
-    image: Float[Tensor, "batch channel height width"], shape: tuple[int, ...], generator: torch.Generator
-) -> Float[Tensor, "..."]:
+def _standard_normal(image: Images, shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:
     return torch.randn(shape, generator=generator, dtype=image.dtype, device=generator.device).to(image.device)

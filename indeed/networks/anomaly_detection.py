@@ -13,8 +13,8 @@ from torch.nn.functional import interpolate
 from indeed.bayes.anomaly_maps import ANOMALY_MAPS, smoothed
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.generative_model import Hyperpriors
-from indeed.images.channels import as_channels
 from indeed.images.detection_metrics import SCORE_WINDOW, image_score
+from indeed.images.pixels import as_channels
 from indeed.images.tiling import split, stitch
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint
 from indeed.networks.inference_network import InDeed

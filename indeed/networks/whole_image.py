@@ -17,6 +17,7 @@ from torch import Tensor
 
 from indeed.bayes import refinement
 from indeed.bayes.variational_family import GaussianFactor, MiddleLevel
+from indeed.images.pixels import quantised, unit_scale
 from indeed.images.tiling import blend_weights, reflected_indices, tile_starts
 from indeed.networks.inference_network import InDeed
 
@@ -124,10 +125,7 @@ def denoise(
     overlap = _overlap(model, overlap)
     result = torch.empty_like(image)
     for top, rows in _blended_rows(model, image, overlap, batch_tiles, progress, None):
-        estimate = rows.sum(dim=0)
-        if not image.is_floating_point():
-            estimate = (estimate.clamp(0, 1) * torch.iinfo(image.dtype).max).round()
-        result[:, top : top + estimate.shape[1]] = estimate.to(image.dtype)
+        result[:, top : top + rows.shape[2]] = quantised(rows.sum(dim=0), image.dtype)
     return result
 
 
@@ -195,7 +193,7 @@ def _blended_rows(
         total = len(tops) * len(lefts)
         with tqdm(total=total, desc=progress, disable=progress is None, unit="tile", leave=False) as bar:
             for i, top in enumerate(tops):
-                strip = _unit_scale(image[:, top : top + tile])
+                strip = unit_scale(image[:, top : top + tile])
                 strip = strip.index_select(1, inside_rows).index_select(2, inside_columns)
                 for first in range(0, len(lefts), batch_tiles):
                     batch = lefts[first : first + batch_tiles]
@@ -226,7 +224,3 @@ def _refined(tiles: Float[Tensor, "tile channel side side"], middle: MiddleLevel
         refined.append(refinement.refine(tiles[k : k + 1].double(), one, sweeps=sweeps).middle)
     factors = zip(*refined, strict=True)  # those of A of all tiles, then of B, then of S
     return MiddleLevel(*(GaussianFactor(*(torch.cat(x).to(tiles) for x in zip(*q, strict=True))) for q in factors))
-
-
-def _unit_scale(pixels: Shaped[Tensor, "channel height width"]) -> Float[Tensor, "channel height width"]:
-    return pixels if pixels.is_floating_point() else pixels.float() / torch.iinfo(pixels.dtype).max

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from indeed.experiments.denoising import observe
 from indeed.experiments.refinement import SIGMA, cell, cells, main, table
 from indeed.experiments.table4 import DATA_SETS
 from indeed.images.metrics import psnr
+from indeed.images.noise import seeded_gaussian
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
 from indeed.tables import read_table
@@ -30,7 +30,7 @@ def test_table_holds_the_means_of_the_decompositions_and_the_sum_does_not_change
         values = []
         for file in data.files():
             clean = data.image(file)
-            parts = decompose(model, observe(clean, SIGMA, seed=0), refine=int(row["sweeps"]))
+            parts = decompose(model, seeded_gaussian(clean, SIGMA, seed=0), refine=int(row["sweeps"]))
             values.append(torch.stack([psnr(part[None], clean[None])[0] for part in (parts.L, parts.L + parts.S)]))
         low_rank, both = torch.stack(values).mean(0).tolist()
         assert float(row["psnr_low_rank"]) == pytest.approx(low_rank, abs=0.02)

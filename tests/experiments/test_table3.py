@@ -8,8 +8,8 @@ from torch import nn
 from indeed.data.files import read_image
 from indeed.data.samples import sample_path
 from indeed.experiments import table3
-from indeed.experiments.denoising import observe
 from indeed.images.metrics import psnr
+from indeed.images.noise import seeded_gaussian
 from indeed.networks.backbones import parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig
 from indeed.tables import read_table
@@ -127,7 +127,9 @@ def test_measured_figures_are_those_of_the_parts_of_the_decomposition():
     measured = table3.measure(Copy(table3.network(4, "smoke")).eval(), [sample_path("astronaut")], crop=128)
     assert list(measured) == list(table3.FIGURES)
     clean = read_image(sample_path("astronaut")).tensor()[:, :128, :128]
-    assert measured["psnr"] == pytest.approx(psnr(observe(clean, 25, seed=0)[None], clean[None]).item(), abs=0.01)
+    assert measured["psnr"] == pytest.approx(
+        psnr(seeded_gaussian(clean, 25, seed=0)[None], clean[None]).item(), abs=0.01
+    )
     assert measured["psnr_low_rank"] < measured["psnr"]
 
 

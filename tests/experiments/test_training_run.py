@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from indeed.experiments.training_run import Task, eight_bit, train
+from indeed.experiments.training_run import Task, train
 from indeed.learning.loading import Sample
 from indeed.learning.training import supervised_denoising, training_preset
 from indeed.networks.checkpoint import load_checkpoint, save_checkpoint
@@ -84,11 +84,3 @@ def test_another_ending_or_another_network_to_start_from_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"colour\.safetensors: got a network of other sizes"):
         run(tmp_path / "model.safetensors", start=other)
     assert [path.name for path in tmp_path.iterdir()] == ["colour.safetensors"]
-
-
-def test_eight_bits_are_rounded_clipped_and_in_the_channels():
-    image = torch.tensor([-0.1, 0.0, 0.2, 0.498, 1.0, 1.3]).reshape(1, 2, 3)
-    assert eight_bit(image, 1).flatten().tolist() == [0, 0, 51, 127, 255, 255]
-    assert torch.equal(eight_bit(image, 3), torch.cat([eight_bit(image, 1)] * 3))
-    colour = torch.tensor([0.0, 0.3, 0.9]).reshape(3, 1, 1)
-    assert eight_bit(colour, 1).item() == 102
