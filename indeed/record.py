@@ -15,12 +15,15 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, SupportsFloat
+from typing import Literal, NamedTuple, SupportsFloat
 
 import torch
 
 from indeed import __version__
 from indeed.files import atomic_write
+
+Profile = Literal["smoke", "cpu", "paper"]
+"""One experiment in three sizes: seconds, for tests; what the book shows; the paper's."""
 
 _ROOT = Path(__file__).resolve().parents[1]
 

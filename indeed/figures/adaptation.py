@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from indeed.experiments.methods import TABLE5_SETS, TABLE5_SUMMARISED, titles
 from indeed.figures.images import ImageArray, signed_display
 
 if TYPE_CHECKING:
@@ -17,43 +18,9 @@ if TYPE_CHECKING:
 
 Points = Sequence[tuple[float, float]]
 
-NAMES = {
-    "noisy": "noisy input",
-    "tv": "total variation",
-    "bm3d": "BM3D",
-    "indeed": "InDeed, not adapted",
-    "ag_s": "AG (S)",
-    "ag_l": "AG (L)",
-    "ag_ls": "AG (LS)",
-    "oag_reset": "OAG, reset",
-    "oag_carried": "OAG, carried over",
-    "oag_fast": "OAG, default's rate",
-    "gains": "gains only",
-    "neighbor2neighbor": "Neighbor2Neighbor",
-    "noise2self": "Noise2Self",
-    "replay_white": "replay, white noise",
-    "replay_carried": "matched replay, carried over",
-    "replay": "matched replay (default)",
-    "oracle": "default, best step (oracle)",
-}
-SETS = {
-    "polyu": "PolyU",
-    "polyu_white": "PolyU references, white",
-    "sidd_small": "SIDD",
-    "white": "white",
-    "poisson_gaussian": "Poisson-Gaussian",
-    "demosaicked": "demosaicked",
-    "camera": "camera",
-    "jpeg": "JPEG",
-    "salt_and_pepper": "salt and pepper",
-    "speckle": "speckle",
-}
-KINDS = {"noisy": 7, "tv": 7, "bm3d": 7, "indeed": 7, "replay": 3, "replay_carried": 3, "oracle": 3}
-KINDS |= {name: 0 for name in NAMES if "ag_" in name} | {
-    name: 1 for name in ("gains", "neighbor2neighbor", "noise2self", "replay_white")
-}
-"""Colour of a method, as its place in the palette: one for each kind."""
-KIND_NAMES = {7: "not adapted", 0: "the paper's terms", 1: "controls", 3: "matched replay"}
+NAMES, SETS = titles(TABLE5_SUMMARISED), titles(TABLE5_SETS)
+KINDS = {"not adapted": 7, "the paper's terms": 0, "controls": 1, "matched replay": 3}
+"""Colour of each kind of methods, as its place in the palette."""
 
 
 def adaptation_gains(
@@ -106,7 +73,7 @@ def adaptation_gains(
     for ax, (group, methods) in zip(axes, groups.items(), strict=True):
         for place, method in enumerate(methods):
             mean, low, high, _ = data[group, method]
-            colour = palette[KINDS[method]]
+            colour = palette[KINDS[TABLE5_SUMMARISED[method].kind]]
             if left <= mean <= right:
                 if not np.isnan(low):
                     ax.plot([low, high], [place, place], color=colour, linewidth=1.6, clip_on=True)
@@ -128,10 +95,10 @@ def adaptation_gains(
         ax.tick_params(labelsize=8.5)
     axes[0].set_xlim(left, right)
     axes[-1].set_xlabel("gain over the network as it is (dB)")
-    used = {KINDS[method] for _, method in data}
+    used = {TABLE5_SUMMARISED[method].kind for _, method in data}
     styles: dict[str, Any] = {"marker": "o", "linestyle": "-"}
     figure.legend(
-        handles=[Line2D([], [], color=palette[k], label=name, **styles) for k, name in KIND_NAMES.items() if k in used],
+        handles=[Line2D([], [], color=palette[k], label=name, **styles) for name, k in KINDS.items() if name in used],
         loc="outside upper center",
         ncols=4,
         fontsize=8.5,

@@ -9,21 +9,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from indeed.experiments.methods import ADAPTED_SUMMARISED, TABLE6_METHODS, titles
 from indeed.figures.anomalies import heat
 from indeed.figures.images import ImageArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAMES = {
-    "mean": "mean image",
-    "pca": "PCA",
-    "rpca": "robust PCA",
-    "autoencoder": "autoencoder",
-    "draem": "DRAEM",
-    "indeed_separate": "InDeed, this set alone",
-    "indeed": "InDeed",
-}
+NAMES = titles(TABLE6_METHODS)
 SETS = {
     "textures": "textures, unseen synthetic defects",
     "magnetic_tile": "magnetic tile",
@@ -33,23 +26,15 @@ SETS = {
     "mood": "MOOD",
     "visa": "VisA",
 }
-STYLES = {
-    "mean": (7, "o"),
-    "pca": (0, "s"),
-    "rpca": (2, "^"),
-    "autoencoder": (5, "v"),
-    "draem": (4, "P"),
-    "indeed_separate": (9, "*"),
-    "indeed": (3, "D"),
-}
+STYLES = dict(zip(TABLE6_METHODS, ((7, "o"), (0, "s"), (2, "^"), (5, "v"), (4, "P"), (9, "*"), (3, "D")), strict=True))
 """Colour, as its place in the palette, and marker of each method."""
 ADAPTED = {
-    "ag_s": ("AG", 0, "o"),
-    "oag_s": ("OAG", 2, "^"),
-    "ag_s_fast": ("AG, rate of replay", 1, "s"),
-    "replay_training": ("replay, noise of the training", 4, "P"),
-    "replay": ("matched replay", 7, "v"),
-    "checked": ("matched replay, checked (default)", 3, "D"),
+    method: (of.title, colour, marker)
+    for (method, of), (colour, marker) in zip(
+        ((method, of) for method, of in ADAPTED_SUMMARISED.items() if method != "indeed"),
+        ((0, "o"), (2, "^"), (1, "s"), (4, "P"), (7, "v"), (3, "D")),
+        strict=True,
+    )
 }
 """Name, colour and marker of each adaptation of a detector."""
 LABELS = {"average_precision": "average precision of the pixels", "auroc": "AUROC of the pixels"}

@@ -4,19 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from indeed.experiments.methods import TABLE4_METHODS, titles
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAMES = {
-    "noisy": "noisy",
-    "tv": "total variation",
-    "nlm": "non-local means",
-    "wavelet": "wavelets",
-    "bm3d": "BM3D",
-    "dncnn": "DnCNN, 30 min",
-    "indeed_budget": "InDeed, 30 min",
-    "indeed": "InDeed",
-}
+NAMES = titles(TABLE4_METHODS)
 SETS = {
     "cbsd68": "CBSD68",
     "kodak24": "Kodak24",
@@ -37,8 +30,8 @@ def denoising_table(
     Parameters
     ----------
     rows
-        As :func:`indeed.experiments.table4.compare` returns them: ``dataset``, ``images``, ``method``, ``sigma``, the
-        value and its difference to the paper (NaN where the paper has none).
+        As :func:`indeed.experiments.table4.beside_paper` returns them: ``dataset``, ``images``, ``method``, ``sigma``,
+        the value and its difference to the paper (NaN where the paper has none).
     value
         ``psnr`` or ``ssim``.
     limit
