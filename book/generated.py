@@ -54,7 +54,7 @@ def modules() -> str:
     for path in sorted(PACKAGE.rglob("*.py"), key=lambda path: (_part(path), path.name != "__init__.py", path)):
         module = ".".join(("indeed", *path.relative_to(PACKAGE).with_suffix("").parts))
         top = path.parent == PACKAGE or path.name == "__init__.py"
-        if module in {"indeed.__init__", "indeed.__main__", "indeed.cli"}:
+        if module == "indeed.__init__" or module.startswith("indeed.cli"):
             continue
         name = module.removesuffix(".__init__")
         heading = f"## {name}" if top else f"### {name.removeprefix('indeed.')}"

@@ -4,6 +4,7 @@ import csv
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from indeed.files import atomic_write
 
@@ -47,3 +48,51 @@ def data_hash(files: Iterable[Path]) -> str:
     """
     parts = sorted((path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12] if parts else ""
+
+
+class ResumableTable:
+    """Table of what a checkpoint makes of images, found by their names or, ``stem``, those without ending.
+
+    The file is whole after each row. Rows of another checkpoint are dropped, as they do not compare, and so is that of
+    an image that has changed.
+    """
+
+    def __init__(self, path: Path, checkpoint: str, columns: set[str], *, by: Literal["name", "stem"]) -> None:
+        self.path = path
+        self.checkpoint = checkpoint
+        self.by = by
+        rows = read_table(path) if path.exists() else []
+        if rows and not columns <= rows[0].keys():
+            raise ValueError(f"{path}: is no table of this command, expected another folder")
+        self.rows = {self._key(Path(row["file"])): row for row in rows if row["checkpoint"] == checkpoint}
+        if len(self.rows) < len(rows):
+            self._write()
+
+    def find(self, path: Path, **values: object) -> Row | None:
+        """Row of an image, if it is there, with these values and from the very same image."""
+        row = self.rows.get(self._key(path))
+        if row and not row.items() >= self._row(path, values).items():
+            del self.rows[self._key(path)]
+            self._write()
+        return self.rows.get(self._key(path))
+
+    def put(self, path: Path, **values: object) -> Row:
+        """Write the row of an image, unless it is there."""
+        row = self._row(path, values)
+        if self.rows.get(self._key(path)) != row:
+            self.rows[self._key(path)] = row
+            self._write()
+        return row
+
+    def _key(self, path: Path) -> str:
+        return path.name if self.by == "name" else path.stem
+
+    def _write(self) -> None:
+        if self.rows:
+            write_table(self.path, list(self.rows.values()))
+        else:
+            self.path.unlink()
+
+    def _row(self, path: Path, values: dict[str, object]) -> Row:
+        texts = {name: "" if value is None else str(value) for name, value in values.items()}
+        return {"file": path.name} | texts | {"image": data_hash([path]), "checkpoint": self.checkpoint}

@@ -18,9 +18,13 @@ import pytest
 import torch
 from PIL import Image
 
-import indeed.cli as cli
+from indeed import cli
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.elbo import elbo_terms
+from indeed.cli import adapt as adapt_command
+from indeed.cli import decompose as decompose_command
+from indeed.cli import detect as detect_command
+from indeed.cli import models
 from indeed.data.files import Picture, read_image, write_image
 from indeed.figures import heat, heat_overlay
 from indeed.images.metrics import psnr
@@ -53,7 +57,7 @@ def checkpoints(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def shipped(monkeypatch, checkpoints) -> None:
-    monkeypatch.setattr(cli, "shipped_checkpoint", checkpoints.__getitem__)
+    monkeypatch.setattr(models, "shipped_checkpoint", checkpoints.__getitem__)
 
 
 @pytest.fixture
@@ -186,7 +190,7 @@ def test_a_missing_shipped_checkpoint_is_one_line(run, photo, tmp_path, monkeypa
     def absent(name: str) -> Path:
         raise CheckpointError(f"{name}: the shipped checkpoint is missing")
 
-    monkeypatch.setattr(cli, "shipped_checkpoint", absent)
+    monkeypatch.setattr(models, "shipped_checkpoint", absent)
     code, _, errors = run("denoise", photo, "-o", tmp_path / "out.png")
     assert code == 2
     assert errors == [f"indeed: {photo}: denoise_color: the shipped checkpoint is missing"]
@@ -314,8 +318,8 @@ def test_what_is_replayed_are_the_photographs_with_the_noise_of_each_image_as_of
 
         return draw
 
-    matched = cli.matched_replay
-    monkeypatch.setattr(cli, "matched_replay", watched)
+    matched = adapt_command.matched_replay
+    monkeypatch.setattr(adapt_command, "matched_replay", watched)
     images = [tmp_path / "rough.tif", tmp_path / "smooth.tif"]
     options = ["--mode", "batch", "--photographs", clean, "--steps", 30]
     assert run("adapt", *images, "-o", tmp_path / "out", *options)[0] == 0
@@ -362,7 +366,7 @@ def test_a_batch_has_one_adaptation_for_each_kind_of_image(run, tmp_path, few, m
         calls.append((model.config.channels, len(images)))
         return adapt(model, images, config, *rest, **options)
 
-    monkeypatch.setattr(cli, "adapt", watched)
+    monkeypatch.setattr(adapt_command, "adapt", watched)
     arguments = ["adapt", tmp_path / "in", "-o", tmp_path / "out", *few, "--mode", "batch"]
     first = run(*arguments)
     assert first[::2] == (0, [])
@@ -405,17 +409,19 @@ def test_an_adaptation_that_is_killed_goes_on_and_what_is_there_is_not_done_agai
         write_image(path, noisy_picture(48, 48))
     out = tmp_path / "out"
     arguments = ["adapt", *images, "-o", out, *few]
-    write, written = cli.write_image, []
+    write, written = adapt_command.write_image, []
 
     def killed(path, picture):
         if path.name == "b.tif":
             raise KeyboardInterrupt
         write(path, picture)
 
-    monkeypatch.setattr(cli, "write_image", killed)
+    monkeypatch.setattr(adapt_command, "write_image", killed)
     assert run(*arguments)[0] == 130
     assert contents(out) == {"a.tif", "adaptation.csv"}
-    monkeypatch.setattr(cli, "write_image", lambda path, picture: [written.append(path.name), write(path, picture)])
+    monkeypatch.setattr(
+        adapt_command, "write_image", lambda path, picture: [written.append(path.name), write(path, picture)]
+    )
 
     def redone(*options: object) -> list[str]:
         written.clear()
@@ -557,7 +563,7 @@ def test_a_full_disk_leaves_nothing_of_a_decomposition(run, photo, tmp_path, mon
 
     owner, name = {
         "scratch": (os, "posix_fallocate"),
-        "write_image": (cli, "write_image"),
+        "write_image": (decompose_command, "write_image"),
         "savez": (np, "savez"),
         "panel": (Figure, "savefig"),
     }[stage]
@@ -695,9 +701,9 @@ def test_what_was_detected_is_not_detected_again(run, parts, tmp_path, monkeypat
     first = run(*arguments)
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     written = []
-    write = cli._write_detection
+    write = detect_command._write_detection
     monkeypatch.setattr(
-        cli, "_write_detection", lambda files, *rest: [written.append(files[0].name), write(files, *rest)]
+        detect_command, "_write_detection", lambda files, *rest: [written.append(files[0].name), write(files, *rest)]
     )
     assert run(*arguments) == first
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
@@ -725,12 +731,12 @@ def test_a_run_that_is_killed_loses_one_image_at_most(run, parts, tmp_path, monk
             raise KeyboardInterrupt
         write(files, *_)
 
-    write = cli._write_detection
-    monkeypatch.setattr(cli, "_write_detection", killed)
+    write = detect_command._write_detection
+    monkeypatch.setattr(detect_command, "_write_detection", killed)
     assert run("detect", parts, "-o", out)[0] == 130
     assert contents(out) == results("a")
     assert [row["file"] for row in detected(out)] == ["a.png"]
-    monkeypatch.setattr(cli, "_write_detection", write)
+    monkeypatch.setattr(detect_command, "_write_detection", write)
     assert run("detect", parts, "-o", out)[0] == 0
     assert contents(out) == results("a", "b")
     assert [row["file"] for row in detected(out)] == ["a.png", "b.jpg"]

@@ -46,7 +46,7 @@ def test_the_fingerprint_changes_with_what_a_chapter_reads(build, name):
 def test_the_fingerprint_changes_with_a_new_file_and_with_the_data_folder(build, monkeypatch):
     monkeypatch.delenv("INDEED_DATA", raising=False)
     seen = {build.fingerprint(build.inputs())}
-    (build.ROOT / "indeed" / "cli.py").write_text("1")
+    (build.ROOT / "indeed" / "types.py").write_text("1")
     seen.add(build.fingerprint(build.inputs()))
     monkeypatch.setenv("INDEED_DATA", "elsewhere")
     seen.add(build.fingerprint(build.inputs()))
