@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from indeed.bayes.elbo import ElboTerms
+from indeed.figures.canvas import blank, palette
 from indeed.figures.images import signed_display
 from indeed.types import Image, Images
 
@@ -33,9 +34,6 @@ def per_image_progress(
     data
         The curves by model and method, with their ``steps``.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     data = {
         model: {
             method: {"steps": [float(step) for step in path]}
@@ -44,9 +42,9 @@ def per_image_progress(
         }
         for model, methods in paths.items()
     }
-    figure = Figure(figsize=(3.5 * len(data), 5.4), layout="constrained")
+    figure = blank(3.5 * len(data), 5.4)
     axes = figure.subplots(2, len(data), sharex=True, squeeze=False)
-    colours = seaborn.color_palette("colorblind", 4)
+    colours = palette(4)
     for column, (model, methods) in enumerate(data.items()):
         above, below = axes[:, column]
         for i, (method, curves) in enumerate(methods.items()):
@@ -89,9 +87,6 @@ def terms_before_after(
     data
         Mean over the images of each term by model and state.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     labels = {
         "fidelity": r"N: $\ell_{fid}$",
         "lambda_prior": r"N: $\ell_\Lambda$",
@@ -107,12 +102,12 @@ def terms_before_after(
         }
         for model, states in terms.items()
     }
-    figure = Figure(figsize=(3.5 * len(data), 3.2), layout="constrained")
+    figure = blank(3.5 * len(data), 3.2)
     for ax, (model, states) in zip(figure.subplots(1, len(data), squeeze=False)[0], data.items(), strict=True):
         height = 0.8 / len(states)
         for i, (state, values) in enumerate(states.items()):
             places = np.arange(len(labels)) + (i - (len(states) - 1) / 2) * height
-            colour = seaborn.color_palette("colorblind", len(states))[i]
+            colour = palette(len(states))[i]
             total = f"{sum(values.values()):.1f}".replace("-", "−")
             ax.barh(places, list(values.values()), height, color=colour, label=f"{state}, sum {total}")
         ax.axvline(0, color="black", linewidth=0.8)
@@ -144,15 +139,12 @@ def all_or_nothing(
     data
         Both in 8-bit grey levels, by title.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     data = {
         title: (255 * target.flatten().numpy(), 255 * sparse.flatten().numpy())
         for title, (target, sparse) in panels.items()
     }
-    blue, orange, green = seaborn.color_palette("colorblind", 3)
-    figure = Figure(figsize=(3.3 * len(data), 3.3), layout="constrained")
+    blue, orange, green = palette(3)
+    figure = blank(3.3 * len(data), 3.3)
     axes = figure.subplots(1, len(data), sharey=True, squeeze=False)[0]
     ends = np.array([-limit, limit])
     for ax, (title, (target, sparse)) in zip(axes, data.items(), strict=True):
@@ -187,8 +179,6 @@ def parts_by_stage(
     data
         What each panel shows, by stage and part.
     """
-    from matplotlib.figure import Figure
-
     _, limit = signed_display(next(iter(stages.values()))[1])
     data = {
         title: {
@@ -198,7 +188,7 @@ def parts_by_stage(
         }
         for title, (L, S) in stages.items()
     }
-    figure = Figure(figsize=(1.4 * len(data) + 0.3, 4.7), layout="constrained")
+    figure = blank(1.4 * len(data) + 0.3, 4.7)
     axes = figure.subplots(3, len(data), squeeze=False)
     for column, (title, parts) in zip(axes.T, data.items(), strict=True):
         for ax, picture in zip(column, parts.values(), strict=True):

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from indeed.figures.canvas import blank, name_axes, palette
 from indeed.types import Images
 
 if TYPE_CHECKING:
@@ -32,23 +33,18 @@ def moments_against_samples(
     data
         ``mean`` and ``standard deviation`` of each pixel of the ``samples`` and by each formula.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     data = {
         name: {"mean": mean.flatten().numpy(), "standard deviation": variance.sqrt().flatten().numpy()}
         for name, (mean, variance) in {"samples": (samples.mean(0), samples.var(0)), **moments}.items()
     }
-    figure = Figure(figsize=(6.8, 3.3), layout="constrained")
-    colours = seaborn.color_palette("colorblind", len(moments))
+    figure = blank(6.8, 3.3)
+    colours = palette(len(moments))
     for ax, quantity in zip(figure.subplots(1, 2), ("mean", "standard deviation"), strict=True):
         truth = data["samples"][quantity]
         ends = [truth.min(), truth.max()]
         ax.plot(ends, ends, color="0.4", linewidth=1, zorder=0)
         for name, colour, marker in zip(moments, colours, "osD^", strict=False):
             ax.plot(truth, data[name][quantity], marker, color=colour, markersize=4, alpha=0.7, label=name)
-        ax.set_xlabel(f"{quantity} of a pixel of L, samples")
-        ax.set_ylabel("by the formula")
-        ax.grid(alpha=0.3)
+        name_axes(ax, f"{quantity} of a pixel of L, samples", "by the formula")
         ax.legend()
     return figure, data

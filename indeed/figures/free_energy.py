@@ -8,6 +8,7 @@ from torch import Tensor
 
 from indeed.bayes.elbo import ElboTerms
 from indeed.bayes.variational_family import GaussianFactor
+from indeed.figures.canvas import blank, palette
 from indeed.images.noise import GREY_LEVEL
 
 if TYPE_CHECKING:
@@ -46,17 +47,14 @@ def evidence_bound(
     data
         The ``gaps`` between evidence and bound, and the ``densities`` per grey level.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
-    blue, orange, green, red = seaborn.color_palette("colorblind", 4)
+    blue, orange, green, red = palette(4)
     gaps = {name: log_evidence - bound.numpy() for name, bound in bounds.items()}
     densities = {"exact": GREY_LEVEL * posterior.numpy()}
     for name, q in approximations.items():
         std = float(q.std)
         normal = np.exp(-((s.numpy() - float(q.mean)) ** 2) / (2 * std**2)) / (std * np.sqrt(2 * np.pi))
         densities[name] = GREY_LEVEL * normal
-    figure = Figure(figsize=(6.6, 3.3), layout="constrained")
+    figure = blank(6.6, 3.3)
     left, right = figure.subplots(1, 2)
     for (name, gap), colour, marker in zip(gaps.items(), (blue, green, red), "os^", strict=False):
         left.plot(log_evidence - gap, color=colour, marker=marker, markersize=3, linewidth=1, label=name)
@@ -94,16 +92,13 @@ def term_bars(terms: dict[str, ElboTerms], pixels: int) -> tuple["Figure", dict[
     data
         Seven terms and their sum, in nats per pixel, by title.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
-    blue, orange = seaborn.color_palette("colorblind", 2)
+    blue, orange = palette(2)
     data = {}
     for title, state in terms.items():
         each = np.array([float(term) / pixels for term in state])
         data[title] = np.append(each, each.sum())
     labels = [*LABELS, "sum"]
-    figure = Figure(figsize=(6.6, 3.0), layout="constrained")
+    figure = blank(6.6, 3.0)
     axes = figure.subplots(1, len(data), sharey=True, squeeze=False)[0]
     for ax, (title, values) in zip(axes, data.items(), strict=True):
         bars = ax.barh(labels, values, color=[blue] * len(LABELS) + [orange])
@@ -138,14 +133,13 @@ def term_response(base: ElboTerms, changed: dict[str, ElboTerms], pixels: int) -
         Differences in nats per pixel, one row a change.
     """
     from matplotlib.colors import SymLogNorm
-    from matplotlib.figure import Figure
 
     rows = []
     for terms in changed.values():
         each = np.array([float(after - before) / pixels for after, before in zip(terms, base, strict=True)])
         rows.append(np.append(each, each.sum() - each[LABELS.index("supervision")]))
     data = np.array(rows)
-    figure = Figure(figsize=(6.6, 0.9 + 0.34 * len(rows)), layout="constrained")
+    figure = blank(6.6, 0.9 + 0.34 * len(rows))
     ax = figure.subplots()
     limit = max(1.0, float(np.abs(data).max()))
     norm = SymLogNorm(0.01, vmin=-limit, vmax=limit)

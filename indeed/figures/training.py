@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from jaxtyping import Float
 
+from indeed.figures.canvas import blank, draw_lines, name_axes, palette
 from indeed.learning.gradients import GradientNoise
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Points = list[tuple[float, float]]
+
 _PSNR = {"psnr": "L + S", "psnr_low_rank": "L"}
 
 
@@ -34,14 +36,12 @@ def loss_terms(log: Sequence[Mapping[str, str]]) -> tuple["Figure", dict[str, Po
     data
         The points (step, value) of each column, where the log has a value.
     """
-    import seaborn
-    from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
     terms = ("fidelity", "supervision", "rank", "sparsity", "orthogonality")
     data = {name: [(float(row["step"]), float(row[name])) for row in log if row[name]] for name in (*terms, *_PSNR)}
-    colours = seaborn.color_palette("colorblind")
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    colours = palette()
+    figure = blank(6.4, 4.2)
     axes = figure.subplots(2, 3, sharex=True).flat
     for ax, name, colour in zip(axes, terms, colours, strict=False):
         ax.plot(*zip(*data[name], strict=True), color=colour, linewidth=1.2)
@@ -88,16 +88,11 @@ def values_and_gradients(
     data
         What is shown, as it was given.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 2.8), layout="constrained")
+    figure = blank(6.4, 2.8)
     axes = figure.subplots(1, 2, sharey=True)
     terms = list(next(iter(anatomy.values())))
     for column, (ax, title) in enumerate(zip(axes, ("value (nats per pixel)", "norm of the gradient"), strict=True)):
-        for (stage, by_term), colour, marker in zip(
-            anatomy.items(), seaborn.color_palette("colorblind"), "os^D", strict=False
-        ):
+        for (stage, by_term), colour, marker in zip(anatomy.items(), palette(), "os^D", strict=False):
             ax.plot([by_term[term][column] for term in terms], terms, marker, color=colour, label=stage, alpha=0.9)
         ax.set_xscale("log")
         ax.set_xlabel(title)
@@ -127,23 +122,16 @@ def leaf_noise_shares(
     data
         The points (target precision, share) of each network.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     data = {
         name: [(precision, part.leaf / sum(part)) for precision, part in by_precision.items()]
         for name, by_precision in noise.items()
     }
-    figure = Figure(figsize=(5.6, 3.2), layout="constrained")
+    figure = blank(5.6, 3.2)
     ax = figure.subplots()
-    colours = seaborn.color_palette("colorblind")
-    for (name, points), colour, marker in zip(data.items(), colours, "os^D", strict=False):
-        ax.plot(*zip(*points, strict=True), color=colour, marker=marker, label=name)
+    draw_lines(ax, data)
     ax.axvline(preset, color="0.4", linestyle=":", label="the preset")
     ax.set(xscale="log", yscale="log")
-    ax.set_xlabel("target precision σ₀")
-    ax.set_ylabel("share of the variance")
-    ax.grid(alpha=0.3)
+    name_axes(ax, "target precision σ₀", "share of the variance")
     ax.legend(fontsize=9)
     return figure, data
 
@@ -176,9 +164,6 @@ def orthogonality_limit(
         ``ratio``; ``median`` and quartiles (``lower``, ``upper``) of the PSNR over the tiles at each; ``limit``, the
         median without orthogonality. (A mean would be that of the tiles of low rank, whose PSNR has no bound.)
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     pixels = singular_values.shape[-1] ** 2
 
     def psnr(found: torch.Tensor) -> torch.Tensor:
@@ -193,9 +178,9 @@ def orthogonality_limit(
     limit = psnr(kept * singular_values).quantile(0.5).item()
     lower, median, upper = (curves.quantile(share, dim=1).tolist() for share in (0.25, 0.5, 0.75))
     data = {"ratio": list(ratios), "lower": lower, "median": median, "upper": upper, "limit": [limit]}
-    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+    figure = blank(5.6, 3.4)
     ax = figure.subplots()
-    curve, flat = seaborn.color_palette("colorblind", 2)
+    curve, flat = palette(2)
     ax.fill_between(
         data["ratio"], data["lower"], data["upper"], color=curve, alpha=0.2, label="the middle half of the tiles"
     )
@@ -203,9 +188,7 @@ def orthogonality_limit(
     ax.axhline(limit, color="0.4", linestyle=":", label=f"without orthogonality, rank {rank}")
     ax.axhline(constant_psnr, color=flat, linestyle="--", label="a constant tile")
     ax.set_xscale("log")
-    ax.set_xlabel("target precision over weight of orthogonality, σ₀ / τ")
-    ax.set_ylabel("PSNR of L (dB)")
-    ax.grid(alpha=0.3)
+    name_axes(ax, "target precision over weight of orthogonality, σ₀ / τ", "PSNR of L (dB)")
     ax.legend(fontsize=8)
     return figure, data
 
@@ -236,19 +219,16 @@ def design_differences(
     ValueError
         If the base is not among the forms, or is the only one.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     by_form = {row["form"]: tuple(float(row[name]) for name in _PSNR) for row in rows}
     if base not in by_form or len(by_form) < 2:
         raise ValueError(f"rows: expected {base!r} and other forms, got {', '.join(by_form) or 'none'}")
     total, low_rank = by_form.pop(base)
     differences = {form: (here[0] - total, here[1] - low_rank) for form, here in by_form.items()}
     data = dict(sorted(differences.items(), key=lambda item: -item[1][0]))
-    figure = Figure(figsize=(6.4, 0.8 + 0.29 * len(data)), layout="constrained")
+    figure = blank(6.4, 0.8 + 0.29 * len(data))
     axes = figure.subplots(1, 2, sharey=True)
     places = range(len(data))
-    worse, better = (seaborn.color_palette("colorblind")[index] for index in (1, 0))
+    worse, better = (palette()[index] for index in (1, 0))
     for column, (ax, part) in enumerate(zip(axes, _PSNR.values(), strict=True)):
         values = [pair[column] for pair in data.values()]
         ax.barh(places, values, color=[better if value > 0 else worse for value in values], height=0.65)
@@ -284,9 +264,6 @@ def leaf_sampling_effect(
         ``validation_...`` and of the gap between training and validation in ``gap_...``, and the range over the seeds
         of the validation with means in ``range_...``.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     cells = {(row["condition"], row["leaf"], row["seed"]): row for row in rows}
     seeds = sorted({row["seed"] for row in rows})
     data: dict[str, dict[str, list[float]]] = {}
@@ -299,8 +276,8 @@ def leaf_sampling_effect(
             entry[f"validation_{name}"] = [after - before for before, after in zip(*by_leaf, strict=True)]
             entry[f"gap_{name}"] = [after - before for before, after in zip(*gaps, strict=True)]
             entry[f"range_{name}"] = [max(by_leaf[0]) - min(by_leaf[0])]
-    figure = Figure(figsize=(6.4, 0.9 + 0.75 * len(meanings)), layout="constrained")
-    colours = seaborn.color_palette("colorblind")
+    figure = blank(6.4, 0.9 + 0.75 * len(meanings))
+    colours = palette()
     kinds = (("validation", -0.15, colours[0], "o"), ("gap", 0.15, colours[1], "^"))
     axes = figure.subplots(1, 2, sharey=True)
     for ax, (name, part) in zip(axes, _PSNR.items(), strict=True):

@@ -36,8 +36,8 @@ from indeed.experiments.table5 import (
     summary,
     table,
 )
-from indeed.figures.adaptation import KINDS, NAMES
-from indeed.figures.adaptation import SETS as TITLES
+from indeed.figures.active_generalisation import KINDS, NAMES
+from indeed.figures.active_generalisation import SETS as TITLES
 from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.images.noise_estimation import RELIABLE_RISE
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint

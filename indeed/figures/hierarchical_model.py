@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from indeed.bayes.generative_model import Hyperpriors, PriorSample, sparse_marginal_log_density
+from indeed.figures.canvas import blank, palette
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,11 +26,9 @@ def model_graph() -> tuple["Figure", dict[str, list[str]]]:
     data
         Names of the nodes by their kind, and the arrows.
     """
-    import seaborn
-    from matplotlib.figure import Figure
     from matplotlib.patches import Circle, FancyArrowPatch, Patch, Rectangle
 
-    blue, orange = seaborn.color_palette("colorblind", 2)
+    blue, orange = palette(2)
     # name: (label, x, y), from the hyperparameters at the top to the images at the bottom
     places = {
         "gamma prior": (r"$\alpha^0_\gamma, \beta^0_\gamma$", 1.0, 4.1),
@@ -57,7 +56,7 @@ def model_graph() -> tuple["Figure", dict[str, list[str]]]:
     arrows += [("gamma", "A"), ("gamma", "B"), ("A", "L"), ("B", "L"), ("Omega", "S"), ("Lambda", "N")]
     arrows += [("L", "Y"), ("S", "Y"), ("N", "Y"), ("L", "U"), ("S", "U")]
 
-    figure = Figure(figsize=(6.6, 4.6), layout="constrained")
+    figure = blank(6.6, 4.6)
     ax = figure.subplots()
     styles: dict[str, dict[str, object]] = {
         "leaf level": {"facecolor": (*blue, 0.25), "edgecolor": "black"},
@@ -103,9 +102,7 @@ def prior_gallery(samples: dict[str, PriorSample]) -> tuple["Figure", dict[str, 
     data
         The limit of each panel in 8-bit grey levels, by row and part.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.6, 2.15 * len(samples)), layout="constrained")
+    figure = blank(7.6, 2.15 * len(samples))
     data: dict[str, dict[str, float]] = {}
     rows_of_figure = figure.subfigures(len(samples), 1, squeeze=False)[:, 0]
     for rows, (name, sample) in zip(rows_of_figure, samples.items(), strict=True):
@@ -133,12 +130,10 @@ def heavy_tails(
     ValueError
         If the variance of S is infinite, that is, ``omega_shape`` at most 1.
     """
-    import seaborn
     import torch
-    from matplotlib.figure import Figure
 
     if hyperpriors.omega_shape <= 1:
-        raise ValueError(f"hyperpriors.omega_shape must exceed 1, got {hyperpriors.omega_shape}")
+        raise ValueError(f"hyperpriors.omega_shape: got {hyperpriors.omega_shape}, expected more than 1")
     scale = (hyperpriors.omega_rate / hyperpriors.omega_shape) ** 0.5
     variance = hyperpriors.omega_rate / (hyperpriors.omega_shape - 1)
     edges = np.linspace(-25 * scale, 25 * scale, 102)
@@ -152,8 +147,8 @@ def heavy_tails(
         "Student-t": student / 255,
         "normal": normal / 255,
     }
-    blue, orange, green = seaborn.color_palette("colorblind", 3)
-    figure = Figure(figsize=(6.2, 3.6), layout="constrained")
+    blue, orange, green = palette(3)
+    figure = blank(6.2, 3.6)
     ax = figure.subplots()
     width = data["value"][1] - data["value"][0]
     ax.bar(data["value"], data["samples"], width=width, color=(*blue, 0.45), label="samples of S")
@@ -186,14 +181,11 @@ def column_variances(
     data
         The curves of the columns that are ``kept`` and of those that are ``pruned``.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     curves = variances.numpy()
     kept = curves[-1] > 10 * floor
     data = {"kept": curves[:, kept], "pruned": curves[:, ~kept]}
-    orange = seaborn.color_palette("colorblind", 2)[1]
-    figure = Figure(figsize=(6.2, 3.6), layout="constrained")
+    orange = palette(2)[1]
+    figure = blank(6.2, 3.6)
     ax = figure.subplots()
     for name, colour, style in (("pruned", "0.55", "-"), ("kept", orange, "-")):
         lines = ax.plot(np.arange(1, len(curves) + 1), data[name], color=colour, linestyle=style, linewidth=1.3)

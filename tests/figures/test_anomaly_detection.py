@@ -6,6 +6,38 @@ import pytest
 import torch
 
 from indeed import figures
+from indeed.images.anomalies import anomalous_sample
+
+
+def test_anomaly_families_shows_the_parts_of_each_sample(drawn):
+    normal = 0.2 + 0.5 * torch.rand(3, 24, 20, generator=torch.Generator().manual_seed(0))
+    samples = {
+        name: anomalous_sample(
+            normal,
+            lambda _: normal.flip(1),
+            torch.Generator().manual_seed(0),
+            families=("cutpaste",),
+            clean=float(name == "clean"),
+        )
+        for name in ("cutpaste", "clean")
+    }
+    figure, data = figures.anomaly_families(samples)
+    panels = drawn(figure).axes
+    assert [ax.get_title() for ax in panels] == list(data)
+    assert len(panels) == 8
+    for (title, shown), ax in zip(data.items(), panels, strict=True):
+        np.testing.assert_array_equal(ax.images[0].get_array(), shown.squeeze())
+        sample = samples[title.split(":")[0]]
+        part = title.split(": ")[1].split(" (")[0]
+        if part == "mask":
+            np.testing.assert_array_equal(shown[..., 0] != 0, sample.mask)
+        elif part == "$U_A$":  # mid grey is no change
+            np.testing.assert_array_equal((shown != 0.5).any(2), sample.mask)
+            limit = samples["cutpaste"].anomaly.abs().max()
+            np.testing.assert_allclose((2 * shown - 1) * limit.item(), sample.anomaly.permute(1, 2, 0), atol=1e-6)
+        else:
+            expected = {"normal $U_N$": sample.normal, "observed $Y$": sample.observed}[part]
+            np.testing.assert_array_equal(shown, expected.permute(1, 2, 0))
 
 
 def row(dataset, defect, method, noise, precision, base_rate=0.01):
@@ -50,7 +82,7 @@ def test_the_axis_holds_every_score_and_what_a_useless_map_has(drawn):
 def test_scores_without_rows_or_of_another_value_are_refused():
     with pytest.raises(ValueError, match="rows: got none"):
         figures.detection_scores([])
-    with pytest.raises(ValueError, match="value must be one of"):
+    with pytest.raises(ValueError, match=r"^value: got 'seconds', expected one of average_precision"):
         figures.detection_scores(ROWS, "seconds")
 
 
@@ -86,24 +118,3 @@ def test_maps_of_one_network_before_and_after_have_one_scale(drawn):
     np.testing.assert_array_equal(own["one", "before"], own["one", "after"])
     np.testing.assert_array_equal(data["one", "after"], own["one", "after"])
     assert data["one", "before"].mean() < data["one", "after"].mean()
-
-
-GAINS = {
-    ("textures", "replay"): {"brick scar": {"0": 0.02, "1": 0.04}, "gravel scar": {"0": 0.0, "1": -0.02}},
-    ("magnetic_tile", "oag_s"): {"magnetic_tile crack": {"0": -0.01}},
-}
-
-
-def test_gains_are_drawn_with_their_range_over_seeds_and_the_mean_of_the_classes_last(drawn):
-    figure, data = figures.detection_gains(GAINS)
-    assert data["textures", "brick scar", "replay"] == pytest.approx((0.03, 0.02, 0.04))
-    assert data["textures", "mean", "replay"] == pytest.approx((0.01, 0.01, 0.01))
-    textures, tile = drawn(figure).axes
-    assert [label.get_text() for label in textures.get_yticklabels()] == ["brick scar", "gravel scar", "mean"]
-    assert [label.get_text() for label in tile.get_yticklabels()] == ["crack", "mean"]
-    assert [line.get_xdata()[0] for line in points(textures)] == pytest.approx([0.03, -0.01, 0.01])
-    assert [round(float(line.get_ydata()[0])) for line in points(textures)] == [0, 1, 2]
-    bars = [tuple(line.get_xdata()) for line in textures.lines if line.get_linewidth() == 1.4]
-    assert bars[0] == pytest.approx((0.02, 0.04))
-    with pytest.raises(ValueError, match="gains: got none"):
-        figures.detection_gains({})

@@ -11,6 +11,7 @@ from indeed.bayes.conjugate_updates import gamma_objective
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import inverse_precision_tail
 from indeed.bayes.variational_family import GammaFactor, GaussianFactor
+from indeed.figures.canvas import blank, palette
 from indeed.figures.images import signed_display
 from indeed.images.noise import GREY_LEVEL
 from indeed.types import ColumnPrecision, Images
@@ -50,11 +51,8 @@ def precision_landscapes(landscapes: dict[str, Landscape]) -> tuple["Figure", di
     data
         Shape and rate of the ``exact`` and the ``paper``'s point and of the last step of the ``path``, by title.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
-    blue, orange, green = seaborn.color_palette("colorblind", 3)
-    figure = Figure(figsize=(6.6, 3.6), layout="constrained")
+    blue, orange, green = palette(3)
+    figure = blank(6.6, 3.6)
     axes = figure.subplots(1, len(landscapes), squeeze=False)[0]
     data = {}
     for ax, (title, landscape) in zip(axes, landscapes.items(), strict=True):
@@ -107,11 +105,8 @@ def variance_tails(
     data
         The relative ``threshold`` and the two curves, by title.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
-    blue, orange = seaborn.color_palette("colorblind", 2)
-    figure = Figure(figsize=(6.6, 3.1), layout="constrained")
+    blue, orange = palette(2)
+    figure = blank(6.6, 3.1)
     axes = figure.subplots(1, len(posteriors), sharey=True, squeeze=False)[0]
     data = {}
     for ax, (title, forms) in zip(axes, posteriors.items(), strict=True):
@@ -179,9 +174,6 @@ def column_switch(
         ``energy`` of the column, its ``growth``, ``free energy`` in nats, and the energies that are ``stable`` and
         ``unstable`` under the updates, by name.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     prior_shape, prior_rate = hyperpriors.gamma_shape, hyperpriors.gamma_rate
     shape = prior_shape + size
     lowest = size * prior_rate / prior_shape
@@ -189,10 +181,10 @@ def column_switch(
     half_energy = torch.logspace(np.log10(lowest / 5), np.log10(highest), 2000, dtype=torch.float64)
     rate = prior_rate + half_energy
     gamma = GammaFactor(torch.full_like(rate, shape)[:, None, None], rate[:, None, None])
-    figure = Figure(figsize=(6.6, 4.8), layout="constrained")
+    figure = blank(6.6, 4.8)
     above, below = figure.subplots(2, 1, sharex=True)
     data = {}
-    colours = seaborn.color_palette("colorblind", len(singular_values))
+    colours = palette(len(singular_values))
     for (name, d), colour, style in zip(singular_values.items(), colours, ("-", "--", "-."), strict=False):
         squared_norm, variance = column_given_gamma(shape / rate, d, noise_precision, size)
         after = squared_norm + size * variance
@@ -256,15 +248,12 @@ def column_precisions(
     data
         ``singular value`` of Y, ``strength`` and ``precision`` of each column.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
-    blue, orange = seaborn.color_palette("colorblind", 2)
+    blue, orange = palette(2)
     strength = (A.mean.norm(dim=-2) * B.mean.norm(dim=-2))[0, 0].numpy()
     singular_values = torch.linalg.svdvals(y)[0, 0, : len(strength)].numpy()
     precision = mean_gamma[0, 0].numpy()
     index = np.arange(1, len(strength) + 1)
-    figure = Figure(figsize=(6.6, 6.0), layout="constrained")
+    figure = blank(6.6, 6.0)
     grid = figure.add_gridspec(3, len(shown), height_ratios=(1.5, 1, 1))
     above = figure.add_subplot(grid[0, :])
     above.plot(index, singular_values, "o", color="0.6", label="singular value of Y")
@@ -310,11 +299,10 @@ def precision_maps(
         The standard deviations in grey levels, by title.
     """
     from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
 
     data = {name: precision[0, 0].rsqrt().numpy() / GREY_LEVEL for name, precision in precisions.items()}
     columns = max(len(images), len(precisions))
-    figure = Figure(figsize=(6.6, 4.4), layout="constrained")
+    figure = blank(6.6, 4.4)
     axes = figure.subplots(2, columns, squeeze=False)
     for ax, (name, image) in zip(axes[0], images.items(), strict=False):
         shown, limit = signed_display(image[0])

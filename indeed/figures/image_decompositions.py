@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from indeed.figures.canvas import blank, draw_lines, name_axes
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -30,9 +32,6 @@ def rank_curves(
     data
         The points (k over the side, PSNR in dB) of each line.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     data = {}
     for name, values in singular_values.items():
         tiles, side = values.shape
@@ -40,16 +39,12 @@ def rank_curves(
         left_out = (energy.sum() - energy.cumsum(0))[:-1] / (tiles * side**2)
         psnr = [-10 * math.log10(error) for error in left_out.clamp(min=1e-12).tolist()]
         data[name] = [((k + 1) / side, value) for k, value in enumerate(psnr)]
-    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+    figure = blank(5.6, 3.4)
     ax = figure.subplots()
-    styles = zip(seaborn.color_palette("colorblind"), "os^Dv", strict=False)
-    for (name, points), (colour, marker) in zip(data.items(), styles, strict=False):
-        ax.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=3, label=name)
+    draw_lines(ax, data, markersize=3)
     ax.set_ylim(10, 60)
     ax.set_xlim(0, 0.75)
-    ax.set_xlabel("rank k, as a share of the side of a tile")
-    ax.set_ylabel("PSNR (dB)")
-    ax.grid(alpha=0.3)
+    name_axes(ax, "rank k, as a share of the side of a tile", "PSNR (dB)")
     ax.legend()
     return figure, data
 
@@ -75,9 +70,7 @@ def recovery_map(
     data
         ``recovered``.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.6, 3.8), layout="constrained")
+    figure = blank(5.6, 3.8)
     ax = figure.subplots()
     picture = ax.imshow(recovered, cmap="cividis", vmin=0, vmax=1, origin="lower", aspect="auto")
     ax.set_xticks(range(len(shares)), [f"{100 * share:g}" for share in shares])

@@ -1,143 +1,23 @@
 """Figures of the inference network: its module tree with the shapes, what a pixel sees, who learns from what."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
 
-from indeed.networks.backbones import parameter_count
-from indeed.networks.inference_network import InDeed, NetworkConfig
+from indeed.figures.canvas import blank, palette
+from indeed.networks.inference_network import NetworkConfig
+from indeed.networks.stages import Shape, Stage, dependences, stages
+from indeed.types import Map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Shape = tuple[int, ...]
 _HALF = 0.36
 """Half of the height of a box, in units of the drawing."""
-
-
-class Stage(NamedTuple):
-    """A run of equal modules, one behind the other or side by side, as the image passed through them."""
-
-    module: str
-    """``f_A``, ``f_B`` or ``f_S``."""
-    name: str
-    """Names of the attributes: of a run of numbered ones the first and the last."""
-    kind: str
-    """Class of the modules."""
-    repeats: int
-    seen: Shape
-    """Shape of what goes in, without the batch."""
-    shape: Shape
-    """Shape of what comes out, without the batch."""
-    parameters: int
-    operations: int
-    """Floating-point operations of the forward pass for one image."""
-
-
-def stages(config: NetworkConfig, height: int, width: int) -> list[Stage]:
-    """Follow an image through the modules of a network, in the order in which they run.
-
-    The network is built, hooked and run on tensors that have a shape but no values, so that its size does not matter.
-
-    Examples
-    --------
-    >>> from indeed.networks.inference_network import network_preset
-    >>> for stage in stages(network_preset("tiny", 1), 16, 24)[:2]:
-    ...     print(stage.name, stage.kind, stage.seen, stage.shape)
-    stem Conv2d (2, 16, 12) (8, 16, 12)
-    blocks.0 ResidualBlock (8, 16, 6) (8, 16, 6)
-    """
-    from torch._subclasses.fake_tensor import FakeTensorMode
-    from torch.utils.flop_counter import FlopCounterMode
-
-    model = _network(config)
-    calls: list[tuple[str, str, nn.Module, Shape, Shape]] = []
-
-    def watch(owner: str, name: str, module: nn.Module) -> None:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            calls.append((owner, name, module, tuple(inputs[0].shape[1:]), tuple(output.shape[1:])))
-
-        module.register_forward_hook(hook)
-
-    for owner, module in model.named_children():
-        for name, part in module.named_children():
-            for inner, unit in _units(name, part):
-                watch(owner, inner, unit)
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, config.channels, height, width))
-    operations = {name: sum(each.values()) for name, each in counter.get_flop_counts().items()}
-    found: list[Stage] = []
-    for owner, name, module, seen, shape in calls:
-        # The counter's name of a module is its path from the root.
-        work = operations.get(f"{type(model).__name__}.{owner}.{name}", 0)
-        short = name.removeprefix("trunk.")
-        new = Stage(owner, short, type(module).__name__, 1, seen, shape, parameter_count(module), work)
-        last = found[-1] if found else None
-        if last and (last.module, last.kind, last.seen, last.shape) == (owner, new.kind, seen, shape):
-            found[-1] = last._replace(
-                name=_run(last.name, short),
-                repeats=last.repeats + 1,
-                parameters=last.parameters + new.parameters,
-                operations=last.operations + new.operations,
-            )
-        else:
-            found.append(new)
-    return found
-
-
-def _network(config: NetworkConfig) -> InDeed:
-    # In training mode: a transformer in evaluation mode takes another path, of which no operations are counted.
-    with torch.random.fork_rng(devices=[]):
-        return InDeed(config).train()
-
-
-def dependences(config: NetworkConfig, height: int, width: int) -> set[tuple[str, str]]:
-    """Find the pairs (from, to) of Y and the means that f_A, f_B and f_S return, between which a gradient passes.
-
-    >>> from indeed.networks.inference_network import network_preset
-    >>> sorted(dependences(network_preset("tiny", 1), 16, 16))
-    [('Y', 'f_A'), ('Y', 'f_B'), ('Y', 'f_S'), ('f_A', 'f_S'), ('f_B', 'f_S')]
-    """
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    model = _network(config)
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        y = torch.zeros(1, config.channels, height, width, requires_grad=True)
-        middle, _ = model(y)
-        outputs = {"f_A": middle.A.mean, "f_B": middle.B.mean, "f_S": middle.S.mean}
-        sources = {"Y": y, **outputs}
-        return {
-            (source, target)
-            for target, output in outputs.items()
-            for source in sources
-            if source != target and _depends(output, sources[source])
-        }
-
-
-def _run(names: str, name: str) -> str:
-    """Extend the names of a run by one more.
-
-    >>> _run("blocks.0 to 3", "blocks.4"), _run("mean_head", "log_variance_head")
-    ('blocks.0 to 4', 'mean_head, log_variance_head')
-    """
-    number = name.rpartition(".")[2]
-    return f"{names.split(' to ')[0]} to {number}" if number.isdigit() else f"{names}, {name}"
-
-
-def _units(name: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Parts to be shown: what a trunk or a list is made of, and any other module as a whole."""
-    if name != "trunk" and not isinstance(module, nn.ModuleList):
-        return [(name, module)]
-    return [unit for inner, part in module.named_children() for unit in _units(f"{name}.{inner}", part)]
-
-
-def _depends(output: Tensor, source: Tensor) -> bool:
-    return torch.autograd.grad(output.sum(), source, retain_graph=True, allow_unused=True)[0] is not None
 
 
 def architecture(config: NetworkConfig, height: int, width: int) -> tuple["Figure", list[Stage]]:
@@ -154,17 +34,14 @@ def architecture(config: NetworkConfig, height: int, width: int) -> tuple["Figur
     data
         The stages that are drawn.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     data, flows = stages(config, height, width), dependences(config, height, width)
     columns = {owner: [stage for stage in data if stage.module == owner] for owner in ("f_A", "f_B", "f_S")}
     places = {"f_A": 0.0, "f_B": 2.25, "f_S": 5.0}
     kinds = list(dict.fromkeys(stage.kind for stage in data))
-    colours = dict(zip(kinds, seaborn.color_palette("colorblind", len(kinds)), strict=True))
+    colours = dict(zip(kinds, palette(len(kinds)), strict=True))
     step, top = 1.15, 1.25
     product = -step * max(len(columns["f_A"]), len(columns["f_S"]) - 1) + 0.1
-    figure = Figure(figsize=(7.2, 0.66 * (top - product + 0.7)), layout="constrained")
+    figure = blank(7.2, 0.66 * (top - product + 0.7))
     ax = figure.subplots()
     _box(ax, 1.125, top, f"observation Y\n{_text((config.channels, height, width))}", "0.85")
     for owner, x in places.items():
@@ -232,7 +109,7 @@ def _count(number: int) -> str:
 
 
 def receptive_fields(
-    gradients: dict[str, Float[Tensor, "height width"]],
+    gradients: dict[str, Map],
 ) -> tuple["Figure", dict[str, tuple[int, int]]]:
     """Show how strongly one output depends on each pixel, on a logarithmic scale from the largest value down.
 
@@ -248,10 +125,8 @@ def receptive_fields(
     data
         Height and width of the box around the pixels that are not exactly zero, by title.
     """
-    from matplotlib.figure import Figure
-
     decades = 8
-    figure = Figure(figsize=(2.5 * len(gradients) + 0.6, 2.9), layout="constrained")
+    figure = blank(2.5 * len(gradients) + 0.6, 2.9)
     axes = figure.subplots(1, len(gradients), squeeze=False)[0]
     data = {}
     for ax, (title, gradient) in zip(axes, gradients.items(), strict=True):
@@ -294,11 +169,10 @@ def gradient_flow(norms: dict[str, dict[str, float]]) -> tuple["Figure", Float[n
         The norms, terms in rows, modules in columns.
     """
     import seaborn
-    from matplotlib.figure import Figure
 
     data = np.array([list(row.values()) for row in norms.values()])
     modules = list(next(iter(norms.values())))
-    figure = Figure(figsize=(5.6, 0.5 * len(norms) + 0.9), layout="constrained")
+    figure = blank(5.6, 0.5 * len(norms) + 0.9)
     ax = figure.subplots()
     logarithm = np.full(data.shape, np.nan)
     np.log10(data, out=logarithm, where=data > 0)
@@ -322,7 +196,7 @@ def gradient_flow(norms: dict[str, dict[str, float]]) -> tuple["Figure", Float[n
 
 
 def maps(
-    rows: dict[str, dict[str, Float[Tensor, "height width"]]], label: str, limit: float | None = None
+    rows: dict[str, dict[str, Map]], label: str, limit: float | None = None
 ) -> tuple["Figure", dict[str, dict[str, Float[np.ndarray, "height width"]]]]:
     """Show maps on one common scale from zero to ``limit``, black to white.
 
@@ -342,13 +216,11 @@ def maps(
     data
         What is shown, as arrays.
     """
-    from matplotlib.figure import Figure
-
     data = {row: {title: values.numpy() for title, values in panels.items()} for row, panels in rows.items()}
     titles = list(next(iter(data.values())))
     limit = limit or max(float(values.max()) for panels in data.values() for values in panels.values())
     inches = 6.2 / len(titles)
-    figure = Figure(figsize=(7.2, (inches + 0.15) * len(data) + 0.3), layout="constrained")
+    figure = blank(7.2, (inches + 0.15) * len(data) + 0.3)
     axes = figure.subplots(len(data), len(titles), squeeze=False)
     for line, (row, panels) in zip(axes, data.items(), strict=True):
         line[0].set_ylabel(row, fontsize=9)
@@ -381,17 +253,14 @@ def module_shares(
     data
         Parameters and operations of the forward pass, by title and module.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     data: dict[str, dict[str, tuple[int, int]]] = {}
     for title, found in networks.items():
         totals = data[title] = {}
         for stage in found:
             parameters, operations = totals.get(stage.module, (0, 0))
             totals[stage.module] = (parameters + stage.parameters, operations + stage.operations)
-    figure = Figure(figsize=(7.2, 0.45 * len(data) + 1.3), layout="constrained")
-    colours = seaborn.color_palette("colorblind", 3)
+    figure = blank(7.2, 0.45 * len(data) + 1.3)
+    colours = palette(3)
     quantities = (("parameters", 1e6, "M"), ("operations, forward", 1e9, "GFLOP"))
     for i, (ax, (name, unit, symbol)) in enumerate(zip(figure.subplots(1, 2, sharey=True), quantities, strict=True)):
         for row, owners in enumerate(data.values()):

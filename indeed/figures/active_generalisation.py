@@ -1,6 +1,7 @@
-"""Active generalisation: gains over the network as it is, decompositions and loss terms before and after, progress."""
+"""Figures of active generalisation: gains over the network as it is, parts before and after, progress."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,19 +9,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from indeed.experiments.methods import TABLE5_SETS, TABLE5_SUMMARISED, titles
-from indeed.figures.images import ImageArray, signed_display
+from indeed.experiments.methods import ADAPTED_SUMMARISED, TABLE5_SETS, TABLE5_SUMMARISED, titles
+from indeed.figures.anomaly_detection import SETS as DETECTION_SETS
+from indeed.figures.canvas import Points, blank, list_down, name_axes, palette
+from indeed.figures.images import ImageArray, picture_table, signed_display
+from indeed.types import Image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from indeed.networks.whole_image import Decomposition
 
-Points = Sequence[tuple[float, float]]
-
 NAMES, SETS = titles(TABLE5_SUMMARISED), titles(TABLE5_SETS)
 KINDS = {"not adapted": 7, "the paper's terms": 0, "controls": 1, "matched replay": 3}
 """Colour of each kind of methods, as its place in the palette."""
+ADAPTED = {
+    method: (of.title, colour, marker)
+    for (method, of), (colour, marker) in zip(
+        ((method, of) for method, of in ADAPTED_SUMMARISED.items() if method != "indeed"),
+        ((0, "o"), (2, "^"), (1, "s"), (4, "P"), (7, "v"), (3, "D")),
+        strict=True,
+    )
+}
+"""Name, colour and marker of each adaptation of a detector."""
 
 
 def adaptation_gains(
@@ -50,8 +61,6 @@ def adaptation_gains(
     ValueError
         If there is no gain.
     """
-    import seaborn
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     if not any(values for methods in gains.values() for values in methods.values()):
@@ -64,16 +73,16 @@ def adaptation_gains(
     }
     groups = {group: [m for m in NAMES if (group, m) in data] for group in gains}
     groups = {group: methods for group, methods in groups.items() if methods}
-    palette = seaborn.color_palette("colorblind")
+    colours = palette()
     heights = [len(methods) for methods in groups.values()]
-    figure = Figure(figsize=(6.2, 1.0 + 0.36 * len(heights) + 0.2 * sum(heights)), layout="constrained")
+    figure = blank(6.2, 1.0 + 0.36 * len(heights) + 0.2 * sum(heights))
     axes = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     shown = [value for mean, low, high, _ in data.values() for value in (mean, low, high) if abs(value) <= limit]
     left, right = min([*shown, -0.2]) - 0.15, max([*shown, 0.2]) + 0.15
     for ax, (group, methods) in zip(axes, groups.items(), strict=True):
         for place, method in enumerate(methods):
             mean, low, high, _ = data[group, method]
-            colour = palette[KINDS[TABLE5_SUMMARISED[method].kind]]
+            colour = colours[KINDS[TABLE5_SUMMARISED[method].kind]]
             if left <= mean <= right:
                 if not np.isnan(low):
                     ax.plot([low, high], [place, place], color=colour, linewidth=1.6, clip_on=True)
@@ -86,19 +95,17 @@ def adaptation_gains(
                 text = f"  {mean:+.1f}  ".replace("-", "−")
                 ax.text(end, place, text, ha=side, va="center", fontsize=8, color=colour)
         ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
-        ax.set_yticks(range(len(methods)), [NAMES[method] for method in methods])
-        ax.set_ylim(len(methods) - 0.4, -0.6)
         images = max(data[group, method][3] for method in methods)
         plural = "image" if images == 1 else "images"
-        ax.set_title(f"{SETS.get(group, group)} ({images} {plural})", fontsize=9.5, loc="left")
-        ax.grid(axis="x", alpha=0.3)
-        ax.tick_params(labelsize=8.5)
+        list_down(
+            ax, [NAMES[method] for method in methods], f"{SETS.get(group, group)} ({images} {plural})", margin=0.6
+        )
     axes[0].set_xlim(left, right)
     axes[-1].set_xlabel("gain over the network as it is (dB)")
     used = {TABLE5_SUMMARISED[method].kind for _, method in data}
     styles: dict[str, Any] = {"marker": "o", "linestyle": "-"}
     figure.legend(
-        handles=[Line2D([], [], color=palette[k], label=name, **styles) for name, k in KINDS.items() if name in used],
+        handles=[Line2D([], [], color=colours[k], label=name, **styles) for name, k in KINDS.items() if name in used],
         loc="outside upper center",
         ncols=4,
         fontsize=8.5,
@@ -107,7 +114,7 @@ def adaptation_gains(
 
 
 def decompositions_before_after(
-    observed: Float[Tensor, "channel height width"], parts: Mapping[str, "Decomposition"]
+    observed: Image, parts: Mapping[str, "Decomposition"]
 ) -> tuple["Figure", dict[tuple[str, str], ImageArray]]:
     """Decompositions of one image, a row for each: Y, L, S, N and L + S, as in Fig. 5.
 
@@ -127,8 +134,6 @@ def decompositions_before_after(
     data
         What each panel shows, (height, width, channel) in [0, 1], by row and column.
     """
-    from matplotlib.figure import Figure
-
     signed: dict[str, tuple[Tensor, ...]] = {}
     limits = {}
     for name in "SN":
@@ -142,16 +147,8 @@ def decompositions_before_after(
             data[row, title] = picture.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
     height, width = observed.shape[1:]
     inches = 1.5
-    figure = Figure(figsize=(inches * 5, len(parts) * inches * height / width + 0.4), layout="constrained")
-    axes = figure.subplots(len(parts), 5, squeeze=False)
-    for line, row in zip(axes, parts, strict=True):
-        for ax, title in zip(line, titles, strict=True):
-            shown = data[row, title]
-            ax.imshow(shown.squeeze(2) if shown.shape[2] == 1 else shown, cmap="gray", vmin=0, vmax=1)
-            ax.set(xticks=[], yticks=[])
-        line[0].set_ylabel(row, fontsize=9)
-    for ax, title in zip(axes[0], titles, strict=True):
-        ax.set_title(title, fontsize=9)
+    figure = blank(inches * 5, len(parts) * inches * height / width + 0.4)
+    picture_table(figure, data, list(parts), {title: title for title in titles}, fontsize=9)
     return figure, data
 
 
@@ -179,14 +176,13 @@ def coordinate_distributions(
         The points (rank term, sparsity term) of each set.
     """
     import seaborn
-    from matplotlib.figure import Figure
 
     data = {name: [(float(x), float(y)) for x, y in values.tolist()] for name, values in sets.items()}
-    figure = Figure(figsize=(5.4, 4.6), layout="constrained")
+    figure = blank(5.4, 4.6)
     grid = figure.subplots(2, 2, sharex="col", sharey="row", width_ratios=(4, 1), height_ratios=(1, 4))
     (above, corner), (ax, beside) = grid
     corner.set_axis_off()
-    for (name, points), colour, marker in zip(data.items(), seaborn.color_palette("colorblind"), "os^Dv", strict=False):
+    for (name, points), colour, marker in zip(data.items(), palette(), "os^Dv", strict=False):
         x, y = (np.array(column) for column in zip(*points, strict=True))
         ax.scatter(x, y, color=colour, marker=marker, s=18, alpha=0.7, label=name, linewidths=0)
         ax.plot([x.mean()], [y.mean()], "*", color=colour, markersize=14, markeredgecolor="black")
@@ -199,9 +195,7 @@ def coordinate_distributions(
             spine.set_visible(False)
     above.tick_params(left=False, labelleft=False, bottom=False)
     beside.tick_params(bottom=False, labelbottom=False, left=False)
-    ax.set_xlabel("rank term (nats per pixel)")
-    ax.set_ylabel("sparsity term (nats per pixel)")
-    ax.grid(alpha=0.3)
+    name_axes(ax, "rank term (nats per pixel)", "sparsity term (nats per pixel)")
     below = "p < 0.01" if p_value < 0.01 else f"p = {p_value:.2f}"
     corner.text(0.5, 0.5, f"{below}\nAUROC {auroc:.2f}", ha="center", va="center", fontsize=9)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(data), fontsize=9)
@@ -234,9 +228,6 @@ def sparsity_against_psnr(
     ValueError
         If an end of the arrow is no set, or the two have different numbers of points.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     for name in arrow:
         if name not in sets:
             raise ValueError(f"arrow: got {name!r}, expected one of {', '.join(sets)}")
@@ -244,11 +235,11 @@ def sparsity_against_psnr(
     if len(before) != len(after):
         raise ValueError(f"sets: got {len(before)} and {len(after)} points at the ends of the arrow, expected as many")
     data = {name: [(float(x), float(y)) for x, y in points] for name, points in sets.items()}
-    figure = Figure(figsize=(5.6, 3.8), layout="constrained")
+    figure = blank(5.6, 3.8)
     ax = figure.subplots()
     for first, second in zip(before, after, strict=True):
         ax.plot(*zip(first, second, strict=True), color="0.75", linewidth=0.7, zorder=1)
-    for (name, points), colour, marker in zip(sets.items(), seaborn.color_palette("colorblind"), "os^Dv", strict=False):
+    for (name, points), colour, marker in zip(sets.items(), palette(), "os^Dv", strict=False):
         x, y = zip(*points, strict=True)
         ax.scatter(x, y, color=colour, marker=marker, s=22, alpha=0.8, label=name, linewidths=0, zorder=2)
         mean = (float(np.mean(x)), float(np.mean(y)))
@@ -256,9 +247,7 @@ def sparsity_against_psnr(
         data[f"{name}, mean"] = [mean]
     ends = [data[f"{name}, mean"][0] for name in arrow]
     ax.annotate("", xy=ends[1], xytext=ends[0], arrowprops={"arrowstyle": "-|>", "lw": 2, "color": "black"}, zorder=3)
-    ax.set_xlabel("sparsity term (nats per pixel)")
-    ax.set_ylabel("PSNR of L + S (dB)")
-    ax.grid(alpha=0.3)
+    name_axes(ax, "sparsity term (nats per pixel)", "PSNR of L + S (dB)")
     ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncol=3)
     return figure, data
 
@@ -287,28 +276,23 @@ def adaptation_progress(
     ValueError
         If a rule kept a step of a line where there is no point.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     data = {name: [(float(step), float(value)) for step, value in points] for name, points in psnr.items()}
     for rule, (line, step) in stops.items():
         if step not in dict(data.get(line, [])):
             raise ValueError(f"stops[{rule!r}]: got step {step} of {line!r}, expected one with a point")
-    figure = Figure(figsize=(6.2, 3.8), layout="constrained")
+    figure = blank(6.2, 3.8)
     ax = figure.subplots()
-    palette = seaborn.color_palette("colorblind")
-    for (name, points), colour in zip(psnr.items(), palette, strict=False):
+    colours = palette()
+    for (name, points), colour in zip(psnr.items(), colours, strict=False):
         ax.plot(*zip(*points, strict=True), color=colour, label=name)
     start = next(iter(data.values()))[0][1]
     ax.axhline(start, color="0.4", linestyle="--", linewidth=1, label="not adapted")
     for (rule, (line, step)), marker in zip(stops.items(), "o^sDvP*X", strict=False):
         kept = (float(step), dict(data[line])[step])
-        colour = palette[list(psnr).index(line)]
+        colour = colours[list(psnr).index(line)]
         ax.plot(*([value] for value in kept), marker, color=colour, markeredgecolor="black", markersize=8, label=rule)
         data[rule] = [kept]
-    ax.set_xlabel("step")
-    ax.set_ylabel("PSNR of L + S (dB)")
-    ax.grid(alpha=0.3)
+    name_axes(ax, "step", "PSNR of L + S (dB)")
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5)
     return figure, data
 
@@ -322,3 +306,73 @@ def _interval(values: Sequence[float]) -> tuple[float, float, float]:
         return mean, float("nan"), float("nan")
     half = float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
     return mean, mean - half, mean + half
+
+
+def detection_gains(
+    gains: Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]], label: str = "average precision"
+) -> tuple["Figure", dict[tuple[str, str, str], tuple[float, float, float]]]:
+    """Gains of adaptations over the detector as it is, a panel for each data set and a row for each class of defects.
+
+    A marker is at the mean over the seeds, with a bar from the least to the largest; the last row is the mean of the
+    classes. The panels have an axis each.
+
+    Parameters
+    ----------
+    gains
+        As :func:`indeed.experiments.adapted_detection.gains` returns them.
+    label
+        What is gained.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        Mean, least and largest gain over the seeds, by data set, class and method; ``mean`` is the mean of the classes.
+
+    Raises
+    ------
+    ValueError
+        If there is no gain.
+    """
+    from matplotlib.lines import Line2D
+
+    if not gains:
+        raise ValueError("gains: got none, expected at least one")
+    data: dict[tuple[str, str, str], tuple[float, float, float]] = {}
+    for (dataset, method), classes in gains.items():
+        seeds = next(iter(classes.values())).keys()
+        means = {seed: float(np.mean([of[seed] for of in classes.values()])) for seed in seeds}
+        for name, of in {**classes, "mean": means}.items():
+            data[dataset, name, method] = (float(np.mean([*of.values()])), min(of.values()), max(of.values()))
+    sets = {name: list(dict.fromkeys(key[1] for key in data if key[0] == name)) for name, _ in gains}
+    methods = [method for method in ADAPTED if any(key[2] == method for key in data)]
+    colours = palette()
+    heights = [len(names) for names in sets.values()]
+    figure = blank(6.2, 1.1 + 0.6 * len(heights) + 0.4 * sum(heights))
+    axes = figure.subplots(len(sets), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for ax, (dataset, names) in zip(axes, sets.items(), strict=True):
+        for (place, name), (index, method) in product(enumerate(names), enumerate(methods)):
+            if (dataset, name, method) not in data:
+                continue
+            _, colour, marker = ADAPTED[method]
+            mean, low, high = data[dataset, name, method]
+            y = place + 0.7 * ((index + 0.5) / len(methods) - 0.5)
+            ax.plot([low, high], [y, y], color=colours[colour], linewidth=1.4)
+            ax.plot([mean], [y], marker, color=colours[colour], markersize=5)
+        ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
+        for line in range(1, len(names)):
+            ax.axhline(line - 0.5, color="0.3" if line == len(names) - 1 else "0.85", linewidth=0.6, zorder=0)
+        shown = [name.removeprefix(f"{dataset} ").replace("_", " ") for name in names]
+        list_down(ax, shown, DETECTION_SETS.get(dataset, dataset))
+    axes[-1].set_xlabel(f"gain in {label} over the detector as it is")
+    figure.legend(
+        handles=[
+            Line2D([], [], color=colours[colour], marker=marker, label=name)
+            for name, colour, marker in (ADAPTED[method] for method in methods)
+        ],
+        loc="outside upper center",
+        ncols=3,
+        fontsize=8.5,
+    )
+    return figure, data

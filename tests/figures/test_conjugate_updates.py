@@ -11,9 +11,11 @@ from indeed.bayes.elbo import negative_expected_log_likelihood
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import low_rank_moments
 from indeed.bayes.variational_family import GammaFactor, GaussianFactor
-from indeed.figures.leaf_level import column_given_gamma
+from indeed.figures.conjugate_updates import column_given_gamma
 
 SIZE, PRECISION = 24, 100.0
+
+
 THRESHOLD = 2 * ((2 + SIZE) / PRECISION) ** 0.5  # of Hyperpriors().gamma_shape
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from indeed.figures.canvas import blank, draw_lines, name_axes, palette
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -22,9 +24,6 @@ def ablation_study(rows: Sequence[Mapping[str, Any]]) -> tuple["Figure", dict[st
     data
         ``psnr_low_rank`` and ``psnr``, and for each the ``model``, ``here``, ``range`` and ``paper`` in dB.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     panels = {"psnr_low_rank": "PSNR of L (dB)", "psnr": "PSNR of L + S (dB)"}
     data = {
         figure: {
@@ -36,8 +35,8 @@ def ablation_study(rows: Sequence[Mapping[str, Any]]) -> tuple["Figure", dict[st
         for figure in panels
     }
     places = range(len(rows))
-    ours, _, _, theirs, *_ = seaborn.color_palette("colorblind")
-    drawing = Figure(figsize=(6.2, 0.6 + 0.31 * (len(rows) + 1)), layout="constrained")
+    ours, _, _, theirs, *_ = palette()
+    drawing = blank(6.2, 0.6 + 0.31 * (len(rows) + 1))
     axes = drawing.subplots(1, 2, sharey=True)
     for ax, (figure, label) in zip(axes, panels.items(), strict=True):
         values = data[figure]
@@ -73,13 +72,10 @@ def conclusion_margins(rows: Sequence[Mapping[str, Any]]) -> tuple["Figure", dic
     data
         Margin in the paper, margin here and noise, in dB, by the name of the conclusion.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     data = {str(row["claim"]): (float(row["paper"]), float(row["here"]), float(row["noise"])) for row in rows}
     places = range(len(rows))
-    ours, _, _, theirs, *_ = seaborn.color_palette("colorblind")
-    figure = Figure(figsize=(6.2, 0.8 + 0.34 * len(rows)), layout="constrained")
+    ours, _, _, theirs, *_ = palette()
+    figure = blank(6.2, 0.8 + 0.34 * len(rows))
     ax = figure.subplots()
     for place, (paper, here, noise) in zip(places, data.values(), strict=True):
         ax.barh(place, 2 * noise, left=-noise, height=0.8, color="0.85", label="" if place else "range over the seeds")
@@ -121,25 +117,17 @@ def low_rank_by_rank(
     data
         The points (rank, PSNR) of each line.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     data = {
         name: [(rank, value) for rank, value in zip(ranks, values, strict=True) if value == value]
         for name, values in curves.items()
     }
-    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+    figure = blank(5.6, 3.4)
     ax = figure.subplots()
-    colours = seaborn.color_palette("colorblind", len(data))
-    for (name, points), colour, marker in zip(data.items(), colours, "^os*Dv", strict=False):
-        places, values = zip(*points, strict=True)
-        ax.plot(places, values, color=colour, marker=marker, label=name)
+    draw_lines(ax, data, "^os*Dv")
     ax.set_xscale("log", base=2)
     ax.set_xticks(list(ranks), [str(rank) for rank in ranks])
     ax.minorticks_off()
     ax.set_ylim(top=top)
-    ax.set_xlabel("maximal rank r0")
-    ax.set_ylabel("PSNR of L (dB)")
-    ax.grid(alpha=0.3)
+    name_axes(ax, "maximal rank r0", "PSNR of L (dB)")
     ax.legend(fontsize=9)
     return figure, data

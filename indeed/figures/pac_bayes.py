@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from indeed.figures.canvas import blank, name_axes, palette
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Curve = list[tuple[int, float, float, float]]
+
 _PARTS = {"train": "training images", "held_out": "held out"}
 
 
@@ -27,17 +30,14 @@ def generalisation_curves(rows: Sequence[Mapping[str, str]]) -> tuple["Figure", 
     data
         For each column that is drawn the points (images, mean, lowest, highest).
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     panels = {
         "loss": "free energy\n(nats per pixel)",
         "risk": "risk\n(nats per pixel)",
         "psnr": "PSNR of L + S\n(dB)",
         "wasserstein": "sliced Wasserstein\ndistance (proxy)",
     }
-    colours = seaborn.color_palette("colorblind")
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    colours = palette()
+    figure = blank(6.4, 4.6)
     axes = figure.subplots(2, 2, sharex=True)
     data: dict[str, Curve] = {}
     for ax, (name, label) in zip(axes.flat, panels.items(), strict=True):
@@ -78,13 +78,12 @@ def loss_against_error(rows: Sequence[Mapping[str, str]]) -> tuple["Figure", dic
         For each number of training images the points (free energy in training, risk held out, PSNR held out).
     """
     import seaborn
-    from matplotlib.figure import Figure
 
     columns = ("loss_train", "risk_held_out", "psnr_held_out")
     data: dict[int, list[tuple[float, ...]]] = {}
     for row in sorted(rows, key=lambda row: int(row["images"])):
         data.setdefault(int(row["images"]), []).append(tuple(float(row[name]) for name in columns))
-    figure = Figure(figsize=(6.4, 2.9), layout="constrained")
+    figure = blank(6.4, 2.9)
     axes = figure.subplots(1, 2)
     labels = ("risk, held out (nats per pixel)", "PSNR, held out (dB)")
     colours = seaborn.color_palette("flare", len(data))
@@ -92,10 +91,8 @@ def loss_against_error(rows: Sequence[Mapping[str, str]]) -> tuple["Figure", dic
         for (images, points), colour, marker in zip(data.items(), colours, "osD^vP*X", strict=False):
             x, y = ([point[index] for point in points] for index in (0, column))
             ax.plot(x, y, marker, color=colour, label=str(images), alpha=0.9)
-        ax.set_xlabel("free energy in training (nats per pixel)", fontsize=8)
-        ax.set_ylabel(label, fontsize=8)
+        name_axes(ax, "free energy in training (nats per pixel)", label, fontsize=8)
         ax.tick_params(labelsize=8)
-        ax.grid(alpha=0.3)
         ax.margins(0.1)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, title="images", loc="outside right upper", fontsize=9)

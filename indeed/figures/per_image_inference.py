@@ -7,13 +7,17 @@ import numpy as np
 from jaxtyping import Float
 
 from indeed.bayes.generative_model import Hyperpriors
+from indeed.figures.canvas import blank, palette
 from indeed.images.noise import GREY_LEVEL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Series = Float[np.ndarray, " number"]
+
 Values = Float[np.ndarray, "..."]
+
+
 # The updates of a sweep as a reader knows them: three of the middle level, the leaf level, the fate of columns.
 KINDS = {
     "A": ("A",),
@@ -43,13 +47,11 @@ def ascent_traces(
         By title and kind of update: its ``number`` (the count of the update), what the free energy is then ``above``
         the last one, and by how much all updates of the kind ``lowered`` it, in total.
     """
-    import seaborn
     from matplotlib.collections import LineCollection
-    from matplotlib.figure import Figure
 
     lowest = 1e-4  # what happens further down is rounding and the last superfluous column
-    colours = dict(zip(KINDS, seaborn.color_palette("colorblind", len(KINDS)), strict=True))
-    figure = Figure(figsize=(6.4, 3.5), layout="constrained")
+    colours = dict(zip(KINDS, palette(len(KINDS)), strict=True))
+    figure = blank(6.4, 3.5)
     data: dict[str, dict[str, dict[str, Series]]] = {}
     for ax, (title, trace) in zip(figure.subplots(1, len(traces), squeeze=False)[0], traces.items(), strict=True):
         names = np.array([name for name, _ in trace])
@@ -103,15 +105,12 @@ def descent_against_ascent(
     data
         The curves by label, ``free energy`` replaced by what is ``above`` the best.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     curves = {"coordinate ascent": ascent, **descent}
-    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    figure = blank(6.4, 3.2)
     axes = figure.subplots(1, 2, sharey=True)
     data: dict[str, dict[str, Series]] = {}
-    palette = seaborn.color_palette("colorblind", len(curves))
-    for (label, curve), colour, marker in zip(curves.items(), palette, ".osD^v"[: len(curves)], strict=True):
+    colours = palette(len(curves))
+    for (label, curve), colour, marker in zip(curves.items(), colours, ".osD^v"[: len(curves)], strict=True):
         above = np.maximum(np.asarray(curve["free energy"]) - best, 1e-7)
         data[label] = {"step": np.asarray(curve["step"]), "seconds": np.asarray(curve["seconds"]), "above": above}
         for ax, along in zip(axes, ("step", "seconds"), strict=True):
@@ -152,9 +151,6 @@ def fidelity_of_a_pixel(
         The ``residual`` in grey levels; for ``own sample``, ``own expectation`` and ``shared``, the ``fidelity`` in
         nats and the ``pull`` in nats per grey level.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     grey = np.geomspace(0.003, 100, 300)
     square = (GREY_LEVEL * grey) ** 2
     shape, rate = hyperpriors.lambda_shape + 0.5, hyperpriors.lambda_rate
@@ -169,10 +165,10 @@ def fidelity_of_a_pixel(
         "own expectation": f"per pixel, expected residual (sd {uncertainty:g})",
         "shared": f"one for all pixels (sd {residual_sd:g})",
     }
-    figure = Figure(figsize=(6.4, 3.5), layout="constrained")
+    figure = blank(6.4, 3.5)
     axes = figure.subplots(1, 2)
-    palette = seaborn.color_palette("colorblind", 3)
-    for (name, precision), colour, style in zip(precisions.items(), palette, ("-", "--", "-."), strict=True):
+    colours = palette(3)
+    for (name, precision), colour, style in zip(precisions.items(), colours, ("-", "--", "-."), strict=True):
         fidelity, pull = 0.5 * precision * square, precision * grey * GREY_LEVEL**2
         data[name] = {"fidelity": fidelity, "pull": pull}
         for ax, values in zip(axes, (fidelity, pull), strict=True):
@@ -217,8 +213,6 @@ def target_precision_curve(
         ``target precision``, and the PSNR of the ``first`` and the ``lowest`` minimum in dB. Also the share of pixels
         that are ``copied``: those without a minimum short of the noise.
     """
-    import seaborn
-    from matplotlib.figure import Figure
     from scipy.stats import norm
 
     weight, floor = hyperpriors.lambda_shape + 0.5, 2 * hyperpriors.lambda_rate
@@ -250,12 +244,12 @@ def target_precision_curve(
         "lowest": lowest_psnr,
         "copied": copied,
     }
-    figure = Figure(figsize=(6.4, 3.3), layout="constrained")
+    figure = blank(6.4, 3.3)
     left, right = figure.subplots(1, 2)
-    palette = seaborn.color_palette("colorblind", 4)
+    colours = palette(4)
     grey = np.linspace(-5, noise_level + 15, 801)
     chosen = [target_precisions[round(k * (len(target_precisions) - 1) / 3)] for k in range(4)]
-    for precision, colour in zip(chosen, palette, strict=True):
+    for precision, colour in zip(chosen, colours, strict=True):
         values = objective(GREY_LEVEL * grey, GREY_LEVEL * noise_level, precision)
         start = objective(np.zeros(1), GREY_LEVEL * noise_level, precision)
         left.plot(
@@ -265,8 +259,8 @@ def target_precision_curve(
     left.set_xlabel("error e of the estimate (grey levels)")
     left.set_ylabel("objective of a pixel (nats)")
     left.legend(fontsize=8)
-    right.plot(target_precisions, first, color=palette[0], linewidth=1.8, label="first minimum")
-    right.plot(target_precisions, lowest_psnr, color=palette[1], linewidth=1.8, linestyle="--", label="lowest minimum")
+    right.plot(target_precisions, first, color=colours[0], linewidth=1.8, label="first minimum")
+    right.plot(target_precisions, lowest_psnr, color=colours[1], linewidth=1.8, linestyle="--", label="lowest minimum")
     right.axhline(-20 * np.log10(GREY_LEVEL * noise_level), color="0.4", linestyle=":", label="the noisy image")
     right.set_xscale("log")
     right.set_xlabel(r"target precision $\sigma_0$")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from indeed.figures.canvas import blank, palette
 from indeed.learning.roofline import Kernel, Machine
 
 if TYPE_CHECKING:
@@ -28,17 +29,14 @@ def roofline(
     data
         Intensity (operations per byte) and rate (operations per second) of the kernels, by machine and name.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     data = {
         machine.name: {kernel.name: (kernel.intensity, kernel.rate) for kernel in kernels}
         for machine, kernels in panels
     }
     names = list(dict.fromkeys(name for points in data.values() for name in points))
-    colours = seaborn.color_palette("colorblind", len(names))
+    colours = palette(len(names))
     styles = {name: (colours[i], "osD^vPX*"[i % 8]) for i, name in enumerate(names)}
-    figure = Figure(figsize=(7.2, 3.7), layout="constrained")
+    figure = blank(7.2, 3.7)
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     everything = [point for points in data.values() for point in points.values()]
     low = min(intensity for intensity, _ in everything) / 2

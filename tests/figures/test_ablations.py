@@ -17,6 +17,8 @@ ROWS = [
     }
     for model, label, low_rank in ((3, "(35, 3), r0 = 64", 20.0), (10, "BatchNorm", 15.0))
 ]
+
+
 CONCLUSIONS = [
     {"claim": "loss", "meaning": "L: whole loss better", "paper": 9.68, "here": 0.1, "noise": 0.3},
     {"claim": "kernel", "meaning": "L + S: small kernels better", "paper": 0.63, "here": -0.5, "noise": 0.2},

@@ -1,4 +1,4 @@
-"""Detection of anomalies by several methods: scores of each class, and maps of examples."""
+"""Figures of anomaly detection: synthetic anomalies, and the scores of each class by several methods."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
-from indeed.experiments.methods import ADAPTED_SUMMARISED, TABLE6_METHODS, titles
-from indeed.figures.anomalies import heat
-from indeed.figures.images import ImageArray
+from indeed.experiments.methods import TABLE6_METHODS, titles
+from indeed.figures.canvas import blank, list_down, palette
+from indeed.figures.images import ImageArray, heat, image_grid, picture_table
+from indeed.images.anomalies import AnomalySample
+from indeed.images.noise import GREY_LEVEL
+from indeed.types import Image, Map, Mask
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,16 +29,35 @@ SETS = {
 }
 STYLES = dict(zip(TABLE6_METHODS, ((7, "o"), (0, "s"), (2, "^"), (5, "v"), (4, "P"), (9, "*"), (3, "D")), strict=True))
 """Colour, as its place in the palette, and marker of each method."""
-ADAPTED = {
-    method: (of.title, colour, marker)
-    for (method, of), (colour, marker) in zip(
-        ((method, of) for method, of in ADAPTED_SUMMARISED.items() if method != "indeed"),
-        ((0, "o"), (2, "^"), (1, "s"), (4, "P"), (7, "v"), (3, "D")),
-        strict=True,
-    )
-}
-"""Name, colour and marker of each adaptation of a detector."""
 LABELS = {"average_precision": "average precision of the pixels", "auroc": "AUROC of the pixels"}
+
+
+def anomaly_families(samples: dict[str, AnomalySample]) -> tuple["Figure", dict[str, ImageArray]]:
+    """Synthetic anomalies: normal image, mask, observed image and anomaly, one row for each sample.
+
+    The anomalies are shown as ``1/2 + value / (2 limit)``; the limit is the largest absolute value of all of them (at
+    least one grey level), and in the titles.
+
+    Parameters
+    ----------
+    samples
+        By the name of the row, each of one image without a batch axis; all images of one size.
+
+    Returns
+    -------
+    figure
+        A matplotlib figure.
+    data
+        What each panel shows, by the name of the row and of the part, such as ``"scar: mask"``.
+    """
+    limit = max(GREY_LEVEL, *(sample.anomaly.abs().max().item() for sample in samples.values()))
+    panels = {}
+    for name, sample in samples.items():
+        panels[f"{name}: normal $U_N$"] = sample.normal
+        panels[f"{name}: mask"] = sample.mask[None].to(sample.normal)
+        panels[f"{name}: observed $Y$"] = sample.observed
+        panels[f"{name}: $U_A$ (grey 0, white {limit:.2g})"] = 0.5 + sample.anomaly / (2 * limit)
+    return image_grid(panels, columns=4)
 
 
 def detection_scores(
@@ -67,12 +87,10 @@ def detection_scores(
     ValueError
         If there is no row, or another value is asked for.
     """
-    import seaborn
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     if value not in LABELS:
-        raise ValueError(f"value must be one of {', '.join(LABELS)}, got {value!r}")
+        raise ValueError(f"value: got {value!r}, expected one of {', '.join(LABELS)}")
     if not rows:
         raise ValueError("rows: got none, expected at least one")
     data = {
@@ -87,13 +105,13 @@ def detection_scores(
         if (category, defect) not in classes.setdefault(dataset, []):
             classes[dataset].append((category, defect))
     methods = [method for method in NAMES if any(key[3] == method for key in data)]
-    palette = seaborn.color_palette("colorblind")
+    colours = palette()
     styles: dict[str, dict[str, Any]] = {
-        method: {"color": palette[colour], "marker": marker, "linestyle": "", "markersize": 5}
+        method: {"color": colours[colour], "marker": marker, "linestyle": "", "markersize": 5}
         for method, (colour, marker) in STYLES.items()
     }
     heights = [len(members) for members in classes.values()]
-    figure = Figure(figsize=(6.2, 1.1 + 0.35 * len(heights) + 0.36 * sum(heights)), layout="constrained")
+    figure = blank(6.2, 1.1 + 0.35 * len(heights) + 0.36 * sum(heights))
     axes = figure.subplots(len(classes), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for ax, (dataset, members) in zip(axes, classes.items(), strict=True):
         several = len({category for category, _ in members}) > 1
@@ -117,11 +135,7 @@ def detection_scores(
         names = [
             " ".join((category, defect) if several else (defect,)).replace("_", " ") for category, defect in members
         ]
-        ax.set_yticks(range(len(members)), names)
-        ax.set_ylim(len(members) - 0.5, -0.5)
-        ax.set_title(SETS.get(dataset, dataset), fontsize=9.5, loc="left")
-        ax.grid(axis="x", alpha=0.3)
-        ax.tick_params(labelsize=9)
+        list_down(ax, names, SETS.get(dataset, dataset), size=9)
     if value == "average_precision":
         axes[0].set_xscale("log")
         axes[0].set_xlim(0.5 * min(min(pair) for pair in data.values()), 1.05)
@@ -139,9 +153,9 @@ def detection_scores(
 
 
 def detection_maps(
-    images: Mapping[str, Float[Tensor, "channel height width"]],
-    masks: Mapping[str, Bool[Tensor, "height width"]],
-    maps: Mapping[str, Mapping[str, Float[Tensor, "height width"]]],
+    images: Mapping[str, Image],
+    masks: Mapping[str, Mask],
+    maps: Mapping[str, Mapping[str, Map]],
     *,
     common_scale: bool = False,
 ) -> tuple["Figure", dict[tuple[str, str], ImageArray]]:
@@ -171,8 +185,6 @@ def detection_maps(
     ValueError
         If there is no example, or one has no mask or no map.
     """
-    from matplotlib.figure import Figure
-
     if not images:
         raise ValueError("images: got none, expected at least one example")
     for name, parts in (("masks", masks), *((f"maps[{method!r}]", found) for method, found in maps.items())):
@@ -188,90 +200,6 @@ def detection_maps(
         for method, example in product(group, images):
             data[example, method] = heat(maps[method][example].detach().cpu(), limit).permute(1, 2, 0).numpy()
     columns = ["image", "mask", *maps]
-    figure = Figure(figsize=(1.25 * len(columns), 1.25 * len(images) + 0.3), layout="constrained")
-    axes = figure.subplots(len(images), len(columns), squeeze=False)
-    for row, example in zip(axes, images, strict=True):
-        for ax, column in zip(row, columns, strict=True):
-            shown = data[example, column]
-            ax.imshow(shown.squeeze(2) if shown.shape[2] == 1 else shown, cmap="gray", vmin=0, vmax=1)
-            ax.set(xticks=[], yticks=[])
-        row[0].set_ylabel(example, fontsize=8.5)
-    for ax, column in zip(axes[0], columns, strict=True):
-        ax.set_title(NAMES.get(column, column), fontsize=8.5)
-    return figure, data
-
-
-def detection_gains(
-    gains: Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]], label: str = "average precision"
-) -> tuple["Figure", dict[tuple[str, str, str], tuple[float, float, float]]]:
-    """Gains of adaptations over the detector as it is, a panel for each data set and a row for each class of defects.
-
-    A marker is at the mean over the seeds, with a bar from the least to the largest; the last row is the mean of the
-    classes. The panels have an axis each.
-
-    Parameters
-    ----------
-    gains
-        As :func:`indeed.experiments.adapted_detection.gains` returns them.
-    label
-        What is gained.
-
-    Returns
-    -------
-    figure
-        A matplotlib figure.
-    data
-        Mean, least and largest gain over the seeds, by data set, class and method; ``mean`` is the mean of the classes.
-
-    Raises
-    ------
-    ValueError
-        If there is no gain.
-    """
-    import seaborn
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-    if not gains:
-        raise ValueError("gains: got none, expected at least one")
-    data: dict[tuple[str, str, str], tuple[float, float, float]] = {}
-    for (dataset, method), classes in gains.items():
-        seeds = next(iter(classes.values())).keys()
-        means = {seed: float(np.mean([of[seed] for of in classes.values()])) for seed in seeds}
-        for name, of in {**classes, "mean": means}.items():
-            data[dataset, name, method] = (float(np.mean([*of.values()])), min(of.values()), max(of.values()))
-    sets = {name: list(dict.fromkeys(key[1] for key in data if key[0] == name)) for name, _ in gains}
-    methods = [method for method in ADAPTED if any(key[2] == method for key in data)]
-    palette = seaborn.color_palette("colorblind")
-    heights = [len(names) for names in sets.values()]
-    figure = Figure(figsize=(6.2, 1.1 + 0.6 * len(heights) + 0.4 * sum(heights)), layout="constrained")
-    axes = figure.subplots(len(sets), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for ax, (dataset, names) in zip(axes, sets.items(), strict=True):
-        for (place, name), (index, method) in product(enumerate(names), enumerate(methods)):
-            if (dataset, name, method) not in data:
-                continue
-            _, colour, marker = ADAPTED[method]
-            mean, low, high = data[dataset, name, method]
-            y = place + 0.7 * ((index + 0.5) / len(methods) - 0.5)
-            ax.plot([low, high], [y, y], color=palette[colour], linewidth=1.4)
-            ax.plot([mean], [y], marker, color=palette[colour], markersize=5)
-        ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
-        for line in range(1, len(names)):
-            ax.axhline(line - 0.5, color="0.3" if line == len(names) - 1 else "0.85", linewidth=0.6, zorder=0)
-        shown = [name.removeprefix(f"{dataset} ").replace("_", " ") for name in names]
-        ax.set_yticks(range(len(names)), shown)
-        ax.set_ylim(len(names) - 0.5, -0.5)
-        ax.set_title(SETS.get(dataset, dataset), fontsize=9.5, loc="left")
-        ax.grid(axis="x", alpha=0.3)
-        ax.tick_params(labelsize=8.5)
-    axes[-1].set_xlabel(f"gain in {label} over the detector as it is")
-    figure.legend(
-        handles=[
-            Line2D([], [], color=palette[colour], marker=marker, label=name)
-            for name, colour, marker in (ADAPTED[method] for method in methods)
-        ],
-        loc="outside upper center",
-        ncols=3,
-        fontsize=8.5,
-    )
+    figure = blank(1.25 * len(columns), 1.25 * len(images) + 0.3)
+    picture_table(figure, data, list(images), {name: NAMES.get(name, name) for name in columns}, fontsize=8.5)
     return figure, data
