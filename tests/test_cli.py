@@ -885,9 +885,9 @@ def test_train_writes_a_checkpoint_that_denoises(run, photo, tmp_path):
 
 
 def test_train_for_uad_writes_a_checkpoint_that_detects(run, parts, tmp_path, monkeypatch):
-    from indeed.experiments import detector
+    from indeed.recipes import detector, good_images
 
-    monkeypatch.setattr(detector, "SIDE", 32)
+    monkeypatch.setattr(good_images, "SIDE", 32)
     monkeypatch.setattr(detector, "chosen_map", functools.partial(detector.chosen_map, least=4))
     arguments = ["train", "--task", "uad", "--preset", "tiny", "--data", parts, "--steps", 2]
     assert run(*arguments, "-o", tmp_path / "m.safetensors", "--patch-size", 32)[0] == 0
@@ -896,16 +896,16 @@ def test_train_for_uad_writes_a_checkpoint_that_detects(run, parts, tmp_path, mo
     assert contents(tmp_path / "out") == results("a", "b")
 
 
-@pytest.mark.parametrize(("task", "data"), [("denoise", "auto"), ("uad", "textures")])
-def test_each_task_has_its_own_default_data(run, tmp_path, monkeypatch, task, data):
-    from indeed.experiments import denoiser, detector
+@pytest.mark.parametrize("task", ["denoise", "uad"])
+def test_each_task_has_its_own_recipe_that_knows_its_default_data(run, tmp_path, monkeypatch, task):
+    from indeed.recipes import denoiser, detector
 
     calls = []
     for name, owner in (("denoise", denoiser), ("uad", detector)):
         function = "train_denoiser" if name == "denoise" else "train_detector"
-        monkeypatch.setattr(owner, function, lambda out, name=name, **options: calls.append((name, options["data"])))
+        monkeypatch.setattr(owner, function, lambda run, name=name: calls.append((name, run.data)))
     assert run("train", "--task", task, "-o", tmp_path / "m.safetensors")[0] == 0
-    assert calls == [(task, data)]
+    assert calls == [(task, None)]
 
 
 @pytest.mark.parametrize(
@@ -916,7 +916,7 @@ def test_each_task_has_its_own_default_data(run, tmp_path, monkeypatch, task, da
         (["-o", "m.safetensors", "--max-rank", "4"], "max_rank: goes with task uad only"),
         (["-o", "m.safetensors", "--halvings", "2"], "halvings: goes with task uad only"),
         (["-o", "m.safetensors", "--task", "uad", "--data", "nowhere"], "nowhere"),
-        (["-o", "m.safetensors", "--task", "uad", "--data", "bsd"], "data must be 'textures'"),
+        (["-o", "m.safetensors", "--task", "uad", "--data", "bsd"], "data: got 'bsd', expected 'textures'"),
         (["-o", "m.safetensors", "--task", "uad", "--data", "."], "holds no image"),
         (["-o", "m.safetensors", "--task", "uad", "--patch-size", "304"], "smaller than patch_size 304"),
     ],

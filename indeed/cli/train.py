@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from indeed.cli.faults import Faults
 from indeed.cli.files import Out
@@ -64,31 +64,10 @@ class Train:
 
     def run(self, faults: Faults) -> None:
         """Train, and write the checkpoint."""
-        from indeed.experiments.denoiser import train_denoiser
-        from indeed.experiments.detector import train_detector
+        from indeed.recipes.denoiser import train_denoiser
+        from indeed.recipes.detector import train_detector
+        from indeed.recipes.run import Run
 
-        forms: dict[str, Any] = {"max_rank": self.max_rank, "halvings": self.halvings}
-        if self.task == "denoise":
-            if given := [name for name, value in forms.items() if value is not None]:
-                raise ValueError(f"{given[0]}: goes with task uad only")
-            forms = {}
-        train, data = (train_denoiser, "auto") if self.task == "denoise" else (train_detector, "textures")
-        train(
-            self.out,
-            preset=self.preset,
-            channels=self.channels,
-            data=self.data or data,
-            steps=self.steps,
-            stop_at=self.stop_at,
-            seed=self.seed,
-            resume=self.resume,
-            device=str(device_named(self.device)),
-            patch_size=self.patch_size,
-            learning_rate=self.learning_rate,
-            start=self.start,
-            batch_size=self.batch_size,
-            accumulate=self.accumulate,
-            precision=self.precision,
-            compile=self.compile,
-            **forms,
-        )
+        asked = vars(self) | {"device": str(device_named(self.device))}
+        run = Run(**{name: value for name, value in asked.items() if name != "task"})
+        (train_denoiser if self.task == "denoise" else train_detector)(run)

@@ -19,16 +19,6 @@ from indeed.bayes.generative_model import Hyperpriors
 from indeed.data.anomaly_sets import AnomalySet, anomaly_set, load
 from indeed.data.benchmarks import DataMissingError, evenly
 from indeed.experiments.cells import cell_name, run_command, run_rows
-from indeed.experiments.detection_baselines import Choice
-from indeed.experiments.detector import (
-    SEED,
-    SIDE,
-    good_images,
-    patch_sources,
-    synthesis_for,
-    synthetic_anomalies,
-    texture_set_for_tests,
-)
 from indeed.experiments.table6 import scores, with_noise
 from indeed.images.detection_metrics import DetectionMetrics
 from indeed.images.noise_estimation import NoiseLaw, estimate_noise
@@ -39,6 +29,10 @@ from indeed.learning.training import TrainingConfig, anomaly_samples, supervised
 from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
 from indeed.networks.inference_network import InDeed
+from indeed.recipes.choice import synthetic_anomalies
+from indeed.recipes.detector import surface_of
+from indeed.recipes.good_images import SEED, SIDE, good_images, texture_set_for_tests
+from indeed.recipes.rivals import Choice
 from indeed.record import records_folder
 from indeed.tables import Row, read_table, write_table
 from indeed.types import Image, Images, Maps
@@ -255,7 +249,7 @@ def adapt_detector(
     seed
         Of the patches, the draws and the replayed samples.
     data
-        Good images that are replayed, as in :func:`indeed.experiments.detector.good_images`.
+        Good images that are replayed, as in :func:`indeed.recipes.good_images.good_images`.
     matched
         Whether these have noise of the law of the images, or that of the training.
 
@@ -270,8 +264,8 @@ def adapt_detector(
     training = TrainingConfig(**{**made, "hyperpriors": Hyperpriors(**made["hyperpriors"])})
     source: SampleSource | None = None
     if config.replay_weight:
-        good = patch_sources(data, good_images(data, 1, size).train, size, training=True)
-        source = anomaly_samples(good, training, synthesis_for(data), noise_of_set(images) if matched else None)
+        good = surface_of(data).patches(good_images(data, 1, size).train, size, training=True)
+        source = anomaly_samples(good, training, surface_of(data).synthesis, noise_of_set(images) if matched else None)
     seen = images if config.objective else images[:1]
     generator = torch.Generator().manual_seed(seed)
     return adapt(model, seen, replace(config, training=training), generator, replay=source)
@@ -299,7 +293,7 @@ def synthetic_precision(model: InDeed, record: Mapping[str, Any], data: str, law
     settings, generator = map_settings(record["map"])._asdict(), torch.Generator().manual_seed(SEED)
     metrics = DetectionMetrics()
     held_out = [image.float() / 255 for image in good_images(data, 1, model.config.patch_size).held_out]
-    for sample in synthetic_anomalies(held_out, synthesis_for(data)):
+    for sample in synthetic_anomalies(held_out, surface_of(data).synthesis):
         noisy = law.sample(sample.observed, generator)
         metrics.update(anomaly_maps(model, noisy, **settings), sample.mask)
     return metrics.average_precision()

@@ -14,11 +14,11 @@ import tyro  # noqa: TID253  (a command's own module: no other module of the lib
 
 from indeed.data.patches import PatchSampler
 from indeed.experiments.cells import run_cell
-from indeed.experiments.denoiser import training_images, validation_on
-from indeed.experiments.training_run import Preset
 from indeed.learning.training import Trainer, TrainingConfig, denoising_samples, training_preset
 from indeed.networks.backbones import parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
+from indeed.recipes.denoiser import training_images, validation_on
+from indeed.recipes.run import Preset
 from indeed.tables import Row, write_table
 
 

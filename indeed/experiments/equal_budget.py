@@ -21,13 +21,13 @@ from torch.optim.swa_utils import update_bn
 from indeed.baselines.dncnn import DnCNN, DnCNNConfig
 from indeed.data.patches import PatchSampler
 from indeed.experiments.cells import run_command
-from indeed.experiments.denoiser import VALIDATION_SIGMA, training_images, validation_on
-from indeed.experiments.training_run import Preset
 from indeed.files import atomic_write
 from indeed.learning.training import Trainer, denoising_samples, training_preset
 from indeed.networks.backbones import parameter_count
 from indeed.networks.checkpoint import read_record, save_checkpoint
 from indeed.networks.inference_network import InDeed, network_preset
+from indeed.recipes.denoiser import VALIDATION_SIGMA, training_images, validation_on
+from indeed.recipes.run import Preset
 from indeed.record import Recorder, provenance
 
 Profile = Literal["smoke", "cpu", "paper"]
@@ -144,7 +144,7 @@ def train(
     channels
         1 (grey) or 3 (colour).
     seed, data, device
-        As in :func:`indeed.experiments.denoiser.train_denoiser`.
+        As in :func:`indeed.recipes.denoiser.train_denoiser`.
     folder
         Where runs, measured times and checkpoints are kept; None: `runs_folder`.
 

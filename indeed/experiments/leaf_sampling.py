@@ -16,10 +16,10 @@ from indeed.data.benchmarks import evenly, training_split
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.cells import run_cell, run_command
-from indeed.experiments.denoiser import training_images, validation_on
 from indeed.learning.gradients import GradientNoise, gradient_noise
 from indeed.learning.training import Trainer, TrainingConfig, denoising_samples
 from indeed.networks.inference_network import NetworkConfig, network_preset
+from indeed.recipes.denoiser import training_images, validation_on
 from indeed.record import records_folder
 from indeed.tables import Row, write_table
 

@@ -23,13 +23,13 @@ from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.cells import cell_name, run_cell, run_command
-from indeed.experiments.denoiser import training_images
 from indeed.images.metrics import psnr, ssim
 from indeed.images.noise import seeded_gaussian
 from indeed.learning.training import Trainer, TrainingConfig, denoising_samples, training_preset
 from indeed.networks.backbones import Norm, parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig
 from indeed.networks.whole_image import decompose
+from indeed.recipes.denoiser import training_images
 from indeed.record import records_folder, results_folder
 from indeed.tables import Row, read_table, write_table
 

@@ -25,7 +25,15 @@ from indeed.bayes.anomaly_maps import smoothed
 from indeed.data.anomaly_sets import GOOD, READERS, AnomalySet, anomaly_set, load
 from indeed.data.benchmarks import DataMissingError
 from indeed.experiments.cells import cell_name, run_command, run_rows
-from indeed.experiments.detection_baselines import (
+from indeed.images.detection_metrics import DetectionMetrics, class_rank, image_score, rank_group
+from indeed.images.noise import GREY_LEVEL, seeded_gaussian
+from indeed.images.pixels import eight_bit
+from indeed.learning.loading import sample_seed
+from indeed.networks.anomaly_detection import anomaly_maps
+from indeed.networks.checkpoint import CheckpointError, load_checkpoint, shipped_checkpoint
+from indeed.networks.whole_image import decompose
+from indeed.recipes.good_images import SIDE, texture_set_for_tests
+from indeed.recipes.rivals import (
     OPTIONS,
     PARTS,
     Choice,
@@ -39,14 +47,6 @@ from indeed.experiments.detection_baselines import (
     train,
     trained,
 )
-from indeed.experiments.detector import SIDE, texture_set_for_tests
-from indeed.images.detection_metrics import DetectionMetrics, class_rank, image_score, rank_group
-from indeed.images.noise import GREY_LEVEL, seeded_gaussian
-from indeed.images.pixels import eight_bit
-from indeed.learning.loading import sample_seed
-from indeed.networks.anomaly_detection import anomaly_maps
-from indeed.networks.checkpoint import CheckpointError, load_checkpoint, shipped_checkpoint
-from indeed.networks.whole_image import decompose
 from indeed.record import records_folder, results_folder
 from indeed.tables import Row, read_table, write_table
 from indeed.types import Image

@@ -159,7 +159,7 @@ class Detector:
 
 
 def load_detector(path: Path, device: str | torch.device = "cpu") -> Detector:
-    """Detector from a checkpoint that :func:`indeed.experiments.detector.train_detector` made.
+    """Detector from a checkpoint that :func:`indeed.recipes.detector.train_detector` made.
 
     Raises
     ------

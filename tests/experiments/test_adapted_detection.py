@@ -25,12 +25,12 @@ from indeed.experiments.adapted_detection import (
     with_checked,
 )
 from indeed.experiments.cells import cell_name
-from indeed.experiments.detection_baselines import Choice
-from indeed.experiments.detector import texture_set_for_tests
 from indeed.figures.active_generalisation import ADAPTED
 from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.images.noise_estimation import NoiseLaw
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
+from indeed.recipes.good_images import texture_set_for_tests
+from indeed.recipes.rivals import Choice
 from indeed.record import results_folder
 from indeed.tables import read_table
 

@@ -16,13 +16,13 @@ from indeed.data.anomaly_sets import GOOD, AnomalySet, anomaly_set, load
 from indeed.data.benchmarks import DataMissingError
 from indeed.experiments import table6
 from indeed.experiments.cells import cell_name
-from indeed.experiments.detection_baselines import Choice, held_out_anomalies, runs_folder
-from indeed.experiments.detector import good_images, texture_set_for_tests
 from indeed.experiments.table6 import METHODS, PRINTED, cell, cell_key, cells, compare, main, scores, summary, table
 from indeed.images.detection_metrics import image_score
 from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
+from indeed.recipes.good_images import good_images, texture_set_for_tests
+from indeed.recipes.rivals import Choice, held_out_anomalies, runs_folder
 from indeed.record import results_folder
 from indeed.tables import read_table
 

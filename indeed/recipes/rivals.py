@@ -27,16 +27,6 @@ from indeed.baselines.reconstruction import (
 )
 from indeed.bayes.anomaly_maps import smoothed
 from indeed.data.patches import PatchSampler
-from indeed.experiments.detector import (
-    NOISE_HIGH,
-    SEED,
-    SMOOTHING,
-    good_images,
-    patch_sources,
-    synthesis_for,
-    synthetic_anomalies,
-    train_detector,
-)
 from indeed.images.anomalies import AnomalySample
 from indeed.images.detection_metrics import DetectionMetrics
 from indeed.images.tiling import split
@@ -44,6 +34,10 @@ from indeed.learning.training import Trainer, anomaly_samples, denoising_samples
 from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.backbones import parameter_count
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, read_record, save_checkpoint
+from indeed.recipes.choice import SMOOTHING, synthetic_anomalies
+from indeed.recipes.detector import NOISE_HIGH, surface_of, train_detector
+from indeed.recipes.good_images import SEED, good_images
+from indeed.recipes.run import Run
 from indeed.record import provenance
 from indeed.types import Images, Maps
 
@@ -102,13 +96,13 @@ def train(
     model
         ``autoencoder`` or ``draem``; ``indeed``: one InDeed for this set alone.
     data
-        ``parts``: one model for all of `PARTS`; else as in :func:`indeed.experiments.detector.good_images`.
+        ``parts``: one model for all of `PARTS`; else as in :func:`indeed.recipes.good_images.good_images`.
     profile
         Size of the network and of the run.
     steps
         Length of the run if it should differ from `STEPS`.
     seed, device
-        As in :func:`indeed.experiments.detector.train_detector`.
+        As in :func:`indeed.recipes.detector.train_detector`.
     folder
         Where runs and checkpoints are kept; None: `runs_folder`.
 
@@ -124,8 +118,8 @@ def train(
     preset: Literal["tiny", "cpu"] = "tiny" if profile == "smoke" else "cpu"
     steps = steps or STEPS[profile, model]
     if model == "indeed":
-        train_detector(
-            path,
+        run = Run(
+            out=path,
             preset=preset,
             data=source,
             patch_size=PATCH,
@@ -135,6 +129,7 @@ def train(
             device=device,
             progress=progress,
         )
+        train_detector(run)
         return path
     training = replace(
         training_preset(preset),
@@ -146,12 +141,12 @@ def train(
         orthogonality_weight=0.0,
     )
     good = good_images(source, 1, PATCH)
-    synthesis = synthesis_for(source)
+    surface = surface_of(source)
     build: Callable[[Any], nn.Module] = DRAEM if model == "draem" else Autoencoder
     trainer = Trainer(
         draem_preset(preset) if model == "draem" else autoencoder_preset(preset),
         training,
-        anomaly_samples(patch_sources(source, good.train, PATCH, training=True), training, synthesis)
+        anomaly_samples(surface.patches(good.train, PATCH, training=True), training, surface.synthesis)
         if model == "draem"
         else denoising_samples(PatchSampler(good.train, PATCH), training),
         path.with_suffix(""),
@@ -173,7 +168,7 @@ def train(
         "model": model,
         "provenance": made,
         "training": asdict(training),
-        "validation": synthesis._asdict() | {"seed": SEED},
+        "validation": surface.synthesis._asdict() | {"seed": SEED},
         "map": choice._asdict(),
         "parameters": parameter_count(trainer.average),
         "training_images": len(good.train),
@@ -208,7 +203,7 @@ def classical(method: str, data: str, options: Sequence[Mapping[str, Any]] | Non
     method
         Name in :data:`indeed.baselines.anomaly_detectors.DETECTORS`.
     data
-        As in :func:`indeed.experiments.detector.good_images`.
+        As in :func:`indeed.recipes.good_images.good_images`.
     options
         Options to choose from; None: `OPTIONS`.
 
@@ -247,7 +242,7 @@ def held_out_anomalies(data: str, *, tiles: bool = False) -> list[AnomalySample]
     held_out = [image.float() / 255 for image in good_images(source, 1, PATCH).held_out]
     if tiles and source == "textures":
         held_out = _tiles(held_out)
-    return synthetic_anomalies(held_out, synthesis_for(source))
+    return synthetic_anomalies(held_out, surface_of(source).synthesis)
 
 
 def _source(data: str) -> str:

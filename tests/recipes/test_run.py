@@ -6,14 +6,11 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from indeed.experiments.training_run import Task, train
 from indeed.learning.loading import Sample
 from indeed.learning.training import supervised_denoising, training_preset
 from indeed.networks.checkpoint import load_checkpoint, save_checkpoint
 from indeed.networks.inference_network import InDeed, network_preset
-
-NETWORK = network_preset("tiny", 1)
-TRAINING = training_preset("tiny")
+from indeed.recipes.run import Recipe, Run, train
 
 
 class Measured(NamedTuple):
@@ -25,10 +22,12 @@ def flat(generator: torch.Generator) -> Sample:
     return Sample(image, image)
 
 
-def task(name: str = "flatten", data: str = "flat") -> Task:
-    return Task(
+def recipe(name: str = "flatten", data: str = "flat") -> Recipe:
+    return Recipe(
         name,
         data,
+        network_preset("tiny", 1),
+        training_preset("tiny"),
         flat,
         supervised_denoising,
         lambda model: Measured(0.5),
@@ -39,9 +38,8 @@ def task(name: str = "flatten", data: str = "flat") -> Task:
     )
 
 
-def run(out, made=None, network=NETWORK, **options):
-    fixed = {"preset": "tiny", "start": None, "stop_at": 3, "resume": False, "folder": None, "device": "cpu"}
-    return train(out, made or task(), network, TRAINING, progress=False, **(fixed | options))
+def run(out, made=None, **options):
+    return train(Run(out=out, preset="tiny", progress=False, **({"stop_at": 3} | options)), made or recipe())
 
 
 def test_the_record_says_what_was_trained_how_it_was_measured_and_what_was_found_out(tmp_path):
@@ -73,11 +71,11 @@ def test_a_run_is_not_continued_for_other_data(tmp_path):
     out = tmp_path / "model.safetensors"
     run(out)
     with pytest.raises(ValueError, match="another configuration"):
-        run(out, task(data="wavy"), resume=True)
+        run(out, recipe(data="wavy"), resume=True)
 
 
 def test_another_ending_or_another_network_to_start_from_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"must end in \.safetensors"):
+    with pytest.raises(ValueError, match=r"^out: got .*model\.pt"):
         run(tmp_path / "model.pt")
     other = tmp_path / "colour.safetensors"
     save_checkpoint(other, InDeed(network_preset("tiny", 3)), {})

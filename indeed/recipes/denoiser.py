@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,6 @@ from indeed.data.benchmarks import DataMissingError, image_files, split, trainin
 from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_image, sample_names
-from indeed.experiments.training_run import Preset, Task, train
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.images.pixels import eight_bit
@@ -21,80 +19,40 @@ from indeed.learning.training import (
     Validation,
     denoising_samples,
     supervised_denoising,
-    training_preset,
 )
 from indeed.networks.inference_network import network_preset
+from indeed.recipes.run import Recipe, Run, train
 
 VALIDATION_SIGMA = 25 * GREY_LEVEL
 VALIDATION_SEED = 25
 
 
-def train_denoiser(
-    out: Path,
-    *,
-    preset: Preset = "cpu",
-    channels: Literal[1, 3] = 1,
-    data: str = "auto",
-    patch_size: int | None = None,
-    start: Path | None = None,
-    steps: int | None = None,
-    stop_at: int | None = None,
-    seed: int = 0,
-    resume: bool = False,
-    folder: Path | None = None,
-    device: str = "cpu",
-    progress: bool = True,
-    **changes: Any,
-) -> Trainer:
+def train_denoiser(run: Run) -> Trainer:
     """Train a blind Gaussian denoiser and save it as a checkpoint.
 
-    Parameters
-    ----------
-    out
-        Checkpoint to write, ``*.safetensors``.
-    preset
-        Sizes of the network and of the run.
-    channels
-        1 (grey) or 3 (colour).
-    data
-        ``bsd``: the Berkeley training images under ``INDEED_DATA``; ``embedded``: the photographs inside installed
-        packages; ``auto``: the former where present, else the latter; anything else: a folder of images.
-    patch_size
-        Side of the tiles in pixels if it should differ from the preset's.
-    start
-        Checkpoint whose weights the run starts from: same network, whatever its patch size. Small patches first, many a
-        step, and large ones at the end cost less than large ones all the way.
-    steps
-        Length of the run if it should differ from the preset's.
-    stop_at
-        Step to end at before the learning rate has come down, for weights that another run will start from.
-    seed
-        Seed of the initial weights and of every batch.
-    resume
-        Continue the run in ``folder`` if there is one.
-    folder
-        Where the run keeps its state and log; default: ``out`` without suffix.
-    device
-        Where the network is trained. Processes started by torchrun train it together; the first one writes.
-    changes
-        Fields of :class:`indeed.learning.training.TrainingConfig` that differ from the preset's, None being no change:
-        ``batch_size``, ``accumulate``, ``precision``, ``compile``, ...
+    ``run.data`` is as in `training_images`; None: ``auto``.
 
     Raises
     ------
     DataMissingError
         If the data are not on disk.
     FileExistsError
-        If ``folder`` holds a run and ``resume`` is false.
+        If the folder of the run holds one and ``run.resume`` is false.
+    ValueError
+        If the run asks for what only detectors have.
     """
-    changes = {"seed": seed, "steps": steps} | changes
-    training = replace(training_preset(preset), **{name: to for name, to in changes.items() if to is not None})
-    network = network_preset(preset, channels)
-    network = replace(network, patch_size=patch_size or network.patch_size)
-    source, images, held_out = training_images(data, channels, network.patch_size)
-    task = Task(
+    for name in ("max_rank", "halvings"):
+        if getattr(run, name) is not None:
+            raise ValueError(f"{name}: goes with task uad only")
+    training = run.training()
+    network = network_preset(run.preset, run.channels)
+    network = replace(network, patch_size=run.patch_size or network.patch_size)
+    source, images, held_out = training_images(run.data or "auto", run.channels, network.patch_size)
+    recipe = Recipe(
         "denoise",
         source,
+        network,
+        training,
         denoising_samples(PatchSampler(images, network.patch_size), training),
         supervised_denoising,
         validation_on(held_out, network.patch_size),
@@ -102,23 +60,20 @@ def train_denoiser(
         {"sigma": VALIDATION_SIGMA, "noise_seed": VALIDATION_SEED},
         {"training_images": len(images), "validation_images": len(held_out)},
     )
-    return train(
-        out,
-        task,
-        network,
-        training,
-        preset=preset,
-        start=start,
-        stop_at=stop_at,
-        resume=resume,
-        folder=folder,
-        device=device,
-        progress=progress,
-    )
+    return train(run, recipe)
 
 
 def training_images(data: str, channels: int, patch_size: int) -> tuple[str, list[Tensor], list[Tensor]]:
-    """Name of the data, training images and validation images, 8-bit (channel, height, width)."""
+    """Name of the data, training images and validation images, 8-bit (channel, height, width).
+
+    ``data`` is ``bsd``: the Berkeley training images under ``INDEED_DATA``; ``embedded``: the photographs inside
+    installed packages; ``auto``: the former where present, else the latter; anything else: a folder of images.
+
+    Raises
+    ------
+    DataMissingError
+        If the data are not on disk.
+    """
     name = "bsd400_gray" if channels == 1 else "cbsd432"
     if data in ("auto", "bsd"):
         try:
@@ -136,7 +91,7 @@ def training_images(data: str, channels: int, patch_size: int) -> tuple[str, lis
         return "embedded", upper, lower_right
     folder = Path(data)
     if not folder.is_dir():
-        raise DataMissingError(f"data must be 'auto', 'bsd', 'embedded' or a folder of images, got {data!r}")
+        raise DataMissingError(f"data: got {data!r}, expected 'auto', 'bsd', 'embedded' or a folder of images")
     files = image_files(folder)
     if len(files) < 2:
         raise DataMissingError(f"{folder}: expected at least two images, found {len(files)}")

@@ -17,27 +17,6 @@ from indeed.data.download import DataError
 from indeed.data.files import ImageFileError
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_image
-from indeed.experiments import detector
-from indeed.experiments.detector import (
-    MASK_WEIGHT,
-    SEED,
-    TEXTURE_CONTRAST,
-    TEXTURE_HALVINGS,
-    TEXTURE_MASK_WEIGHT,
-    TEXTURE_RANK,
-    TEXTURE_SPREAD,
-    TEXTURE_SYNTHESIS,
-    TURNS,
-    UNSEEN_FAMILIES,
-    chosen_map,
-    detector_network,
-    good_images,
-    patch_sources,
-    synthetic_anomalies,
-    texture_set_for_tests,
-    train_detector,
-    validation_on,
-)
 from indeed.images.anomalies import FAMILIES, Synthesis
 from indeed.images.detection_metrics import image_score
 from indeed.images.metrics import psnr
@@ -47,14 +26,30 @@ from indeed.networks.anomaly_detection import anomaly_maps, load_detector, map_s
 from indeed.networks.backbones import UNet
 from indeed.networks.checkpoint import load_checkpoint
 from indeed.networks.inference_network import InDeed, network_preset
+from indeed.recipes import detector
+from indeed.recipes import good_images as images_of_recipes
+from indeed.recipes.choice import TURNS, chosen_map, synthetic_anomalies
+from indeed.recipes.detector import (
+    PART_SURFACE,
+    TEXTURE_SURFACE,
+    detector_network,
+    train_detector,
+    validation_on,
+)
+from indeed.recipes.good_images import SEED, TEXTURE_CONTRAST, UNSEEN_FAMILIES, good_images, texture_set_for_tests
+from indeed.recipes.run import Run
 
 SIDE = 32
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch) -> None:
-    monkeypatch.setattr(detector, "SIDE", SIDE)
+    monkeypatch.setattr(images_of_recipes, "SIDE", SIDE)
     monkeypatch.setattr(detector, "chosen_map", partial(chosen_map, least=4))
+
+
+def run(out, *, synthesis=None, **options):
+    return train_detector(Run(out=out, preset="tiny", progress=False, **options), synthesis)
 
 
 def photographs(folder: Path, count: int, channels: int = 3, size: tuple[int, int] = (40, 50)) -> Path:
@@ -164,10 +159,10 @@ def test_textures_get_a_rank_below_that_of_the_preset_and_good_photographs_the_p
     ranks = {}
     for name, options in {"good": {}, "asked": {"max_rank": 2}, "textures": {"data": "textures"}}.items():
         chosen = {"data": str(tmp_path / "good"), "patch_size": 32} | options
-        trainer = train_detector(tmp_path / f"{name}.safetensors", preset="tiny", steps=1, progress=False, **chosen)
+        trainer = run(tmp_path / f"{name}.safetensors", steps=1, **chosen)
         ranks[name] = trainer.average.config.max_rank
     assert ranks == {"good": 4, "asked": 2, "textures": 4}
-    assert TEXTURE_RANK < network_preset("cpu", 1).max_rank
+    assert TEXTURE_SURFACE.largest_rank < network_preset("cpu", 1).max_rank
 
 
 def test_f_S_is_a_u_net_for_textures_and_where_it_is_asked_for(tmp_path):
@@ -180,14 +175,14 @@ def test_f_S_is_a_u_net_for_textures_and_where_it_is_asked_for(tmp_path):
     }
     found = {}
     for name, options in chosen.items():
-        trainer = train_detector(tmp_path / f"{name}.safetensors", preset="tiny", steps=1, progress=False, **options)
+        trainer = run(tmp_path / f"{name}.safetensors", steps=1, **options)
         config = trainer.average.config
         found[name] = (config.sparse_halvings, isinstance(trainer.average.f_S.trunk, UNet), trainer.config.mask_weight)
     assert found == {
-        "good": (0, False, MASK_WEIGHT),
-        "asked": (2, True, MASK_WEIGHT),
-        "textures": (TEXTURE_HALVINGS, True, TEXTURE_MASK_WEIGHT),
-        "refused": (0, False, TEXTURE_MASK_WEIGHT),
+        "good": (0, False, PART_SURFACE.mask_weight),
+        "asked": (2, True, PART_SURFACE.mask_weight),
+        "textures": (TEXTURE_SURFACE.halvings, True, TEXTURE_SURFACE.mask_weight),
+        "refused": (0, False, TEXTURE_SURFACE.mask_weight),
     }
     for halvings, expected in ((-1, "sparse_halvings must be 0 or"), (5, "must divide patch_size")):
         with pytest.raises(ValueError, match=expected):
@@ -197,7 +192,7 @@ def test_f_S_is_a_u_net_for_textures_and_where_it_is_asked_for(tmp_path):
 
 
 def test_textures_are_tested_with_families_that_are_not_trained_on():
-    assert not set(UNSEEN_FAMILIES) & set(TEXTURE_SYNTHESIS.families)
+    assert not set(UNSEEN_FAMILIES) & set(TEXTURE_SURFACE.synthesis.families)
     found = texture_set_for_tests()
     assert {defect for _, defect in found.classes} == set(UNSEEN_FAMILIES)
     good = {(item.category, item.part): load(item).image for item in found.test if item.defect == "good"}
@@ -268,16 +263,16 @@ def test_validation_is_that_of_one_draw_of_anomalies_whatever_the_batches():
 
 def test_each_texture_is_a_surface_of_its_own_and_the_images_of_other_data_are_one():
     textures = good_images("textures", 1, 32)
-    sources = patch_sources("textures", textures.train, 32)
+    sources = TEXTURE_SURFACE.patches(textures.train, 32)
     for source, image in zip(sources, textures.train, strict=True):
         patch = source(torch.Generator().manual_seed(0))
         assert torch.equal(patch, PatchSampler([image], 32)(torch.Generator().manual_seed(0)))
     assert len(sources) == 3
-    (parts,) = patch_sources("parts", textures.train, 32)
+    (parts,) = PART_SURFACE.patches(textures.train, 32)
     # zoom and gamma vary in training, and of textures only
-    spreads = [source.spread for source in patch_sources("textures", textures.train, 32, training=True)]
-    assert spreads == 3 * [TEXTURE_SPREAD]
-    (trained_parts,) = patch_sources("parts", textures.train, 32, training=True)
+    spreads = [source.spread for source in TEXTURE_SURFACE.patches(textures.train, 32, training=True)]
+    assert spreads == 3 * [TEXTURE_SURFACE.spread]
+    (trained_parts,) = PART_SURFACE.patches(textures.train, 32, training=True)
     assert {source.spread for source in (*sources, parts, trained_parts)} == {1.0}
 
 
@@ -296,7 +291,7 @@ def test_networks_for_detection_shrink_the_residual_and_that_of_the_paper_is_the
 def test_good_photographs_become_a_detector_with_its_record(tmp_path):
     photographs(tmp_path / "good", 4)
     out = tmp_path / "detector.safetensors"
-    trainer = train_detector(out, preset="tiny", data=str(tmp_path / "good"), seed=4, progress=False)
+    trainer = run(out, data=str(tmp_path / "good"), seed=4)
     model, record = load_checkpoint(out)
     assert model.config == detector_network("tiny", 1)
     assert record["task"] == "detect"
@@ -307,7 +302,7 @@ def test_good_photographs_become_a_detector_with_its_record(tmp_path):
     assert (record["training_images"], record["validation_images"], record["side"]) == (3, 1, SIDE)
     assert record["validation"].keys() == {*Synthesis._fields, "seed", "average_precision", "psnr_low_rank"}
     assert set(record["validation"]["families"]) == set(FAMILIES)
-    assert record["training"]["mask_weight"] == MASK_WEIGHT
+    assert record["training"]["mask_weight"] == PART_SURFACE.mask_weight
     made = load_detector(out)
     assert (made.side, made.settings) == (SIDE, (record["map"]["form"], record["map"]["smoothing"], TURNS))
     held_out = good_images(str(tmp_path / "good"), 1, 16).held_out[0].float() / 255
@@ -319,31 +314,31 @@ def test_good_photographs_become_a_detector_with_its_record(tmp_path):
 def test_a_finished_run_resumed_gives_the_same_detector(tmp_path):
     photographs(tmp_path / "good", 2)
     out = tmp_path / "detector.safetensors"
-    options = {"preset": "tiny", "data": str(tmp_path / "good"), "steps": 4, "progress": False}
-    train_detector(out, **options)
+    options = {"data": str(tmp_path / "good"), "steps": 4}
+    run(out, **options)
     first, record = load_checkpoint(out)
     out.unlink()
-    train_detector(out, resume=True, **options)
+    run(out, resume=True, **options)
     again, record_again = load_checkpoint(out)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     assert record["map"] == record_again["map"]
     with pytest.raises(FileExistsError, match="resume"):
-        train_detector(out, **options)
+        run(out, **options)
 
 
 def test_options_reach_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(detector, "chosen_map", lambda *arguments: arguments[2]._asdict())
     early, late = tmp_path / "early.safetensors", tmp_path / "late.safetensors"
-    train_detector(
-        early, preset="tiny", steps=1, channels=3, synthesis=Synthesis(("scar", "scar", "perlin")), progress=False
-    )
+    run(early, steps=1, channels=3, synthesis=Synthesis(("scar", "scar", "perlin")))
     assert load_checkpoint(early)[1]["map"]["families"] == ["scar", "scar", "perlin"]
     options = {"batch_size": 2, "learning_rate": 1e-4, "precision": None}
-    train_detector(late, preset="tiny", steps=1, channels=3, patch_size=32, start=early, progress=False, **options)
+    run(late, steps=1, channels=3, patch_size=32, start=early, **options)
     model, record = load_checkpoint(late)
     assert (model.config.channels, model.config.patch_size) == (3, 32)
     assert record["start"]["steps"] == 1
-    expected = TEXTURE_SYNTHESIS._replace(families=list(TEXTURE_SYNTHESIS.families), area=list(TEXTURE_SYNTHESIS.area))
+    expected = TEXTURE_SURFACE.synthesis._replace(
+        families=list(TEXTURE_SURFACE.synthesis.families), area=list(TEXTURE_SURFACE.synthesis.area)
+    )
     assert record["map"] == expected._asdict()
     assert record["training"]["precision"] == "float32"
     assert (record["training"]["batch_size"], record["training"]["learning_rate"]) == (2, 1e-4)
@@ -351,6 +346,6 @@ def test_options_reach_the_run(tmp_path, monkeypatch):
 
 def test_an_unknown_family_and_a_rank_out_of_range_are_named(tmp_path):
     with pytest.raises(ValueError, match="max_rank must be between 1 and patch_size"):
-        train_detector(tmp_path / "a.safetensors", preset="tiny", max_rank=0)
+        run(tmp_path / "a.safetensors", max_rank=0)
     with pytest.raises(ValueError, match=r"^families: got holes, expected names from perlin"):
-        train_detector(tmp_path / "a.safetensors", preset="tiny", synthesis=Synthesis(("scar", "holes")))
+        run(tmp_path / "a.safetensors", synthesis=Synthesis(("scar", "holes")))

@@ -6,11 +6,13 @@ from indeed.baselines.anomaly_detectors import PrincipalComponents
 from indeed.baselines.anomaly_detectors import fit as fit_detector
 from indeed.baselines.reconstruction import load_autoencoder, load_draem
 from indeed.bayes.anomaly_maps import smoothed
-from indeed.experiments import detection_baselines
-from indeed.experiments.detection_baselines import PATCH, choose, classical, train, trained
-from indeed.experiments.detector import SMOOTHING, UNSEEN_FAMILIES, good_images, synthesis_for, synthetic_anomalies
 from indeed.images.anomalies import Synthesis
 from indeed.networks.checkpoint import CheckpointError, read_record, shipped_checkpoint
+from indeed.recipes import rivals
+from indeed.recipes.choice import SMOOTHING, synthetic_anomalies
+from indeed.recipes.detector import PART_SURFACE, TEXTURE_SURFACE, surface_of
+from indeed.recipes.good_images import UNSEEN_FAMILIES, good_images
+from indeed.recipes.rivals import PATCH, choose, classical, train, trained
 
 SMOKE = {"data": "textures", "profile": "smoke", "progress": False}
 MODELS = ("autoencoder", "draem")
@@ -34,13 +36,11 @@ def test_a_killed_training_continues_to_the_same_network(model, tmp_path, monkey
     two = SMOKE | {"steps": 2}
     load = load_draem if model == "draem" else load_autoencoder
     whole, record = load(train(model, folder=tmp_path / "whole", **two))
-    run = detection_baselines.Trainer.run
-    monkeypatch.setattr(
-        detection_baselines.Trainer, "run", lambda self, progress=True: run(self, stop_at=1, progress=False)
-    )
+    run = rivals.Trainer.run
+    monkeypatch.setattr(rivals.Trainer, "run", lambda self, progress=True: run(self, stop_at=1, progress=False))
     path = train(model, folder=tmp_path / "killed", **two)
     path.unlink()
-    monkeypatch.setattr(detection_baselines.Trainer, "run", run)
+    monkeypatch.setattr(rivals.Trainer, "run", run)
     resumed, again = load(train(model, folder=tmp_path / "killed", **two))
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
     assert record["map"] == again["map"]
@@ -102,7 +102,7 @@ def test_a_classical_method_is_fitted_to_tiles_of_the_training_images_with_the_c
         fitted.append(images)
         return fit_detector(images, method, **options)
 
-    monkeypatch.setattr(detection_baselines, "fit", fit)
+    monkeypatch.setattr(rivals, "fit", fit)
     map_of, choice = classical("pca", "textures", [{"patch": 8, "explained": share} for share in (0.5, 0.9)])
     assert all(images.shape == (3 * 5 * 3, 1, PATCH, PATCH) for images in fitted)  # three images of 384 x 256 pixels
     first = good_images("textures", 1, PATCH).train[0][:, :PATCH, :PATCH].float() / 255
@@ -114,5 +114,6 @@ def test_a_classical_method_is_fitted_to_tiles_of_the_training_images_with_the_c
 
 
 def test_no_detector_of_textures_is_trained_or_set_on_the_families_of_the_test():
-    assert not set(synthesis_for("textures").families) & set(UNSEEN_FAMILIES)
-    assert set(UNSEEN_FAMILIES) <= set(synthesis_for("magnetic_tile").families)
+    assert not set(TEXTURE_SURFACE.synthesis.families) & set(UNSEEN_FAMILIES)
+    assert set(UNSEEN_FAMILIES) <= set(PART_SURFACE.synthesis.families)
+    assert (surface_of("textures"), surface_of("magnetic_tile")) == (TEXTURE_SURFACE, PART_SURFACE)
