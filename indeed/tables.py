@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -21,14 +22,49 @@ def write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
         writer.writerows(rows)
 
 
+def publish_table(path: Path, rows: Sequence[Mapping[str, str]], run: Sequence[str]) -> None:
+    """Write rows as CSV, and what they say of the runs that measured them once for each run, as JSON beside it.
+
+    Parameters
+    ----------
+    path
+        The CSV file; the other is called the same, with ``.json``.
+    rows
+        Rows with all their columns; `read_table` gives them back.
+    run
+        The columns that describe the run. In the CSV file one column stands for them, ``run``: a hash of what they say.
+    """
+    runs: dict[str, Row] = {}
+    short = []
+    for row in rows:
+        about = {name: row[name] for name in run if name in row}
+        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
+        runs[key] = about
+        short.append({name: value for name, value in row.items() if name not in about} | {"run": key})
+    with atomic_write(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(runs, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_table(path, short)
+
+
 def read_table(path: Path) -> list[Row]:
-    """Rows of a CSV file with a header.
+    """Rows of a CSV file with a header; the columns that `publish_table` has put beside it are there again.
 
     Raises
     ------
     ValueError
-        If the file has no rows, no end, or a row with more or fewer fields than the header.
+        If the file has no rows, no end, or a row with more or fewer fields than the header, or names an unknown run.
     """
+    rows = _read_csv(path)
+    if "run" not in rows[0]:
+        return rows
+    runs = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    unknown = {row["run"] for row in rows} - set(runs)
+    if unknown:
+        raise ValueError(f"{path}: damaged, expected the run {min(unknown)} in {path.with_suffix('.json').name}")
+    return [{name: value for name, value in row.items() if name != "run"} | runs[row["run"]] for row in rows]
+
+
+def _read_csv(path: Path) -> list[Row]:
     text = Path(path).read_bytes().decode("utf-8", errors="replace")
     header, *lines = list(csv.reader(text.splitlines(keepends=True))) or [[]]
     if not lines or not text.endswith("\n") or any(len(line) != len(header) for line in lines):
