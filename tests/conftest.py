@@ -16,6 +16,7 @@ from hypothesis import settings
 settings.register_profile("indeed", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("indeed")
 
+
 @pytest.fixture(scope="session")
 def book() -> Path:
     """Build the book with its chapters at their smallest size, and return the folder (see `build.folder`)."""

@@ -1,13 +1,16 @@
 """Chapters are executed side by side, and what they did is found again by the builder of the pages."""
 
 import json
+import os
 from pathlib import Path
 
 import build
 import chapters
 import execution
+import papermill
 import pytest
 from execution import Job
+from nbformat import v4
 
 CHAPTER = """---
 jupytext:
@@ -107,3 +110,14 @@ def test_what_was_executed_is_what_sphinx_looks_for(tmp_path):
         read = read_myst_markdown_notebook(text, config=MdParserConfig(), add_source_map=True, path=chapter)
         ours, theirs = (cache.create_hashed_notebook(notebook)[1] for notebook in (chapters.notebook(chapter), read))
         assert ours == theirs, chapter
+
+
+def test_a_setting_of_the_environment_reaches_the_chapter_and_leaves_with_it(tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: seen.update(os.environ) or v4.new_notebook())
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.delenv("INDEED_RECORDS", raising=False)
+    job = Job(chapters.chapters()[0], tmp_path / "x.ipynb", tmp_path, {}, {"INDEED_DATA": "none"})
+    execution.execute(job)
+    assert (seen["OMP_NUM_THREADS"], seen["INDEED_DATA"], seen["INDEED_RECORDS"]) == ("2", "none", str(tmp_path))
+    assert "INDEED_RECORDS" not in os.environ
