@@ -29,7 +29,10 @@ from indeed.data.files import Picture, read_image, write_image
 from indeed.figures import heat, heat_overlay
 from indeed.images.metrics import psnr
 from indeed.images.noise import correlated_gaussian
-from indeed.learning.adaptation import adapt, adaptation_preset
+from indeed.learning.adaptation import noise as replayed_noise
+from indeed.learning.adaptation import online
+from indeed.learning.adaptation.config import adaptation_preset
+from indeed.learning.adaptation.engine import adapt
 from indeed.networks.anomaly_detection import load_detector
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from indeed.networks.inference_network import InDeed, network_preset
@@ -318,8 +321,8 @@ def test_what_is_replayed_are_the_photographs_with_the_noise_of_each_image_as_of
 
         return draw
 
-    matched = adapt_command.matched_replay
-    monkeypatch.setattr(adapt_command, "matched_replay", watched)
+    matched = replayed_noise.matched_replay
+    monkeypatch.setattr(replayed_noise, "matched_replay", watched)
     images = [tmp_path / "rough.tif", tmp_path / "smooth.tif"]
     options = ["--mode", "batch", "--photographs", clean, "--steps", 30]
     assert run("adapt", *images, "-o", tmp_path / "out", *options)[0] == 0
@@ -366,7 +369,7 @@ def test_a_batch_has_one_adaptation_for_each_kind_of_image(run, tmp_path, few, m
         calls.append((model.config.channels, len(images)))
         return adapt(model, images, config, *rest, **options)
 
-    monkeypatch.setattr(adapt_command, "adapt", watched)
+    monkeypatch.setattr(online, "adapt", watched)
     arguments = ["adapt", tmp_path / "in", "-o", tmp_path / "out", *few, "--mode", "batch"]
     first = run(*arguments)
     assert first[::2] == (0, [])

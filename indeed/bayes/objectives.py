@@ -1,4 +1,6 @@
-r"""What a task minimises: supervision, orthogonality and the training loss (Eq. 12, 14-15, 35 and 42-45).
+r"""What a task minimises: supervision, orthogonality, the loss of training and that of active generalisation.
+
+Eq. 12, 14-15, 35 and 39-45.
 
 These functions take posterior parameters and draws, never a network.
 """
@@ -10,7 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from indeed.bayes.conjugate_updates import solve_leaf_level
-from indeed.bayes.elbo import ElboTerms, negative_elbo, per_sample_sum, sub_problem_2_terms
+from indeed.bayes.elbo import ElboTerms, MiddleTerms, negative_elbo, per_sample_sum, sub_problem_2_terms
 from indeed.bayes.generative_model import Hyperpriors, low_rank
 from indeed.bayes.posterior_summaries import expected_squared_residual, sampled_squared_residual
 from indeed.bayes.variational_family import Draw, Generators, MiddleLevel
@@ -18,6 +20,9 @@ from indeed.images.noise import GREY_LEVEL
 from indeed.types import Images, PerSample, Scalar
 
 _FLOOR = 1e-5
+
+Modules = Literal["L", "S", "LS"]
+"""Modules of the network: that of L (f_A and f_B), that of S, or both."""
 
 
 class LossTerms(NamedTuple):
@@ -170,6 +175,19 @@ def training_loss(terms: LossTerms, *, orthogonality_weight: float, elements: in
     if variational:
         per_sample = per_sample + terms.fidelity + terms.rank + terms.sparsity
     return (per_sample + orthogonality_weight * terms.orthogonality).mean() / elements
+
+
+def active_generalisation_loss(terms: MiddleTerms, modules: Modules) -> PerSample:
+    r"""Unsupervised loss of the module that adapts: S, L, or both (Eq. 39-41).
+
+    :math:`\ell_{fid} + \ell_{sparse}`, :math:`\ell_{fid} + \ell_{rank}`, or all three; in nats, (batch,).
+    """
+    loss = terms.fidelity
+    if "L" in modules:
+        loss = loss + terms.rank
+    if "S" in modules:
+        loss = loss + terms.sparsity
+    return loss
 
 
 def _gram_error(factor: Tensor) -> Tensor:

@@ -3,36 +3,32 @@
 import hashlib
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 
-from indeed.bayes.conjugate_updates import solve_leaf_level
-from indeed.bayes.elbo import elbo_terms, negative_elbo
-from indeed.bayes.generative_model import Hyperpriors
 from indeed.cli.faults import Faults
 from indeed.cli.files import InputFiles, Out, image_paths, images_in, read_for, targets
 from indeed.cli.models import Models, WithNoise, denoisers
-from indeed.data.benchmarks import evenly
 from indeed.data.files import read_image, write_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
 from indeed.images.noise import GREY_LEVEL
 from indeed.images.noise_estimation import NoiseLaw
 from indeed.images.pixels import eight_bit
-from indeed.images.tiling import reflected_indices, split
-from indeed.learning.adaptation import AdaptationConfig, Adapted, adapt, adaptation_preset
+from indeed.learning.adaptation.config import AdaptationConfig, adaptation_preset
+from indeed.learning.adaptation.noise import NoLawToReplayError, law_level, law_to_replay, replay_of_laws
+from indeed.learning.adaptation.objectives import free_energy_of_tiles
+from indeed.learning.adaptation.online import Online, Outcome
+from indeed.learning.adaptation.parameters import relative_change
 from indeed.learning.loading import SampleSource
-from indeed.learning.noise_adaptation import law_to_replay, level_range, noise_level
-from indeed.learning.training import matched_replay
-from indeed.networks.inference_network import InDeed, NetworkConfig
+from indeed.networks.inference_network import InDeed
 from indeed.tables import ResumableTable, Row, data_hash
-from indeed.types import AnySizeImage, Image
-
-REPORTED_TILES = 8
-"""Tiles of an image on which its free energy is reported, spread evenly over it."""
+from indeed.types import AnySizeImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +79,7 @@ class Adapt(WithNoise):
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         config = replace(adaptation_preset(self.preset), **changes)
         photographs = images_in(self.photographs) if self.photographs else []
-        adaptation = Adaptation(config, self.seed, photographs)
+        adaptation = Adaptation(config, self.seed, photographs, self.reset)
         models = Models(self)
         made_by = data_hash(denoisers(self.checkpoint))
         written = targets(image_paths(self.images), self.out, folder=True)
@@ -111,7 +107,6 @@ class Adapt(WithNoise):
             return report.find(path, **settings) if there else None
 
         go_on = apart or all(found(path) for path in images)
-        carried: dict[int, InDeed] = {}
         for group in [images] if batch else [[path] for path in images]:
             pictures = {}
             for path in group:
@@ -123,12 +118,9 @@ class Adapt(WithNoise):
             for channels in sorted({picture.channels for picture in pictures.values()}):
                 some = {path: picture for path, picture in pictures.items() if picture.channels == channels}
                 with faults.reported(None if batch else group[0]):
-                    model = models(channels)
                     observed = [self.observed(picture) for picture in some.values()]
                     label = f"{len(some)} images" if batch else group[0].name
-                    outcomes = adaptation(carried.get(channels, model), observed, label, original=model)
-                    if self.reset == "never":
-                        carried[channels] = outcomes[-1].model
+                    outcomes = adaptation(models(channels), observed, label)
                     for (path, picture), outcome in zip(some.items(), outcomes, strict=True):
                         with faults.reported(path):
                             write_image(written[path], self.denoised(outcome.model, picture, path.name))
@@ -143,60 +135,41 @@ class _Outcome(NamedTuple):
 
 
 class Adaptation:
-    """Adaptation of networks to images, with the photographs that are replayed for it."""
+    """Networks for grey and for colour that adapt, and the photographs that are replayed for them."""
 
-    def __init__(self, config: AdaptationConfig, seed: int, photographs: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        config: AdaptationConfig,
+        seed: int,
+        photographs: Sequence[Path] = (),
+        reset: Literal["image", "never"] = "image",
+    ) -> None:
         self.config = config
         self.seed = seed
+        self.reset = reset
         # The noise that Hubble's photograph itself has would be learned to be kept.
         files = photographs or [sample_path(name) for name in sample_names() if name != "hubble"]
         self.photographs = [read_image(path) for path in files] if config.replay_weight else []
-        self.patches: dict[tuple[int, int], PatchSampler] = {}
+        self.patches: dict[int, PatchSampler] = {}
+        self.online: dict[int, Online] = {}
 
-    def __call__(
-        self,
-        model: InDeed,
-        images: Sequence[AnySizeImage],
-        label: str,
-        *,
-        original: InDeed | None = None,
-    ) -> list[_Outcome]:
-        """Outcome for each image of one adaptation to all; ``original`` is where the network had its weights from.
-
-        An image whose noise must be known, and is not, is left out: its network is the one that is there.
-        """
-        laws = [noise_law(original or model, image) for image in images]
-        known = [law for law in laws if isinstance(law, NoiseLaw)]
-        chosen = [k for k, law in enumerate(laws) if not self.photographs or isinstance(law, NoiseLaw)]
-        adapted = self._adapted(model, [images[k] for k in chosen], known, label) if chosen else None
-        return [
-            self._outcome(image, law, model, original or model, adapted if k in chosen else None)
-            for k, (image, law) in enumerate(zip(images, laws, strict=True))
-        ]
-
-    def _adapted(self, model: InDeed, images: Sequence[AnySizeImage], laws: Sequence[NoiseLaw], label: str) -> Adapted:
+    def __call__(self, model: InDeed, images: Sequence[AnySizeImage], label: str) -> list[_Outcome]:
+        """Outcome for each image of one adaptation to all."""
         from tqdm import tqdm
 
-        seen = [_extended(image, model.config.patch_size) for image in images]
+        channels, side = model.config.channels, model.config.patch_size
+        if channels not in self.online:
+            matched = partial(self._replay, channels, side) if self.photographs else None
+            self.online[channels] = Online(model, self.config, reset=self.reset, matched=matched)
         total = self.config.steps * len(images)
         with tqdm(total=total, desc=label, disable=not sys.stderr.isatty(), unit="step", leave=False) as bar:
-            return adapt(
-                model,
-                seen,
-                self.config,
-                torch.Generator().manual_seed(self.seed),
-                replay=self._replay(laws, model.config) if self.photographs else None,
-                observe=lambda step, _: bar.update(step - bar.n),
-            )
+            generator = torch.Generator().manual_seed(self.seed)
+            outcomes = self.online[channels](images, generator, observe=lambda step, _: bar.update(step - bar.n))
+        pairs = zip(images, outcomes, strict=True)
+        return [_Outcome(outcome.model, self._row(model, image, outcome)) for image, outcome in pairs]
 
-    def _replay(self, laws: Sequence[NoiseLaw], network: NetworkConfig) -> SampleSource:
-        """Source of photographs with noise of a law, any of the given ones."""
-        patches = self._patches(network.channels, network.patch_size)
-        sources = [matched_replay(patches, law, level_range(law)) for law in laws]
-        return lambda generator: sources[int(torch.randint(len(sources), (), generator=generator))](generator)
-
-    def _patches(self, channels: int, side: int) -> PatchSampler:
-        if (channels, side) not in self.patches:
+    def _replay(self, channels: int, side: int, laws: Sequence[NoiseLaw]) -> SampleSource:
+        if channels not in self.patches:
             suitable = [
                 eight_bit(photograph.tensor(), channels)
                 for photograph in self.photographs
@@ -205,62 +178,28 @@ class Adaptation:
             if not suitable:
                 kind = "colour ones of" if channels == 3 else "ones of"
                 raise ValueError(f"photographs: got none to replay, expected {kind} at least {side}x{side} pixels")
-            self.patches[channels, side] = PatchSampler(suitable, side)
-        return self.patches[channels, side]
+            self.patches[channels] = PatchSampler(suitable, side)
+        return replay_of_laws(self.patches[channels], laws)
 
-    def _outcome(
-        self,
-        image: Image,
-        law: NoiseLaw | str,
-        model: InDeed,
-        original: InDeed,
-        adapted: Adapted | None,
-    ) -> _Outcome:
-        if adapted:
-            model = adapted.model
+    def _row(self, original: InDeed, image: AnySizeImage, outcome: Outcome) -> Row:
+        adapted, law = outcome.adapted, outcome.law if outcome.adapted else None
+        if not self.photographs:  # the law is not asked for by the adaptation, only by the report
+            with suppress(NoLawToReplayError):
+                law = law_to_replay(original, image)
         row: dict[str, object] = {
             "steps": adapted.steps if adapted else 0,
-            "stopped": adapted.stopped if adapted else f"not adapted: {law}",
+            "stopped": adapted.stopped if adapted else f"not adapted: {outcome.refusal}",
             "seconds": adapted.seconds if adapted else 0.0,
             "forwards": adapted.patch_forwards if adapted else 0.0,
-            "noise_sd": "",
-            "neighbour_correlation": "",
+            "noise_sd": law_level(law, image) / GREY_LEVEL if law else "",
+            "neighbour_correlation": law.neighbour_correlation if law else "",
         }
-        if isinstance(law, NoiseLaw):
-            row["noise_sd"] = noise_level(law, image) / GREY_LEVEL
-            row["neighbour_correlation"] = law.neighbour_correlation
         hyperpriors = self.config.training.hyperpriors
-        before, after = (_free_energy(network, image, hyperpriors) for network in (original, model))
+        before, after = (free_energy_of_tiles(network, image, hyperpriors) for network in (original, outcome.model))
         for name in before:
             row |= {f"{name}_before": before[name], f"{name}_after": after[name]}
-        now, then = (torch.cat([x.detach().flatten() for x in network.parameters()]) for network in (model, original))
-        row["drift"] = ((now - then).norm() / then.norm()).item()
-        return _Outcome(model, {x: f"{y:.6g}" if isinstance(y, float) else str(y) for x, y in row.items()})
-
-
-def noise_law(model: InDeed, image: Image) -> NoiseLaw | str:
-    """Law of the noise in an image, or why there is none to adapt to."""
-    try:
-        return law_to_replay(model, image)
-    except ValueError as error:
-        return str(error)
-
-
-def _extended(image: Image, side: int) -> AnySizeImage:
-    """Image, extended by reflection where it is smaller than a square."""
-    rows, columns = (reflected_indices(length, max(length, side)) for length in image.shape[1:])
-    return image[:, rows][:, :, columns]
-
-
-@torch.no_grad()
-def _free_energy(model: InDeed, image: Image, hyperpriors: Hyperpriors) -> dict[str, float]:
-    """Free energy and the terms that an adaptation may lower, in nats a pixel and colour, on some tiles."""
-    tiles = split(image[None], model.config.patch_size, 0)[:, 0]
-    y = tiles[evenly(range(len(tiles)), min(REPORTED_TILES, len(tiles)))].to(next(model.parameters()).device)
-    middle, _ = model(y)
-    terms = elbo_terms(y, middle, solve_leaf_level(y, middle, hyperpriors), hyperpriors)
-    values = {"free_energy": negative_elbo(terms)} | {x: getattr(terms, x) for x in ("fidelity", "rank", "sparsity")}
-    return {name: value.mean().item() / y[0].numel() for name, value in values.items()}
+        row["drift"] = relative_change(outcome.model, original)
+        return {x: f"{y:.6g}" if isinstance(y, float) else str(y) for x, y in row.items()}
 
 
 def report_line(path: Path, row: Row) -> str:

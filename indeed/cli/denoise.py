@@ -7,7 +7,7 @@ from indeed.cli.faults import Faults
 from indeed.cli.files import InputFiles, Out, read_for, targets
 from indeed.cli.models import Models, WithNoise
 from indeed.data.files import write_image
-from indeed.learning.adaptation import adaptation_preset
+from indeed.learning.adaptation.config import adaptation_preset
 
 
 @dataclass(frozen=True, kw_only=True)

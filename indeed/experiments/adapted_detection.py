@@ -23,7 +23,8 @@ from indeed.experiments.table6 import scores, with_noise
 from indeed.images.detection_metrics import DetectionMetrics
 from indeed.images.noise_estimation import NoiseLaw, estimate_noise
 from indeed.images.pixels import eight_bit
-from indeed.learning.adaptation import AdaptationConfig, Adapted, adapt
+from indeed.learning.adaptation.config import AdaptationConfig
+from indeed.learning.adaptation.engine import Adapted, adapt
 from indeed.learning.loading import SampleSource
 from indeed.learning.training import TrainingConfig, anomaly_samples, supervised_anomaly
 from indeed.networks.anomaly_detection import anomaly_maps, map_settings
@@ -258,7 +259,7 @@ def adapt_detector(
     DataError, DataMissingError
         If good images are to be replayed that are not on disk, or not good.
     ValueError
-        As :func:`indeed.learning.adaptation.adapt` and :func:`noise_of_set`.
+        As :func:`indeed.learning.adaptation.engine.adapt` and :func:`noise_of_set`.
     """
     made, size = record["training"], model.config.patch_size
     training = TrainingConfig(**{**made, "hyperpriors": Hyperpriors(**made["hyperpriors"])})

@@ -34,18 +34,14 @@ from indeed.images.noise import GREY_LEVEL
 from indeed.images.noise_estimation import NoiseLaw, estimate_noise
 from indeed.images.pixels import eight_bit
 from indeed.images.shifts import SHIFTS
-from indeed.images.tiling import split
-from indeed.learning.adaptation import (
-    AdaptationConfig,
-    Adapted,
-    Estimate,
-    LowestFreeEnergy,
-    adapt,
-    adaptation_preset,
-)
+from indeed.images.tiling import spread_tiles
+from indeed.learning.adaptation.config import AdaptationConfig, adaptation_preset
+from indeed.learning.adaptation.engine import Estimate, adapt
+from indeed.learning.adaptation.noise import law_level, level_range
+from indeed.learning.adaptation.online import Online
+from indeed.learning.adaptation.stopping import LowestFreeEnergy
 from indeed.learning.discrepancy import Features, loss_coordinates, permutation_p_value, squared_mmd, standardised
 from indeed.learning.loading import sample_seed
-from indeed.learning.noise_adaptation import law_to_replay, level_range, noise_level
 from indeed.learning.training import denoising_samples, matched_replay, training_preset
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
 from indeed.networks.inference_network import InDeed
@@ -96,7 +92,7 @@ that is estimated from the image. ``ag``: the paper's terms over all images of a
 original weights or from those of the image before; ``oag_fast`` has the steps and rate of the default. Controls, as
 long as the default: ``gains`` alone, on the paper's terms, at TENT's rate; self-supervised fine-tuning;
 ``replay_white`` of the training's noise. ``replay`` is the default: of photographs with noise of the law that is
-estimated from the image, where :func:`indeed.learning.noise_adaptation.law_to_replay` relies on it.
+estimated from the image, where :func:`indeed.learning.adaptation.noise.law_to_replay` relies on it.
 """
 DEFAULT = "replay"
 ORACLE = "oracle"
@@ -351,13 +347,23 @@ def _restore(
             found[channels] = _adapted_to_set([x for x in items if x.channels == channels], model, config, seed)
         yield from (next(found[item.channels]) for item in items)
         return
-    current = dict(models)
+    online = {channels: _online(method, model, config) for channels, model in models.items()}
     for item in items:
-        original = models[item.channels]
-        one = _adapted_to_image(item, method, current[item.channels], original, config, seed)
-        if method.endswith("_carried") and one.model is not None:
-            current[item.channels] = one.model
-        yield one
+        yield _adapted_to_image(item, method, online[item.channels], config, seed)
+
+
+def _online(method: str, model: InDeed, config: AdaptationConfig) -> Online:
+    """Make the adaptation of a network to one image after the other."""
+    reset: Literal["image", "never"] = "never" if method.endswith("_carried") else "image"
+    if not config.replay_weight:
+        return Online(model, config, reset=reset)
+    patches = replayed(model.config.channels, config.patch_size or model.config.patch_size)
+    if method == "replay_white":
+        return Online(model, config, reset=reset, replay=denoising_samples(patches, training_preset("cpu")))
+    # There is one image at a time, and one law.
+    return Online(
+        model, config, reset=reset, matched=lambda laws: matched_replay(patches, laws[0], level_range(laws[0]))
+    )
 
 
 def _restored(noisy: Image, method: str, model: InDeed | None) -> _Restored:
@@ -370,7 +376,7 @@ def _restored(noisy: Image, method: str, model: InDeed | None) -> _Restored:
     else:
         law = estimate_noise(noisy)
         # None of them takes a level of zero, which is what is found in many a JPEG image.
-        image = denoise_classically(noisy[None], method, max(noise_level(law, noisy), GREY_LEVEL / 2))[0]
+        image = denoise_classically(noisy[None], method, max(law_level(law, noisy), GREY_LEVEL / 2))[0]
     return _Restored(image, time.perf_counter() - start, model, law)
 
 
@@ -383,25 +389,8 @@ def _adapted_to_set(items: Sequence[_Item], model: InDeed, config: AdaptationCon
         yield _Restored(after, seconds, adapted.model, None, steps, forwards, by_step)
 
 
-def _adapted_to_image(
-    item: _Item, method: str, current: InDeed, original: InDeed, config: AdaptationConfig, seed: int
-) -> _Restored:
+def _adapted_to_image(item: _Item, method: str, online: Online, config: AdaptationConfig, seed: int) -> _Restored:
     noisy, clean = item.load(seed)
-    start = time.perf_counter()
-    law, source = None, None
-    if config.replay_weight:
-        clean_patches = replayed(len(noisy), config.patch_size or original.config.patch_size)
-        if method == "replay_white":
-            source = denoising_samples(clean_patches, training_preset("cpu"))
-        else:
-            law = estimate_noise(noisy)
-            try:
-                source = matched_replay(clean_patches, law_to_replay(original, noisy), level_range(law))
-            except ValueError:
-                seconds = time.perf_counter() - start
-                by_step = {0: _psnr(denoise(original, noisy), clean)}
-                return _Restored(denoise(current, noisy), seconds, current, law, by_step=by_step)
-    seconds = time.perf_counter() - start
     by_step = {}
     every = max(1, config.steps // 3)
 
@@ -410,18 +399,14 @@ def _adapted_to_image(
             by_step[step] = _psnr(estimate(noisy), clean)
 
     generator = torch.Generator().manual_seed(sample_seed(seed, item.place))
-    adapted: Adapted = adapt(current, [noisy], config, generator, replay=source, original=original, observe=look)
+    ((model, adapted, law, _, seconds),) = online([noisy], generator, observe=look)
+    if adapted is None:
+        by_step = {0: _psnr(denoise(online.model, noisy), clean)}
+        return _Restored(denoise(model, noisy), seconds, model, law, by_step=by_step)
     # A network that was carried over starts elsewhere than the one as it is, whose step is 0.
     by_step = {0: _psnr(adapted.before[0], clean)} | by_step | {adapted.kept: _psnr(adapted.after[0], clean)}
-    return _Restored(
-        adapted.after[0],
-        seconds + adapted.seconds,
-        adapted.model,
-        law,
-        adapted.steps,
-        adapted.patch_forwards,
-        by_step,
-    )
+    seconds += adapted.seconds
+    return _Restored(adapted.after[0], seconds, model, law, adapted.steps, adapted.patch_forwards, by_step)
 
 
 def replayed(channels: int, patch_size: int) -> PatchSampler:
@@ -439,8 +424,7 @@ def coordinates(model: InDeed, image: Image, tiles: int = 9) -> Features:
 
     The tiles do not overlap and are spread evenly over the image; the leaf level is solved for the expected residual.
     """
-    every = split(image[None], model.config.patch_size, overlap=0)[:, 0]
-    some = torch.stack(evenly(list(every), min(tiles, len(every)))).to(next(model.parameters()))
+    some = spread_tiles(image, model.config.patch_size, tiles).to(next(model.parameters()))
     middle, _ = model(some)
     found: Features = loss_coordinates(middle, solve_leaf_level(some, middle, Hyperpriors()))
     return found.mean(0, keepdim=True).cpu()
@@ -451,7 +435,7 @@ def _values(item: _Item, pair: LoadedPair, method: str, restored: _Restored) -> 
     if restored.model is not None:
         rank, sparsity = coordinates(restored.model, pair.noisy)[0].tolist()
     if restored.law is not None:
-        level, correlation = noise_level(restored.law, pair.noisy), restored.law.neighbour_correlation
+        level, correlation = law_level(restored.law, pair.noisy), restored.law.neighbour_correlation
         rise = restored.law.floor_rise
     elif method == "noisy":
         level, correlation = _statistics(pair.noisy - pair.clean)

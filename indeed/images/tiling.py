@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from indeed.types import Image
+
 
 def tile_starts(length: int, tile: int, overlap: int) -> tuple[int, ...]:
     """First pixels of the tiles that cover an axis; an axis shorter than a tile has one tile.
@@ -125,6 +127,13 @@ def split(
     columns = reflected_indices(width, max(width, tile)).to(image.device)
     padded = image.index_select(-2, rows).index_select(-1, columns)
     return torch.stack([padded[..., top : top + tile, left : left + tile] for top in tops for left in lefts])
+
+
+def spread_tiles(image: Image, tile: int, count: int) -> Float[Tensor, "_ channel {tile} {tile}"]:
+    """At most so many tiles of an image, without overlap and spread evenly over it."""
+    tiles = split(image[None], tile, overlap=0)[:, 0]
+    some = min(count, len(tiles))
+    return tiles[[index * len(tiles) // some for index in range(some)]]
 
 
 def stitch(

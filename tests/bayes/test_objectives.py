@@ -11,9 +11,10 @@ from torch.distributions import Normal
 
 from indeed.bayes.anomaly_maps import ANOMALY_MAPS
 from indeed.bayes.conjugate_updates import solve_leaf_level
-from indeed.bayes.elbo import elbo_terms, sub_problem_2_terms
+from indeed.bayes.elbo import MiddleTerms, elbo_terms, sub_problem_2_terms
 from indeed.bayes.objectives import (
     LossTerms,
+    active_generalisation_loss,
     amortised_terms,
     anomaly_supervision,
     denoising_supervision,
@@ -329,3 +330,16 @@ def test_each_sample_draws_its_precisions_from_its_own_generator(make_problem):
         p.y[1:], MiddleLevel(*second[:3]), second[3], supervision, p.hyperpriors, leaf_generator=sources()[1:]
     )
     torch.testing.assert_close([term[1:] for term in together], list(alone))
+
+
+@pytest.mark.equation("39", "40", "41")
+@pytest.mark.parametrize(("modules", "without"), [("S", "rank"), ("L", "sparsity"), ("LS", None)])
+def test_the_loss_of_a_module_is_the_training_loss_without_supervision_and_the_other_modules_term(
+    make_problem, modules, without
+):
+    p = make_problem()
+    zero = torch.zeros_like(p.y[:, 0, 0, 0])
+    terms = amortised_terms(p.y, p.middle, p.draw, zero, p.hyperpriors)
+    loss = active_generalisation_loss(MiddleTerms(*terms[:4]), modules)
+    wanted = terms if without is None else terms._replace(**{without: zero})
+    torch.testing.assert_close(loss.mean(), training_loss(wanted, orthogonality_weight=0, elements=1))
