@@ -34,11 +34,11 @@ class DnCNNConfig:
 
     def __post_init__(self) -> None:  # noqa: D105
         if self.channels not in (1, 3):
-            raise ValueError(f"channels must be 1 or 3, got {self.channels}")
+            raise ValueError(f"channels: got {self.channels}, expected 1 or 3")
         if self.depth < 3:
-            raise ValueError(f"depth must be at least 3, got {self.depth}")
+            raise ValueError(f"depth: got {self.depth}, expected at least 3")
         if self.width < 1:
-            raise ValueError(f"width must be at least 1, got {self.width}")
+            raise ValueError(f"width: got {self.width}, expected at least 1")
 
 
 class DnCNN(nn.Module):
@@ -81,7 +81,7 @@ class DnCNN(nn.Module):
     def noise(self, y: Images) -> Images:
         """Predicted noise."""
         if y.shape[1] != self.config.channels:
-            raise ValueError(f"y must have {self.config.channels} channels, got {y.shape[1]}")
+            raise ValueError(f"y: got {y.shape[1]} channels, expected {self.config.channels}")
         x = functional.relu(self.first(y))
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = functional.relu(norm(convolution(x)), inplace=True)

@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from indeed.bayes.generative_model import low_rank
 from indeed.bayes.variational_family import LeafLevel, MiddleLevel
 from indeed.images.noise import GREY_LEVEL
 from indeed.types import Images, Maps
@@ -61,9 +60,13 @@ def share(y: Images, middle: MiddleLevel, leaf: LeafLevel) -> Maps:
     below which no pixel counts. It judges a faint defect and a strong one alike, and a pixel in which a defect happens
     to have the grey of the surface like its neighbours. Where f_S puts out a shrinkage, that is what it shows.
     """
-    sparse = middle.S.mean.abs()
-    noise = (y - low_rank(middle.A.mean, middle.B.mean) - middle.S.mean).abs()
+    sparse, noise = sparse_and_noise(y, middle)
     return sparse.sum(1) / (sparse + noise + GREY_LEVEL).sum(1)
+
+
+def sparse_and_noise(y: Images, middle: MiddleLevel) -> tuple[Images, Images]:
+    r"""Magnitudes :math:`|\mu_S|` and :math:`|Y - \mu_L - \mu_S|`: what S takes of a pixel, and what L and S leave."""
+    return middle.S.mean.abs(), (y - middle.means.low_rank - middle.S.mean).abs()
 
 
 ANOMALY_MAPS: dict[str, Callable[[Images, MiddleLevel, LeafLevel], Maps]] = {

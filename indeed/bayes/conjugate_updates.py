@@ -28,7 +28,7 @@ LocalNoise = Literal[Noise, "neighbourhood"]
 def _posterior(prior_shape: float, prior_rate: float, count: int, energy: Tensor, form: Form) -> GammaFactor:
     """Gamma posterior of a precision shared by ``count`` variables whose expected squares sum to ``energy``."""
     if form not in ("exact", "paper"):
-        raise ValueError(f"form must be 'exact' or 'paper', got {form!r}")
+        raise ValueError(f"form: got {form!r}, expected 'exact' or 'paper'")
     scale = 1.0 if form == "exact" else 2.0
     shape = torch.full_like(energy, scale * (prior_shape + 0.5 * count))
     return GammaFactor(shape, scale * (prior_rate + 0.5 * energy))

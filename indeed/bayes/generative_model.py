@@ -47,7 +47,7 @@ class Hyperpriors:
         for field in fields(self):
             value = getattr(self, field.name)
             if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{field.name} must be a positive finite number, got {value!r}")
+                raise ValueError(f"{field.name}: got {value!r}, expected a positive finite number")
 
 
 class PriorSample(NamedTuple):
@@ -155,7 +155,7 @@ def sample_prior(
     sizes = {"batch": batch, "channels": channels, "height": height, "width": width, "rank": rank}
     for name, value in sizes.items():
         if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+            raise ValueError(f"{name}: got {value}, expected at least 1")
     device = generator.device
 
     def gamma_draw(shape: float, rate: float, *size: int) -> Tensor:

@@ -116,10 +116,10 @@ def right_hand_side(loss: float, lipschitz_factor: float, discrepancy: float, co
     """
     for name, value in (("lipschitz_factor", lipschitz_factor), ("discrepancy", discrepancy)):
         if not value >= 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
+            raise ValueError(f"{name}: got {value}, expected at least 0")
     for name, value in (("loss", loss), ("constant", constant)):
         if math.isnan(value):
-            raise ValueError(f"{name} must be a number, got {value}")
+            raise ValueError(f"{name}: got {value}, expected a number")
     return loss + (lipschitz_factor * discrepancy if discrepancy else 0.0) + constant
 
 

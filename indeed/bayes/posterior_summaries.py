@@ -39,7 +39,7 @@ def low_rank_moments(A: Factor, B: Factor, form: Literal["exact", "paper"] = "ex
         ones_A, ones_B = torch.ones_like(A.mean), torch.ones_like(B.mean)
         total = A.variance @ ones_B.mT + ones_A @ B.variance.mT
         return (A.mean @ B.variance.mT + A.variance @ B.mean.mT) / total, A.variance @ B.variance.mT / total
-    raise ValueError(f"form must be 'exact' or 'paper', got {form!r}")
+    raise ValueError(f"form: got {form!r}, expected 'exact' or 'paper'")
 
 
 def sampled_squared_residual(y: Images, draw: Draw) -> Images:
@@ -67,7 +67,7 @@ def inverse_precision_tail(precision: GammaFactor, threshold: float) -> Float[Te
         If ``threshold`` is not positive.
     """
     if not threshold > 0:
-        raise ValueError(f"threshold must be positive, got {threshold!r}")
+        raise ValueError(f"threshold: got {threshold!r}, expected a positive number")
     tail: Tensor = torch.special.gammainc(precision.shape, precision.rate / threshold)
     return tail
 
@@ -84,7 +84,7 @@ def rank_index(gamma: GammaFactor, threshold: float, probability: float = 0.95) 
         If ``threshold`` is not positive or ``probability`` not in (0, 1).
     """
     if not 0 < probability < 1:
-        raise ValueError(f"probability must be in (0, 1), got {probability!r}")
+        raise ValueError(f"probability: got {probability!r}, expected a number in (0, 1)")
     return (inverse_precision_tail(gamma, threshold) > probability).sum(-1)
 
 
@@ -97,6 +97,6 @@ def effective_rank(image: Images, relative_threshold: float = 0.003) -> Int[Tens
     2
     """
     if not 0 <= relative_threshold < 1:
-        raise ValueError(f"relative_threshold must be in [0, 1), got {relative_threshold!r}")
+        raise ValueError(f"relative_threshold: got {relative_threshold!r}, expected a number in [0, 1)")
     singular_values: Tensor = torch.linalg.svdvals(image)
     return (singular_values > relative_threshold * singular_values[..., :1]).sum(-1)

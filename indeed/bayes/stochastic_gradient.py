@@ -73,12 +73,12 @@ def descend(
     wanted = sorted({steps} if isinstance(steps, int) else set(steps))
     check_problem(y, start, noise)
     if residual not in ("sampled", "expected"):
-        raise ValueError(f"residual must be 'sampled' or 'expected', got {residual!r}")
+        raise ValueError(f"residual: got {residual!r}, expected 'sampled' or 'expected'")
     if not wanted or wanted[0] < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+        raise ValueError(f"steps: got {steps}, expected at least 1")
     for name, value in (("learning_rate", learning_rate), ("decay", decay), ("leaf_every", leaf_every)):
         if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value!r}")
+            raise ValueError(f"{name}: got {value!r}, expected a positive number")
     hyperpriors = hyperpriors or Hyperpriors()
     factors = [[x.detach().to(y, copy=True).requires_grad_() for x in (q.mean, q.log_variance)] for q in start]
     middle = MiddleLevel(*(GaussianFactor(*pair) for pair in factors))

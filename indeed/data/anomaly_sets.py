@@ -200,7 +200,7 @@ def anomaly_set(name: str) -> AnomalySet:
         If it is not whole.
     """
     if name not in READERS:
-        raise ValueError(f"name must be one of {', '.join(READERS)}, got {name!r}")
+        raise ValueError(f"name: got {name!r}, expected one of {', '.join(READERS)}")
     folder = data_root() / "uad" / name
     if not folder.is_dir() or not any(folder.iterdir()):
         how = "" if READERS[name] is folder_set and name != "mvtec_ad" else f", or run: python data_scripts/{name}.py"

@@ -62,7 +62,7 @@ def benchmark(name: str) -> list[Path]:
         If it is not on disk.
     """
     if name not in SETS:
-        raise ValueError(f"name must be one of {', '.join(SETS)}, got {name!r}")
+        raise ValueError(f"name: got {name!r}, expected one of {', '.join(SETS)}")
     folder = data_root() / SETS[name]
     files = image_files(folder) if folder.is_dir() else []
     if not files:
@@ -85,7 +85,7 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
         If there are not so many.
     """
     if not 1 <= count <= len(items):
-        raise ValueError(f"count must be between 1 and the {len(items)} there are, got {count}")
+        raise ValueError(f"count: got {count}, expected 1 to {len(items)}, the number of images")
     return [items[index * len(items) // count] for index in range(count)]
 
 
@@ -97,7 +97,7 @@ def split(files: Sequence[Path], validation: int) -> tuple[list[Path], list[Path
     (8, ['0', '5'])
     """
     if not 0 < validation < len(files):
-        raise ValueError(f"validation must be between 1 and {len(files) - 1}, got {validation}")
+        raise ValueError(f"validation: got {validation}, expected 1 to {len(files) - 1}")
     held_out = evenly(files, validation)
     return [path for path in files if path not in held_out], held_out
 
@@ -105,5 +105,5 @@ def split(files: Sequence[Path], validation: int) -> tuple[list[Path], list[Path
 def training_split(name: str) -> tuple[list[Path], list[Path]]:
     """Training and validation files of ``bsd400_gray`` (360 + 40) or ``cbsd432`` (400 + 32)."""
     if name not in VALIDATION_SIZE:
-        raise ValueError(f"name must be one of {', '.join(VALIDATION_SIZE)}, got {name!r}")
+        raise ValueError(f"name: got {name!r}, expected one of {', '.join(VALIDATION_SIZE)}")
     return split(benchmark(name), VALIDATION_SIZE[name])

@@ -105,7 +105,7 @@ def camera_pairs(name: str) -> tuple[CameraPair, ...]:
         If a file's name is not of the set's layout, its camera is unknown, or it is without its other half.
     """
     if name not in _LAYOUTS:
-        raise ValueError(f"name must be one of {', '.join(_LAYOUTS)}, got {name!r}")
+        raise ValueError(f"name: got {name!r}, expected one of {', '.join(_LAYOUTS)}")
     layout = _LAYOUTS[name]
     halves: dict[str, dict[str, Path]] = {}
     cameras = {}

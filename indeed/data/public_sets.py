@@ -269,7 +269,7 @@ def centre_crops(public: PublicSet, root: Path, *, report: Report = print) -> Pa
     from PIL import Image
 
     if public.crop is None:
-        raise ValueError(f"public must have a crop, got {public.name} without")
+        raise ValueError(f"public: got {public.name}, expected a set with a crop")
     side, name = public.crop, f"{public.name}_{public.crop}"
     folder, target = root / SETS[public.name], root / SETS[name]
     sizes = frozenset({(side, side)})

@@ -62,7 +62,7 @@ def anomaly_maps(
         If the images have NaN or infinite values or other channels than the model, or an option is out of range.
     """
     if form not in ANOMALY_MAPS:
-        raise ValueError(f"form must be one of {', '.join(ANOMALY_MAPS)}, got {form!r}")
+        raise ValueError(f"form: got {form!r}, expected one of {', '.join(ANOMALY_MAPS)}")
     if not 0 <= smoothing < float("inf"):
         raise ValueError(f"smoothing: got {smoothing}, expected a finite number of pixels, 0 for none")
     if not 1 <= turns <= 4:

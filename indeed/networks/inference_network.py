@@ -81,44 +81,42 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:  # noqa: D105
         if self.channels not in (1, 3):
-            raise ValueError(f"channels must be 1 or 3, got {self.channels}")
+            raise ValueError(f"channels: got {self.channels}, expected 1 or 3")
         if not 1 <= self.max_rank <= self.patch_size:
-            raise ValueError(f"max_rank must be between 1 and patch_size ({self.patch_size}), got {self.max_rank}")
+            raise ValueError(f"max_rank: got {self.max_rank}, expected 1 to patch_size ({self.patch_size})")
         if self.factor_unshuffle < 1 or self.patch_size % self.factor_unshuffle:
-            raise ValueError(
-                f"factor_unshuffle must divide patch_size ({self.patch_size}), got {self.factor_unshuffle}"
-            )
+            divisor = f"a divisor of patch_size ({self.patch_size})"
+            raise ValueError(f"factor_unshuffle: got {self.factor_unshuffle}, expected {divisor}")
         if not 1 <= self.factor_moments <= self.patch_size // self.factor_unshuffle:
             raise ValueError(
-                f"factor_moments must be between 1 and {self.patch_size // self.factor_unshuffle} "
-                f"(patch_size / factor_unshuffle), got {self.factor_moments}"
+                f"factor_moments: got {self.factor_moments}, expected 1 to "
+                f"{self.patch_size // self.factor_unshuffle} (patch_size / factor_unshuffle)"
             )
         if self.factor_positions < 0:
-            raise ValueError(f"factor_positions must not be negative, got {self.factor_positions}")
+            raise ValueError(f"factor_positions: got {self.factor_positions}, expected at least 0")
         if self.sparse_unshuffle < 1 or self.patch_size % self.sparse_unshuffle:
-            raise ValueError(
-                f"sparse_unshuffle must divide patch_size ({self.patch_size}), got {self.sparse_unshuffle}"
-            )
+            divisor = f"a divisor of patch_size ({self.patch_size})"
+            raise ValueError(f"sparse_unshuffle: got {self.sparse_unshuffle}, expected {divisor}")
         if self.sparse_halvings < 0 or (self.sparse_halvings and self.backbone == "transformer"):
             raise ValueError(
-                f"sparse_halvings must be 0 or, with backbone 'resnet', positive, got {self.sparse_halvings}"
+                f"sparse_halvings: got {self.sparse_halvings}, expected 0 or, with backbone 'resnet', positive"
             )
         if self.backbone not in ("resnet", "transformer"):
-            raise ValueError(f"backbone must be 'resnet' or 'transformer', got {self.backbone!r}")
+            raise ValueError(f"backbone: got {self.backbone!r}, expected 'resnet' or 'transformer'")
         if self.patch_size % self.multiple:
             raise ValueError(
-                f"the pixels that are unshuffled, halved away or in a transformer_patch ({self.multiple}) must divide "
-                f"patch_size ({self.patch_size})"
+                f"patch_size: got {self.patch_size}, expected a multiple of the {self.multiple} pixels that are "
+                "unshuffled, halved away or in a transformer_patch"
             )
         inputs = get_args(NetworkConfig.__annotations__["sparse_input"])
         if self.sparse_input not in inputs:
-            raise ValueError(f"sparse_input must be one of {', '.join(inputs)}, got {self.sparse_input!r}")
+            raise ValueError(f"sparse_input: got {self.sparse_input!r}, expected one of {', '.join(inputs)}")
         if self.sparse_output not in ("sparse", "noise", "shrinkage"):
-            raise ValueError(f"sparse_output must be 'sparse', 'noise' or 'shrinkage', got {self.sparse_output!r}")
+            raise ValueError(f"sparse_output: got {self.sparse_output!r}, expected 'sparse', 'noise' or 'shrinkage'")
         if not self.log_variance_min < self.log_variance_init < self.log_variance_max:
             raise ValueError(
-                "log_variance_min < log_variance_init < log_variance_max must hold, got "
-                f"{self.log_variance_min}, {self.log_variance_init}, {self.log_variance_max}"
+                "log_variance_min, log_variance_init, log_variance_max: got "
+                f"{self.log_variance_min}, {self.log_variance_init}, {self.log_variance_max}, expected ascending values"
             )
 
     @property
@@ -157,7 +155,7 @@ def network_preset(name: Literal["tiny", "cpu", "paper"], channels: int) -> Netw
         },
     }
     if name not in sizes:
-        raise ValueError(f"name must be 'tiny', 'cpu' or 'paper', got {name!r}")
+        raise ValueError(f"name: got {name!r}, expected 'tiny', 'cpu' or 'paper'")
     return NetworkConfig(
         channels=channels,
         norm="none",
@@ -361,14 +359,14 @@ class InDeed(nn.Module):
     def set_trainable(self, modules: Literal["L", "S", "LS"]) -> None:
         """Freeze all but the low-rank modules (``L``: f_A and f_B), the sparse module (``S``) or nothing (``LS``)."""
         if modules not in ("L", "S", "LS"):
-            raise ValueError(f"modules must be 'L', 'S' or 'LS', got {modules!r}")
+            raise ValueError(f"modules: got {modules!r}, expected 'L', 'S' or 'LS'")
         self.f_A.requires_grad_("L" in modules)
         self.f_B.requires_grad_("L" in modules)
         self.f_S.requires_grad_("S" in modules)
 
     def _check(self, y: Tensor) -> None:
         if y.shape[1] != self.config.channels:
-            raise ValueError(f"y must have {self.config.channels} channels, got {y.shape[1]}")
+            raise ValueError(f"y: got {y.shape[1]} channels, expected {self.config.channels}")
         multiple = self.config.multiple
         if y.shape[-2] % multiple or y.shape[-1] % multiple:
-            raise ValueError(f"height and width of y must be multiples of {multiple}, got {tuple(y.shape[-2:])}")
+            raise ValueError(f"y: got {tuple(y.shape[-2:])} pixels, expected multiples of {multiple}")

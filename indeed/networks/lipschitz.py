@@ -79,7 +79,7 @@ def convolution_norm(layer: Convolution, height: int, width: int) -> float:
         isinstance(pad, int) and pad < kernel for pad, kernel in zip(layer.padding, layer.kernel_size, strict=True)
     )
     if layer.padding_mode != "zeros" or layer.groups != 1 or {*layer.dilation} != {1} or not narrow:
-        raise ValueError(f"layer: expected a convolution padded with zeros, without dilation or groups, got {layer}")
+        raise ValueError(f"layer: got {layer}, expected a convolution padded with zeros, without dilation or groups")
     if isinstance(layer, nn.ConvTranspose2d):
         height, width = (
             (side - 1) * stride + kernel
@@ -108,7 +108,7 @@ def normalisation_norm(layer: nn.Module) -> float:
         return float(layer.weight.abs().max()) / math.sqrt(layer.eps)
     if isinstance(layer, nn.BatchNorm2d) and layer.running_var is not None:
         return float((layer.weight.abs() / (layer.running_var + layer.eps).sqrt()).max())
-    raise ValueError(f"layer: expected GroupNorm, BatchNorm with running statistics or none, got {layer}")
+    raise ValueError(f"layer: got {layer}, expected GroupNorm, BatchNorm with running statistics or none")
 
 
 def lipschitz_bound(model: InDeed, height: int, width: int, within: Region) -> tuple[Lipschitz, str]:
@@ -138,7 +138,7 @@ def lipschitz_bound(model: InDeed, height: int, width: int, within: Region) -> t
         If the model is in training mode, or has a BatchNorm without running statistics.
     """
     if model.training:
-        raise ValueError("model must be in evaluation mode, got training mode")
+        raise ValueError("model: got training mode, expected evaluation mode")
     if model.config.backbone == "transformer":
         return Lipschitz(*5 * [math.inf]), "the attention of dot products has no Lipschitz constant"
     sizes = _input_sizes(model, height, width)
@@ -275,7 +275,7 @@ def stretching(function: Callable[[Tensor], Tensor], y: Images, *, steps: int, g
     tensor([3.0000])
     """
     if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+        raise ValueError(f"steps: got {steps}, expected at least 1")
     with torch.enable_grad():
         y = y.detach().requires_grad_()
         output = function(y)

@@ -153,7 +153,7 @@ class TestBoth:
             load(tmp_path / "none.safetensors")
 
     def test_other_channels_are_refused(self, name):
-        with pytest.raises(ValueError, match="y must have 1 channels, got 3"):
+        with pytest.raises(ValueError, match="y: got 3 channels, expected 1"):
             small(name).eval().map(torch.rand(1, 3, 8, 8))
 
     def test_every_parameter_is_learned(self, name):

@@ -43,7 +43,7 @@ def test_table_holds_the_means_of_the_decompositions_and_the_sum_does_not_change
 def test_bad_cells_are_named(here):
     with pytest.raises(ValueError, match="dataset must be one of"):
         cell("lena", 25, 0, 1, profile="smoke")
-    with pytest.raises(ValueError, match="between 1 and the 2 there are, got 3"):
+    with pytest.raises(ValueError, match="count: got 3, expected 1 to 2"):
         cell("embedded_color", 25, 0, 3, profile="smoke")
     with pytest.raises(FileNotFoundError, match="cbsd68"):
         cells("cpu")

@@ -6,9 +6,9 @@ import torch
 
 from indeed import figures
 from indeed.bayes.conjugate_updates import gamma_objective, update_gamma, update_lambda
-from indeed.bayes.coordinate_ascent import update_factor
 from indeed.bayes.elbo import negative_expected_log_likelihood
 from indeed.bayes.generative_model import Hyperpriors
+from indeed.bayes.middle_updates import update_factor
 from indeed.bayes.posterior_summaries import low_rank_moments
 from indeed.bayes.variational_family import GammaFactor, GaussianFactor
 from indeed.figures.conjugate_updates import column_given_gamma
