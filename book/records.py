@@ -1,7 +1,8 @@
 """Rerun the chapters for the record: ``python book/records.py`` rewrites what is in ``results``.
 
-A published number changes only where a run differs from it by more than its tolerance. The chapters run without
-benchmark images, none of which may be committed, and a run that gives the same results gives the same bytes.
+A published number changes only where a run differs from it by more than its tolerance. A notebook changes only with its
+text, its code or its numbers: pictures of times, or of the last digits of another machine, are no reason (to draw one
+again, remove it). The chapters run without benchmark images, none of which may be committed.
 """
 
 import hashlib
@@ -47,6 +48,10 @@ def deterministic(executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return nbformat.reads(text, as_version=nbformat.NO_CONVERT)
 
 
+def _sources(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    return [(cell.cell_type, cell.source) for cell in notebook.cells]
+
+
 def main() -> int:
     """Run every chapter in both profiles and publish what differs; return 1 where a chapter failed."""
     fresh = build.ROOT / "_build" / "publish"
@@ -58,10 +63,16 @@ def main() -> int:
 
     def publish(job: Job, executed: nbformat.NotebookNode) -> None:
         name = f"{job.parameters['profile']}/{job.chapter.stem}.csv"
-        record.publish(job.records / name, chapters.MEASURED / name)
+        changed = record.publish(job.records / name, chapters.MEASURED / name)
         if job.parameters["profile"] == "cpu":
             executed.cells = [cell for cell in executed.cells if not is_injected(cell)]
-            nbformat.write(deterministic(executed), NOTEBOOKS / f"{job.chapter.stem}.ipynb")
+            path = NOTEBOOKS / f"{job.chapter.stem}.ipynb"
+            if (
+                changed
+                or not path.is_file()
+                or _sources(executed) != _sources(nbformat.read(path, nbformat.NO_CONVERT))
+            ):
+                nbformat.write(deterministic(executed), path)
 
     return 0 if execute_all(jobs, build.ROOT / "_build" / "seconds.json", publish) else 1
 

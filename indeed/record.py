@@ -203,6 +203,10 @@ class Recorder:
         _glue(f"{self.chapter}_{name}", str(number))
         return value
 
+    def show(self, name: str, value: SupportsFloat, digits: int = 2) -> None:
+        """Show a number to the prose of the chapter that has its one record elsewhere, such as a cell of a table."""
+        _glue(f"{self.chapter}_{name}", f"{float(value):.{digits}f}")
+
     def _write(self) -> None:
         # After every number, so that a chapter that fails half way leaves what it had measured.
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -230,8 +234,8 @@ def _number(row: Row) -> Number:
     return Number(row["name"], float(row["value"]), float(row["tolerance"]), row["unit"], int(row["digits"]))
 
 
-def publish(fresh: Path, published: Path) -> None:
-    """Bring a published record up to date with a fresh one of the same chapter.
+def publish(fresh: Path, published: Path) -> bool:
+    """Bring a published record up to date with a fresh one of the same chapter; return whether anything changed.
 
     A number that the fresh run confirms within its published tolerance stands, with the run that measured it; one that
     is off, new or described in another way comes from the fresh run, and one that is gone goes.
@@ -243,6 +247,7 @@ def publish(fresh: Path, published: Path) -> None:
     ]
     published.parent.mkdir(parents=True, exist_ok=True)
     publish_table(published, rows, RUN)
+    return rows != list(standing.values())
 
 
 def _confirms(fresh: Number, published: Number) -> bool:

@@ -65,7 +65,7 @@ def published_and_fresh(tmp_path, published, fresh):
         for one in numbers:
             recorder.add(*dataclasses.astuple(one))
         paths.append(recorder.path)
-    record.publish(paths[1], paths[0])
+    assert record.publish(paths[1], paths[0])
     return {row["name"]: (row["value"], row["date"]) for row in read_table(paths[0])}
 
 
@@ -91,7 +91,7 @@ def test_a_run_that_confirms_everything_changes_no_byte(tmp_path):
         recorder.add("psnr", value, tolerance=0.01)
     files = [published.path, published.path.with_suffix(".json")]
     before = [file.read_bytes() for file in files]
-    record.publish(fresh.path, published.path)
+    assert not record.publish(fresh.path, published.path)
     assert [file.read_bytes() for file in files] == before
 
 
@@ -225,6 +225,15 @@ def test_in_a_notebook_the_number_is_glued_as_the_prose_shows_it(tmp_path, monke
     assert output.metadata["scrapbook"]["name"] == "chapter_psnr"
     assert list(output.data.values()) == ["'28.80'"]
     assert read(tmp_path / "smoke" / "chapter.csv")["psnr"].value == 28.8041
+
+
+def test_a_number_of_a_table_is_shown_and_has_no_second_record(tmp_path, monkeypatch):
+    shown = {}
+    monkeypatch.setattr(record, "_glue", shown.__setitem__)
+    recorder = Recorder("chapter", "cpu", 0, folder=tmp_path)
+    recorder.show("psnr", 30.993014386381592)
+    assert shown == {"chapter_psnr": "30.99"}
+    assert not recorder.path.exists()
 
 
 def test_a_published_number_is_quoted_from_its_one_record(tmp_path, monkeypatch):

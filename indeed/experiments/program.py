@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from indeed.data.benchmarks import DataMissingError
 from indeed.networks.checkpoint import CheckpointError
 from indeed.record import Profile, Provenance, provenance, records_folder
-from indeed.tables import Row, data_hash, read_table, write_table
+from indeed.tables import Row, data_hash, publish_table, read_table, write_table
 
 Key = Mapping[str, str | int]
 """What tells a cell from the others of its table: the values of its fields, by name."""
@@ -154,7 +154,7 @@ class Table:
     def table(
         self, profile: Profile, folder: Path | None = None, *, runs: Path | None = None, device: str = "cpu"
     ) -> list[Row]:
-        """All cells of a profile, measured where they are missing, and written to ``<folder>/<table>.csv``.
+        """All cells of a profile, measured where they are missing, and published as ``<folder>/<table>.csv``.
 
         ``folder`` is by default that of fresh records (:func:`indeed.record.records_folder`), with the name of the
         profile. Errors are those of `keys` and `cell`.
@@ -163,7 +163,7 @@ class Table:
         rows = [row for key in keys for row in self.cell(*key.values(), profile=profile, runs=runs, device=device)]
         folder = _records(folder, profile)
         folder.mkdir(parents=True, exist_ok=True)
-        write_table(folder / f"{self.name}.csv", rows)
+        publish_table(folder / f"{self.name}.csv", rows, [name for name in _PROVENANCE if name != "seed"])
         return rows
 
     def main(self, arguments: Sequence[str] | None = None) -> None:

@@ -36,6 +36,7 @@ def assert_same_free_energy(y, columns, steps):
     assert abs(nats_per_pixel(y, descent) - best) < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.equation("8")
 def test_gradient_descent_ends_at_the_free_energy_of_coordinate_ascent():
     assert_same_free_energy(image(16, rank=2), columns=4, steps=3000)

@@ -51,30 +51,42 @@ def test_what_belongs_together_has_the_same_name_still():
     assert state[shown].state.layout == f"IPY_MODEL_{layout}"
 
 
-def test_a_second_run_of_all_chapters_changes_nothing(tmp_path, monkeypatch):
+def test_a_second_run_changes_nothing_unless_code_or_a_number_has_changed(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "ROOT", tmp_path)
     monkeypatch.setattr(chapters, "MEASURED", tmp_path / "measured")
     monkeypatch.setattr(chapters, "chapters", lambda: [tmp_path / "question.md"])
     monkeypatch.setattr(records, "NOTEBOOKS", tmp_path)
     runs = iter(range(10))
+    measured, last = 28.0, "1"
 
     def execute_all(jobs, ledger, done):
         for job in jobs:
             assert job.environment == {"INDEED_DATA": "none"}
             run = next(runs)
             recorder = record.Recorder("question", job.parameters["profile"], 0, folder=job.records)
-            recorder.add("psnr", 28 + run / 1000, tolerance=0.01)
-            done(job, executed(run))
+            recorder.add("psnr", measured + run / 1000, tolerance=0.01)
+            notebook = executed(run)
+            notebook.cells[0].outputs[0].data["text/html"] += f"{run} seconds"
+            notebook.cells[2].source = last
+            done(job, notebook)
         return True
 
     monkeypatch.setattr(records, "execute_all", execute_all)
-    written = []
-    for _ in range(2):
+
+    def written():
         assert records.main() == 0
         files = [*(tmp_path / "measured").rglob("*.*"), tmp_path / "question.ipynb"]
-        written.append({file: file.read_bytes() for file in files})
-    assert len(written[0]) == 5
-    assert written[0] == written[1]
+        return {file.relative_to(tmp_path).as_posix(): file.read_bytes() for file in files}
+
+    first = written()
+    assert len(first) == 5
+    assert written() == first
+    last = "2"  # other code, the same numbers
+    second = written()
+    assert {name for name in first if first[name] != second[name]} == {"question.ipynb"}
+    measured = 29.0
+    third = written()
+    assert {name for name in first if second[name] != third[name]} >= {"question.ipynb", "measured/cpu/question.csv"}
 
 
 @pytest.mark.skipif(not (chapters.ROOT / ".git").exists(), reason="not a git repository")
