@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from indeed.bayes.variational_family import Draw, GaussianFactor, MiddleLevel
+from indeed.bayes.elbo import per_sample_sum
+from indeed.learning.loading import Batch
+from indeed.learning.training.config import TrainingConfig
+from indeed.learning.training.task import Forward, Task
 from indeed.networks.backbones import scale_
 from indeed.networks.checkpoint import CheckpointError, read_checkpoint
 from indeed.networks.inference_network import full_precision
-from indeed.types import Images
+from indeed.types import Image, Images, PerSample
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,6 @@ class DnCNNConfig:
 class DnCNN(nn.Module):
     r"""DnCNN of Zhang et al. (2017): convolutions of 3x3 with BatchNorm and ReLU that predict the noise.
 
-    It has the interface of an inference network whose low-rank part is empty: A and B have rank 0, so L = 0, and the
-    mean of S is the denoised image. The loop, the batches and the supervision of
-    :class:`indeed.learning.training.Trainer` therefore train it as they are. With ``variational=False`` and
-    ``orthogonality_weight=0`` in its configuration the loss is the squared error, up to a factor and a constant.
-
     Raises
     ------
     ValueError
@@ -57,9 +54,8 @@ class DnCNN(nn.Module):
     Examples
     --------
     >>> y = torch.rand(2, 1, 20, 24, generator=torch.Generator().manual_seed(0))
-    >>> middle, draw = DnCNN(DnCNNConfig(depth=3, width=4)).eval()(y)
-    >>> draw.S.shape == y.shape, draw.A.shape, float(draw.low_rank.abs().max())
-    (True, torch.Size([2, 1, 20, 0]), 0.0)
+    >>> DnCNN(DnCNNConfig(depth=3, width=4)).eval()(y).shape
+    torch.Size([2, 1, 20, 24])
     """
 
     def __init__(self, config: DnCNNConfig) -> None:
@@ -89,20 +85,25 @@ class DnCNN(nn.Module):
             noise: Tensor = self.last(x.to(y.dtype))
         return noise
 
-    def forward(self, y: Images, generators: Any = None) -> tuple[MiddleLevel, Draw]:
-        """Middle level with an empty low-rank part, and its means; nothing is drawn, with or without generators."""
-        batch, channel, height, width = y.shape
-        empty = (y.new_zeros(batch, channel, side, 0) for side in (height, width))
-        A, B = (GaussianFactor(factor, factor) for factor in empty)
-        estimate = y - self.noise(y)
-        middle = MiddleLevel(A, B, GaussianFactor(estimate, torch.zeros_like(estimate)))
-        return middle, middle.means
+    def forward(self, y: Images) -> Images:
+        """Denoised images."""
+        return y - self.noise(y)
 
 
-def denoise(model: DnCNN, image: Float[Tensor, "channel height width"]) -> Float[Tensor, "channel height width"]:
+def dncnn_loss(model: Forward, batch: Batch, config: TrainingConfig) -> tuple[PerSample]:
+    """Squared error, summed over a sample, in units of the target precision: Eq. 44 without a low-rank part."""
+    error = (model(batch.observed) - batch.target).square()
+    return (0.5 * config.target_precision * per_sample_sum(error),)
+
+
+DNCNN_TASK = Task(("squared",), dncnn_loss)
+
+
+def denoise(model: DnCNN, image: Image) -> Image:
     """Denoised image by a DnCNN in evaluation mode; the whole image goes through at once."""
     with torch.inference_mode():
-        return image - model.noise(image[None])[0]
+        denoised: Tensor = model(image[None])[0]
+        return denoised
 
 
 def load_dncnn(path: Path, device: str | torch.device = "cpu") -> tuple[DnCNN, dict[str, Any]]:

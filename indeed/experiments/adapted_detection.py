@@ -26,7 +26,9 @@ from indeed.images.pixels import eight_bit
 from indeed.learning.adaptation.config import AdaptationConfig
 from indeed.learning.adaptation.engine import Adapted, adapt
 from indeed.learning.loading import SampleSource
-from indeed.learning.training import TrainingConfig, anomaly_samples, supervised_anomaly
+from indeed.learning.training.config import TrainingConfig
+from indeed.learning.training.samples import anomaly_samples
+from indeed.learning.training.task import supervised_anomaly
 from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
 from indeed.networks.inference_network import InDeed

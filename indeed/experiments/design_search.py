@@ -14,7 +14,9 @@ import tyro  # noqa: TID253  (a command's own module: no other module of the lib
 
 from indeed.data.patches import PatchSampler
 from indeed.experiments.cells import run_cell
-from indeed.learning.training import Trainer, TrainingConfig, denoising_samples, training_preset
+from indeed.learning.training.config import TrainingConfig, training_preset
+from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.trainer import Trainer
 from indeed.networks.backbones import parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 from indeed.recipes.denoiser import training_images, validation_on

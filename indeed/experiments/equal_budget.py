@@ -18,17 +18,21 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from indeed.baselines.dncnn import DnCNN, DnCNNConfig
+from indeed.baselines.dncnn import DNCNN_TASK, DnCNN, DnCNNConfig
 from indeed.data.patches import PatchSampler
 from indeed.experiments.cells import run_command
 from indeed.files import atomic_write
-from indeed.learning.training import Trainer, denoising_samples, training_preset
+from indeed.learning.training.config import training_preset
+from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.task import DENOISING
+from indeed.learning.training.trainer import Trainer
 from indeed.networks.backbones import parameter_count
 from indeed.networks.checkpoint import read_record, save_checkpoint
 from indeed.networks.inference_network import InDeed, network_preset
-from indeed.recipes.denoiser import VALIDATION_SIGMA, training_images, validation_on
+from indeed.recipes.denoiser import VALIDATION_SIGMA, parts_of, training_images, validation_on
 from indeed.recipes.run import Preset
 from indeed.record import Recorder, provenance
+from indeed.types import Images
 
 Profile = Literal["smoke", "cpu", "paper"]
 Model = Literal["dncnn", "indeed"]
@@ -226,7 +230,7 @@ def _trainer(
         # The squared error alone: a DnCNN has no decomposition to be regularised.
         training = replace(training, batch_size=size.batch, variational=False, orthogonality_weight=0.0)
     source, images, held_out = training_images(data, channels, beside.patch_size)
-    validate = validation_on(held_out, beside.patch_size)
+    validate = validation_on(held_out, beside.patch_size, _denoised_alone if model == "dncnn" else parts_of)
     samples = denoising_samples(PatchSampler(images, patch), training)
     trainer = Trainer(
         network,
@@ -234,12 +238,18 @@ def _trainer(
         samples,
         folder,
         build=build,
+        task=DNCNN_TASK if model == "dncnn" else DENOISING,
         validate=validate,
         resume=True,
         description={"model": model, "data": source},
         device=device,
     )
     return trainer, source, validate
+
+
+def _denoised_alone(model: nn.Module, observed: Images) -> tuple[Images, Images]:
+    """Empty low-rank part of a DnCNN, and its denoised images."""
+    return torch.zeros_like(observed), model(observed)
 
 
 def _clock(device: str) -> float:

@@ -37,7 +37,9 @@ from indeed.learning.discrepancy import (
     standardised,
 )
 from indeed.learning.loading import Batch, draw_batch
-from indeed.learning.training import Trainer, TrainingConfig, denoising_samples
+from indeed.learning.training.config import TrainingConfig
+from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.trainer import Trainer
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 from indeed.networks.lipschitz import lipschitz_bound, lipschitz_estimate, region
 from indeed.record import records_folder

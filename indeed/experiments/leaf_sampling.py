@@ -17,7 +17,9 @@ from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.cells import run_cell, run_command
 from indeed.learning.gradients import GradientNoise, gradient_noise
-from indeed.learning.training import Trainer, TrainingConfig, denoising_samples
+from indeed.learning.training.config import TrainingConfig
+from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.trainer import Trainer
 from indeed.networks.inference_network import NetworkConfig, network_preset
 from indeed.recipes.denoiser import training_images, validation_on
 from indeed.record import records_folder

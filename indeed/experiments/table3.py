@@ -25,7 +25,9 @@ from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.cells import cell_name, run_cell, run_command
 from indeed.images.metrics import psnr, ssim
 from indeed.images.noise import seeded_gaussian
-from indeed.learning.training import Trainer, TrainingConfig, denoising_samples, training_preset
+from indeed.learning.training.config import TrainingConfig, training_preset
+from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.trainer import Trainer
 from indeed.networks.backbones import Norm, parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig
 from indeed.networks.whole_image import decompose

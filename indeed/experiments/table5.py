@@ -42,7 +42,8 @@ from indeed.learning.adaptation.online import Online
 from indeed.learning.adaptation.stopping import LowestFreeEnergy
 from indeed.learning.discrepancy import Features, loss_coordinates, permutation_p_value, squared_mmd, standardised
 from indeed.learning.loading import sample_seed
-from indeed.learning.training import denoising_samples, matched_replay, training_preset
+from indeed.learning.training.config import training_preset
+from indeed.learning.training.samples import denoising_samples, matched_replay
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import denoise

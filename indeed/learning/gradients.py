@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from indeed.bayes.objectives import amortised_terms, training_loss
 from indeed.learning.loading import Batch
-from indeed.learning.training import TrainingConfig, supervised_denoising
+from indeed.learning.training.config import TrainingConfig
+from indeed.learning.training.task import supervised_denoising
 from indeed.networks.inference_network import InDeed
 from indeed.types import Scalar
 

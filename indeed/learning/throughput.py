@@ -1,11 +1,12 @@
 """How fast a training is: operations of the networks, their bare time, and what a step takes besides."""
 
 import time
+from collections.abc import Iterator
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from indeed.types import Images
 
@@ -22,15 +23,24 @@ class Throughput(NamedTuple):
 
 
 def forward_backward(model: nn.Module, observed: Images, precision: torch.dtype = torch.float32) -> None:
-    """One bare forward and backward pass of the networks at the posterior means; gradients are added to.
+    """One bare forward and backward pass of a network without draws; gradients are added to.
 
     ``precision`` is the type to compute in where it has 16 bits.
     """
     model.zero_grad(set_to_none=True)
     with autocast(observed.device, precision):
-        middle, _ = model(observed)
-    outputs = [part for factor in middle for part in factor if part.requires_grad]
-    torch.stack([part.sum() for part in outputs]).sum().backward()  # type: ignore[no-untyped-call]
+        output = model(observed)
+    parts = [part for part in {id(part): part for part in _tensors(output)}.values() if part.requires_grad]
+    torch.stack([part.sum() for part in parts]).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """Tensors of whatever a network puts out."""
+    if isinstance(output, Tensor):
+        yield output
+    else:
+        for part in output:
+            yield from _tensors(part)
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
@@ -55,7 +65,7 @@ def operations(model: nn.Module, observed: Images) -> int:
     ...         super().__init__()
     ...         self.only = nn.Conv2d(3, 4, 1)
     ...     def forward(self, y):
-    ...         return [[self.only(y)]], None
+    ...         return self.only(y)
     >>> operations(Lazy(), torch.zeros(1, 3, 5, 5)) == 2 * (2 * 3 * 4 * 5 * 5)
     True
     """

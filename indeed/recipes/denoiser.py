@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from indeed.bayes.variational_family import Draw
 from indeed.data.benchmarks import DataMissingError, image_files, split, training_split
 from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
@@ -14,14 +15,13 @@ from indeed.data.samples import sample_image, sample_names
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.images.pixels import eight_bit
-from indeed.learning.training import (
-    Trainer,
-    Validation,
-    denoising_samples,
-    supervised_denoising,
-)
+from indeed.learning.training.log import Validation
+from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.task import DENOISING
+from indeed.learning.training.trainer import Trainer
 from indeed.networks.inference_network import network_preset
 from indeed.recipes.run import Recipe, Run, train
+from indeed.types import Images
 
 VALIDATION_SIGMA = 25 * GREY_LEVEL
 VALIDATION_SEED = 25
@@ -54,7 +54,7 @@ def train_denoiser(run: Run) -> Trainer:
         network,
         training,
         denoising_samples(PatchSampler(images, network.patch_size), training),
-        supervised_denoising,
+        DENOISING,
         validation_on(held_out, network.patch_size),
         Validation._fields,
         {"sigma": VALIDATION_SIGMA, "noise_seed": VALIDATION_SEED},
@@ -108,20 +108,33 @@ def _read(files: Sequence[Path], channels: int, patch_size: int) -> list[Tensor]
     return images
 
 
-def validation_on(images: Sequence[Tensor], patch_size: int) -> Callable[[nn.Module], Validation]:
-    """PSNR of L and of L + S on the centre tiles of the validation images, at one noise level and one noise."""
+def parts_of(model: nn.Module, observed: Images) -> tuple[Images, Images]:
+    """L and L + S of an inference network at the posterior means."""
+    draw: Draw = model(observed)[1]
+    return draw.low_rank, draw.low_rank + draw.S
+
+
+def validation_on(
+    images: Sequence[Tensor],
+    patch_size: int,
+    parts: Callable[[nn.Module, Images], tuple[Images, Images]] = parts_of,
+) -> Callable[[nn.Module], Validation]:
+    """PSNR of L and of L + S on the centre tiles of the validation images, at one noise level and one noise.
+
+    ``parts`` gives the two from a network and noisy tiles.
+    """
     generator = torch.Generator().manual_seed(VALIDATION_SEED)
     clean = torch.cat([_centre_tiles(image, patch_size) for image in images]).float() / 255
     noisy = gaussian(clean, VALIDATION_SIGMA, generator)
 
     def validate(model: nn.Module) -> Validation:
-        low_rank, total = [], []
+        low_rank: list[Tensor] = []
+        total: list[Tensor] = []
         with torch.inference_mode():
             for target, observed in zip(torch.split(clean, 64), torch.split(noisy, 64), strict=True):
                 device = next(model.parameters()).device
-                draw = model(observed.to(device))[1].cpu()
-                low_rank.append(psnr(draw.low_rank, target))
-                total.append(psnr(draw.low_rank + draw.S, target))
+                for found, part in zip((low_rank, total), parts(model, observed.to(device)), strict=True):
+                    found.append(psnr(part.cpu(), target))
         return Validation(torch.cat(low_rank).mean().item(), torch.cat(total).mean().item())
 
     return validate

@@ -22,12 +22,10 @@ from indeed.images.detection_metrics import DetectionMetrics
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL
 from indeed.learning.loading import draw_batch
-from indeed.learning.training import (
-    Trainer,
-    TrainingConfig,
-    anomaly_samples,
-    supervised_anomaly,
-)
+from indeed.learning.training.config import TrainingConfig
+from indeed.learning.training.samples import anomaly_samples
+from indeed.learning.training.task import DETECTION
+from indeed.learning.training.trainer import Trainer
 from indeed.networks.anomaly_detection import anomaly_maps
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 from indeed.recipes.choice import chosen_map
@@ -53,7 +51,7 @@ class Surface:
     """Whether each image is a surface of its own. On grass, grass is no defect that could be seen."""
 
     def patches(self, images: Sequence[Tensor], patch_size: int, *, training: bool = False) -> list[TextureSource]:
-        """List the sources of good patches that :func:`indeed.learning.training.anomaly_samples` takes."""
+        """List the sources of good patches that :func:`indeed.learning.training.samples.anomaly_samples` takes."""
         parts = [[image] for image in images] if self.apart else [images]
         return [PatchSampler(some, patch_size, self.spread if training else 1.0) for some in parts]
 
@@ -174,7 +172,7 @@ def train_detector(run: Run, synthesis: Synthesis | None = None) -> Trainer:
         network,
         training,
         anomaly_samples(surface.patches(good.train, network.patch_size, training=True), training, synthesis),
-        supervised_anomaly,
+        DETECTION,
         validation_on(surface.patches(good.held_out, network.patch_size), training, synthesis),
         DetectionValidation._fields,
         synthesis._asdict() | {"seed": SEED},

@@ -16,21 +16,23 @@ from torch.optim.swa_utils import update_bn
 
 from indeed.baselines.anomaly_detectors import fit
 from indeed.baselines.reconstruction import (
+    AUTOENCODER_TASK,
     DRAEM,
+    DRAEM_TASK,
     Autoencoder,
     autoencoder_preset,
     draem_preset,
     load_autoencoder,
     load_draem,
-    supervised_autoencoder,
-    supervised_draem,
 )
 from indeed.bayes.anomaly_maps import smoothed
 from indeed.data.patches import PatchSampler
 from indeed.images.anomalies import AnomalySample
 from indeed.images.detection_metrics import DetectionMetrics
 from indeed.images.tiling import split
-from indeed.learning.training import Trainer, anomaly_samples, denoising_samples, training_preset
+from indeed.learning.training.config import training_preset
+from indeed.learning.training.samples import anomaly_samples, denoising_samples
+from indeed.learning.training.trainer import Trainer
 from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.backbones import parameter_count
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, read_record, save_checkpoint
@@ -151,7 +153,7 @@ def train(
         else denoising_samples(PatchSampler(good.train, PATCH), training),
         path.with_suffix(""),
         build=build,
-        supervision=supervised_draem if model == "draem" else supervised_autoencoder,
+        task=DRAEM_TASK if model == "draem" else AUTOENCODER_TASK,
         resume=True,
         description={"model": model, "data": source},
         device=device,

@@ -11,7 +11,9 @@ from torch import Tensor
 from indeed.files import atomic_write
 from indeed.learning.distributed import from_first, process_group, process_rank
 from indeed.learning.loading import SampleSource
-from indeed.learning.training import Supervision, Trainer, TrainingConfig, training_preset
+from indeed.learning.training.config import TrainingConfig, training_preset
+from indeed.learning.training.task import Task
+from indeed.learning.training.trainer import Trainer
 from indeed.networks.backbones import parameter_count
 from indeed.networks.checkpoint import load_checkpoint, save_checkpoint
 from indeed.networks.inference_network import NetworkConfig
@@ -60,7 +62,7 @@ class Run:
     accumulate: int = 1
     precision: Literal["float32", "bfloat16", "float16", "float64"] | None = None
     compile: bool = False
-    """As in :class:`indeed.learning.training.TrainingConfig`, like the four fields above."""
+    """As in :class:`indeed.learning.training.config.TrainingConfig`, like the four fields above."""
 
     def training(self, **recipe: Any) -> TrainingConfig:
         """Training of the preset, with the fields that a recipe changes and those that this run asks for."""
@@ -80,7 +82,8 @@ class Recipe:
     network: NetworkConfig
     training: TrainingConfig
     samples: SampleSource
-    supervision: Supervision
+    learned: Task
+    """What it learns: the loss."""
     validate: Callable[[Any], Any]
     """Measures a network on what is held out of training; gives a named tuple."""
     measures: Sequence[str]
@@ -113,7 +116,7 @@ def train(run: Run, recipe: Recipe) -> Trainer:
             recipe.training,
             recipe.samples,
             run.folder or run.out.with_suffix(""),
-            supervision=recipe.supervision,
+            task=recipe.learned,
             start=weights,
             validate=recipe.validate,
             measures=recipe.measures,

@@ -5,7 +5,8 @@ import pytest
 
 from indeed.experiments import design_search
 from indeed.experiments.design_search import FORMS, Form, configurations, flops, main, measure, search
-from indeed.learning.training import Trainer, training_preset
+from indeed.learning.training.config import training_preset
+from indeed.learning.training.trainer import Trainer
 from indeed.networks.inference_network import InDeed, network_preset
 from indeed.tables import read_table
 

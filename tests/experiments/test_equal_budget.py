@@ -6,7 +6,7 @@ import torch
 from indeed.baselines.dncnn import load_dncnn
 from indeed.experiments import equal_budget
 from indeed.experiments.equal_budget import MODELS, SIZES, checkpoint_path, main, measure_budget, record, train
-from indeed.learning.training import training_preset
+from indeed.learning.training.config import training_preset
 from indeed.networks.checkpoint import load_checkpoint, read_record
 from indeed.networks.inference_network import network_preset
 from indeed.record import read

@@ -4,7 +4,7 @@ import torch
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.experiments import generalisation
 from indeed.experiments.generalisation import MEASURES, PARTS, SIZES, cell, cells, main, measure_patches, table
-from indeed.learning.training import Trainer
+from indeed.learning.training.trainer import Trainer
 from indeed.tables import read_table
 
 

@@ -3,7 +3,7 @@ from jaxtyping import TypeCheckError
 
 from indeed.experiments import leaf_sampling
 from indeed.experiments.leaf_sampling import CONDITIONS, SIZES, cell, cells, main, table
-from indeed.learning.training import Trainer
+from indeed.learning.training.trainer import Trainer
 from indeed.tables import read_table
 
 

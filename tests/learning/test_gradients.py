@@ -6,7 +6,8 @@ import torch
 from indeed.bayes.objectives import amortised_terms, training_loss
 from indeed.learning.gradients import flat_gradient, gradient_noise
 from indeed.learning.loading import Sample, draw_batch
-from indeed.learning.training import supervised_denoising, training_preset
+from indeed.learning.training.config import training_preset
+from indeed.learning.training.task import supervised_denoising
 from indeed.networks.inference_network import InDeed, network_preset
 
 CONFIG = replace(training_preset("tiny"), target_precision=10.0)

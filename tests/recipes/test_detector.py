@@ -21,7 +21,8 @@ from indeed.images.anomalies import FAMILIES, Synthesis
 from indeed.images.detection_metrics import image_score
 from indeed.images.metrics import psnr
 from indeed.learning.loading import draw_batch
-from indeed.learning.training import anomaly_samples, training_preset
+from indeed.learning.training.config import training_preset
+from indeed.learning.training.samples import anomaly_samples
 from indeed.networks.anomaly_detection import anomaly_maps, load_detector, map_settings
 from indeed.networks.backbones import UNet
 from indeed.networks.checkpoint import load_checkpoint

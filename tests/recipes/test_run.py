@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from indeed.learning.loading import Sample
-from indeed.learning.training import supervised_denoising, training_preset
+from indeed.learning.training.config import training_preset
+from indeed.learning.training.task import DENOISING
 from indeed.networks.checkpoint import load_checkpoint, save_checkpoint
 from indeed.networks.inference_network import InDeed, network_preset
 from indeed.recipes.run import Recipe, Run, train
@@ -29,7 +30,7 @@ def recipe(name: str = "flatten", data: str = "flat") -> Recipe:
         network_preset("tiny", 1),
         training_preset("tiny"),
         flat,
-        supervised_denoising,
+        DENOISING,
         lambda model: Measured(0.5),
         Measured._fields,
         {"how": "by eye"},

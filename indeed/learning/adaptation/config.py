@@ -7,7 +7,8 @@ from typing import Literal, get_args
 from indeed.bayes.conjugate_updates import LocalNoise
 from indeed.bayes.objectives import Modules
 from indeed.learning.adaptation.stopping import StoppingRule, at_least
-from indeed.learning.training import Supervision, TrainingConfig, supervised_denoising, training_preset
+from indeed.learning.training.config import TrainingConfig, training_preset
+from indeed.learning.training.task import Supervision, supervised_denoising
 
 Objective = Literal["variational", "neighbor2neighbor", "noise2self"]
 

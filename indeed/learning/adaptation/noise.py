@@ -7,7 +7,7 @@ import torch
 from indeed.images.noise import GREY_LEVEL
 from indeed.images.noise_estimation import NoiseLaw, estimate_noise
 from indeed.learning.loading import SampleSource
-from indeed.learning.training import matched_replay
+from indeed.learning.training.samples import matched_replay
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import denoise
 from indeed.types import Image

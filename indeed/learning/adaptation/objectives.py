@@ -19,7 +19,8 @@ from indeed.bayes.variational_family import Draw, LeafLevel, MiddleLevel
 from indeed.images.tiling import spread_tiles
 from indeed.learning.adaptation.config import AdaptationConfig
 from indeed.learning.loading import Batch
-from indeed.learning.training import Supervision, TrainingConfig, supervised_denoising
+from indeed.learning.training.config import TrainingConfig
+from indeed.learning.training.task import Supervision, supervised_denoising
 from indeed.networks.inference_network import InDeed
 from indeed.types import Image, Images, PerSample, Scalar
 

@@ -20,7 +20,9 @@ from indeed.learning.adaptation.engine import adapt
 from indeed.learning.adaptation.objectives import adaptation_loss, diagonal_fisher
 from indeed.learning.adaptation.stopping import DriftCap, LowestFreeEnergy, Verdict
 from indeed.learning.loading import Batch, Sample, draw_batch
-from indeed.learning.training import supervised_anomaly, supervised_denoising, train_step, training_preset
+from indeed.learning.training.config import training_preset
+from indeed.learning.training.step import train_step
+from indeed.learning.training.task import supervised_anomaly, supervised_denoising
 from indeed.networks.inference_network import InDeed, network_preset
 from indeed.networks.whole_image import denoise
 

@@ -11,7 +11,7 @@ from indeed.learning.adaptation.engine import adapt
 from indeed.learning.adaptation.noise import NoLawToReplayError, replay_of_laws
 from indeed.learning.adaptation.online import Online
 from indeed.learning.adaptation.stopping import DriftCap
-from indeed.learning.training import training_preset
+from indeed.learning.training.config import training_preset
 from indeed.networks.inference_network import InDeed, network_preset
 from indeed.networks.whole_image import denoise
 

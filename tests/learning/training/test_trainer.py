@@ -28,19 +28,12 @@ from indeed.images.metrics import psnr
 from indeed.images.noise_estimation import NoiseLaw
 from indeed.learning.distributed import Preempted
 from indeed.learning.loading import Sample, draw_batch, sample_seed
-from indeed.learning.training import (
-    Trainer,
-    TrainingConfig,
-    Validation,
-    anomaly_samples,
-    denoising_samples,
-    learning_rate,
-    log_columns,
-    matched_replay,
-    supervised_anomaly,
-    train_step,
-    training_preset,
-)
+from indeed.learning.training.config import TrainingConfig, training_preset
+from indeed.learning.training.log import Validation, log_columns
+from indeed.learning.training.samples import anomaly_samples, denoising_samples, matched_replay
+from indeed.learning.training.step import learning_rate, train_step
+from indeed.learning.training.task import DETECTION, Task, decomposition, supervised_anomaly
+from indeed.learning.training.trainer import Trainer
 from indeed.networks.inference_network import network_preset
 
 NETWORK = network_preset("tiny", 1)
@@ -130,7 +123,7 @@ def test_a_run_killed_at_any_moment_and_resumed_equals_an_uninterrupted_one_to_t
         "from dataclasses import replace\n"
         "from pathlib import Path\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from test_training import TINY, trainer\n"
+        "from test_trainer import TINY, trainer\n"
         "torch.set_num_threads(1)\n"
         "config = replace(TINY, steps=120, save_every_seconds=0.0)\n"
         "trainer(Path(sys.argv[1]), config, resume=True).run(progress=False)\n"
@@ -377,7 +370,7 @@ def test_compiled_modules_take_the_same_steps(tmp_path):
         "import functools, sys, torch\n"
         "from pathlib import Path\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from test_training import *\n"
+        "from test_trainer import *\n"
         "torch.compile = functools.partial(torch.compile, backend='aot_eager')\n"
         "for name in ('plain', 'compiled'):\n"
         "    config = replace(TINY, compile=name == 'compiled')\n"
@@ -406,9 +399,36 @@ def test_throughput_is_that_of_the_last_steps(tmp_path):
 
 
 def test_another_task_brings_its_own_supervision(tmp_path):
-    run = trainer(tmp_path / "zero", supervision=lambda middle, draw, batch, config: torch.zeros(len(batch.observed)))
+    run = trainer(
+        tmp_path / "zero", task=decomposition(lambda middle, draw, batch, config: torch.zeros(len(batch.observed)))
+    )
     run.run(progress=False)
     assert {float(row["supervision"]) for row in log_without_time(tmp_path / "zero")} == {0.0}
+
+
+def test_the_trainer_learns_from_whatever_a_network_puts_out(tmp_path):
+    class Mean(torch.nn.Module):
+        """Puts out one number for an image: neither an image nor a posterior."""
+
+        def __init__(self, config):
+            super().__init__()
+            self.config, self.scale = config, torch.nn.Parameter(torch.zeros(()))
+
+        def forward(self, y):
+            return {"mean": self.scale * y.mean((1, 2, 3))}
+
+    def loss(model, batch, config):
+        error = (model(batch.observed)["mean"] - batch.target.mean((1, 2, 3))).square()
+        return error, config.mask_weight * error
+
+    config = replace(TINY, steps=60, learning_rate=0.1, mask_weight=2.0)
+    task = Task(("error", "twice"), loss)
+    run = Trainer(NETWORK, config, samples(config), tmp_path, build=Mean, task=task)
+    run.run(progress=False)
+    assert run.average.scale.item() == pytest.approx(1.0, abs=0.1)
+    row = log_without_time(tmp_path)[-1]
+    assert float(row["twice"]) == pytest.approx(2 * float(row["error"]))
+    assert "fidelity" not in row
 
 
 FAMILIES = ("perlin", "cutpaste", "scar", "poisson", "blemish")
@@ -494,7 +514,7 @@ def test_a_task_logs_what_it_measures(tmp_path):
     source = anomaly_samples([PatchSampler(smooth_images(), 16)], config, Synthesis())
     run = Trainer(
         *(NETWORK, config, source, tmp_path),
-        supervision=supervised_anomaly,
+        task=DETECTION,
         validate=lambda model: Found(0.25),
         measures=Found._fields,
     )
