@@ -34,7 +34,7 @@ TABLE4_METHODS = {
 }
 """Table 4; the paper's names are those of its colour numbers.
 
-``dncnn`` and ``indeed_budget`` are the two of :mod:`indeed.experiments.equal_budget`, ``indeed`` is the shipped model.
+``dncnn`` and ``indeed_budget`` are the two of :mod:`indeed.recipes.equal_budget`, ``indeed`` is the shipped model.
 """
 
 _PLAIN, _PAPER, _CONTROL, _MATCHED = "not adapted", "the paper's terms", "controls", "matched replay"

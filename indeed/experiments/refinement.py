@@ -11,12 +11,12 @@ from statistics import fmean
 
 from indeed.data.benchmarks import evenly
 from indeed.experiments.cells import cell_name, run_cell, run_command
-from indeed.experiments.equal_budget import Profile
 from indeed.experiments.table4 import DATA_SETS, SEED
 from indeed.images.metrics import psnr
 from indeed.images.noise import seeded_gaussian
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
+from indeed.recipes.equal_budget import Profile
 from indeed.record import records_folder
 from indeed.tables import Row, write_table
 

@@ -14,9 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, get_args
 
-import torch
 from torch import nn
-from torch.optim.swa_utils import update_bn
 
 from indeed.data.benchmarks import SETS, benchmark, data_root, evenly, training_split
 from indeed.data.files import read_image
@@ -282,10 +280,7 @@ def train(
     samples = denoising_samples(PatchSampler(images, config.patch_size), settings)
     trainer = Trainer(config, settings, samples, folder, resume=True, description={"data": name}, device=device)
     trainer.run(stop_at=stop_at, progress=False)
-    # The running statistics in the average are those of the last weights: BatchNorm needs those of the averaged ones.
-    batches = [trainer.draw(step)[0].observed.to(trainer.device) for step in range(min(64, settings.steps))]
-    with torch.no_grad():
-        update_bn(batches, trainer.average)
+    trainer.renew_statistics()
     return trainer
 
 

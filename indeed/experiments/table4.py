@@ -20,14 +20,14 @@ from indeed.baselines.denoisers import denoise as denoise_classically
 from indeed.data.benchmarks import benchmark, evenly
 from indeed.data.files import read_image
 from indeed.data.samples import sample_names, sample_path
-from indeed.experiments.equal_budget import Model, checkpoint_path
-from indeed.experiments.equal_budget import runs_folder as budget_folder
 from indeed.experiments.methods import TABLE4_METHODS
 from indeed.experiments.program import Cell, Job, Key, Table, Values, on_disk
 from indeed.images.metrics import psnr, ssim
 from indeed.images.noise import GREY_LEVEL, seeded_gaussian
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
+from indeed.recipes.equal_budget import Model, checkpoint_path
+from indeed.recipes.equal_budget import runs_folder as budget_folder
 from indeed.record import Profile, Recorder, results_folder
 from indeed.tables import Row, read_table
 from indeed.types import Image

@@ -44,7 +44,7 @@ from indeed.recipes.rivals import (
     classical,
     held_out_anomalies,
     runs_folder,
-    train,
+    train_rival,
     trained,
 )
 from indeed.record import records_folder, results_folder
@@ -156,7 +156,7 @@ def cell(
         model = cast(Learned, method.removesuffix("_separate"))
         sets = _sets(method, dataset)
         if not network.is_file() and profile == "smoke":
-            train(model, data=sets, profile=profile, device=device, progress=False)
+            train_rival(model, data=sets, profile=profile, device=device, progress=False)
         if not network.is_file():
             how = f"python -m indeed.experiments.table6 train {model} --data {sets} --profile {profile}"
             raise CheckpointError(f"{network}: is not there, it is made by: {how}")
@@ -500,7 +500,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run_command(
         "table6",
         {
-            "train": train,
+            "train": train_rival,
             "list": _print_names,
             "cell": _print_cell,
             "table": _print_table,

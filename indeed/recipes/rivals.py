@@ -6,13 +6,12 @@ precision on synthetic anomalies over good images held out of training. No real 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch import Tensor
 
 from indeed.baselines.anomaly_detectors import fit
 from indeed.baselines.reconstruction import (
@@ -30,17 +29,13 @@ from indeed.data.patches import PatchSampler
 from indeed.images.anomalies import AnomalySample
 from indeed.images.detection_metrics import DetectionMetrics
 from indeed.images.tiling import split
-from indeed.learning.training.config import training_preset
 from indeed.learning.training.samples import anomaly_samples, denoising_samples
-from indeed.learning.training.trainer import Trainer
 from indeed.networks.anomaly_detection import anomaly_maps, map_settings
-from indeed.networks.backbones import parameter_count
-from indeed.networks.checkpoint import CheckpointError, load_checkpoint, read_record, save_checkpoint
+from indeed.networks.checkpoint import CheckpointError, load_checkpoint, read_record
 from indeed.recipes.choice import SMOOTHING, synthetic_anomalies
 from indeed.recipes.detector import NOISE_HIGH, surface_of, train_detector
 from indeed.recipes.good_images import SEED, good_images
-from indeed.recipes.run import Run
-from indeed.record import provenance
+from indeed.recipes.run import Recipe, Run, train
 from indeed.types import Images, Maps
 
 MapOf = Callable[[Images], Maps]
@@ -80,7 +75,7 @@ class Choice(NamedTuple):
     average_precision: float
 
 
-def train(
+def train_rival(
     model: Learned,
     *,
     data: str = "parts",
@@ -115,73 +110,54 @@ def train(
     ValueError
         If the run in the folder is another one, or damaged.
     """
-    path = checkpoint_path(model, data, folder or runs_folder(profile))
-    source = _source(data)
-    preset: Literal["tiny", "cpu"] = "tiny" if profile == "smoke" else "cpu"
-    steps = steps or STEPS[profile, model]
-    if model == "indeed":
-        run = Run(
-            out=path,
-            preset=preset,
-            data=source,
-            patch_size=PATCH,
-            steps=steps,
-            seed=seed,
-            resume=True,
-            device=device,
-            progress=progress,
-        )
-        train_detector(run)
-        return path
-    training = replace(
-        training_preset(preset),
-        steps=steps,
+    run = Run(
+        out=checkpoint_path(model, data, folder or runs_folder(profile)),
+        preset="tiny" if profile == "smoke" else "cpu",
+        data=_source(data),
+        patch_size=PATCH,
+        steps=steps or STEPS[profile, model],
         seed=seed,
-        warmup_steps=min(200, steps // 20),
-        noise_high=NOISE_HIGH,
-        variational=False,
-        orthogonality_weight=0.0,
-    )
-    good = good_images(source, 1, PATCH)
-    surface = surface_of(source)
-    build: Callable[[Any], nn.Module] = DRAEM if model == "draem" else Autoencoder
-    trainer = Trainer(
-        draem_preset(preset) if model == "draem" else autoencoder_preset(preset),
-        training,
-        anomaly_samples(surface.patches(good.train, PATCH, training=True), training, surface.synthesis)
-        if model == "draem"
-        else denoising_samples(PatchSampler(good.train, PATCH), training),
-        path.with_suffix(""),
-        build=build,
-        task=DRAEM_TASK if model == "draem" else AUTOENCODER_TASK,
         resume=True,
-        description={"model": model, "data": source},
         device=device,
+        progress=progress,
     )
-    made = asdict(provenance(profile, seed, source, device))
-    trainer.run(progress=progress)
-    # The running statistics in the average are those of the last weights: BatchNorm needs those of the averaged ones.
-    batches = [trainer.draw(step)[0].observed.to(trainer.device) for step in range(min(64, trainer.step))]
-    with torch.no_grad():
-        update_bn(batches, trainer.average)
-    choice = choose(network_maps(trainer.average), held_out_anomalies(data))
-    record = {
-        "task": "detect",
-        "model": model,
-        "provenance": made,
-        "training": asdict(training),
-        "validation": surface.synthesis._asdict() | {"seed": SEED},
-        "map": choice._asdict(),
-        "parameters": parameter_count(trainer.average),
-        "training_images": len(good.train),
-        "validation_images": len(good.held_out),
-        "side": good.side,
-        "steps": trainer.step,
-        "skipped_steps": trainer.skipped,
-        "seconds": round(trainer.seconds),
-    }
-    save_checkpoint(path, trainer.average, record)
-    return path
+    if model == "indeed":
+        train_detector(run)
+    else:
+        train(run, _recipe(model, data, run))
+    return run.out
+
+
+def _recipe(model: Literal["autoencoder", "draem"], data: str, run: Run) -> Recipe:
+    source = _source(data)
+    preset: Literal["tiny", "cpu"] = "tiny" if run.preset == "tiny" else "cpu"
+    good, surface = good_images(source, 1, PATCH), surface_of(source)
+    training = run.training(noise_high=NOISE_HIGH, variational=False, orthogonality_weight=0.0)
+    training = replace(training, warmup_steps=min(200, training.steps // 20))
+    recipe = Recipe(
+        "detect",
+        source,
+        autoencoder_preset(preset),
+        training,
+        denoising_samples(PatchSampler(good.train, PATCH), training),
+        AUTOENCODER_TASK,
+        validation=surface.synthesis._asdict() | {"seed": SEED},
+        record={
+            "model": model,
+            "training_images": len(good.train),
+            "validation_images": len(good.held_out),
+            "side": good.side,
+        },
+        examine=lambda trained: {"map": choose(network_maps(trained), held_out_anomalies(data))._asdict()},
+        build=Autoencoder,
+        description={"model": model, "data": source},
+        renew_statistics=True,
+    )
+    if model == "autoencoder":
+        return recipe
+    patches = surface.patches(good.train, PATCH, training=True)
+    samples = anomaly_samples(patches, training, surface.synthesis)
+    return replace(recipe, network=draem_preset(preset), samples=samples, learned=DRAEM_TASK, build=DRAEM)
 
 
 def runs_folder(profile: str) -> Path:

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from indeed.files import atomic_write
 from indeed.learning.distributed import from_first, process_group, process_rank
@@ -16,7 +17,7 @@ from indeed.learning.training.task import Task
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.backbones import parameter_count
 from indeed.networks.checkpoint import load_checkpoint, save_checkpoint
-from indeed.networks.inference_network import NetworkConfig
+from indeed.networks.inference_network import InDeed, NetworkConfig
 from indeed.record import provenance
 
 Preset = Literal["tiny", "cpu", "paper"]
@@ -79,14 +80,15 @@ class Recipe:
     """Name of what it is trained for, for the record."""
     data: str
     """Name of the data, for the record."""
-    network: NetworkConfig
+    network: Any
+    """Sizes of the network: a dataclass."""
     training: TrainingConfig
     samples: SampleSource
     learned: Task
     """What it learns: the loss."""
-    validate: Callable[[Any], Any]
+    validate: Callable[[Any], Any] | None = None
     """Measures a network on what is held out of training; gives a named tuple."""
-    measures: Sequence[str]
+    measures: Sequence[str] = ()
     """Names of what it measures."""
     validation: Mapping[str, Any] = field(default_factory=dict)
     """How it does so, for the record."""
@@ -94,6 +96,12 @@ class Recipe:
     """What else belongs into the record of the checkpoint."""
     examine: Callable[[Any], dict[str, Any]] = lambda model: {}
     """Finds out what belongs into the record of the trained network."""
+    build: Callable[[Any], nn.Module] = InDeed
+    """Makes the network from its sizes."""
+    description: Mapping[str, Any] | None = None
+    """What tells this run from others besides sizes and training; None: preset, data and start."""
+    renew_statistics: bool = False
+    """Whether the BatchNorm of the averaged network gets running statistics of its own."""
 
 
 def train(run: Run, recipe: Recipe) -> Trainer:
@@ -110,31 +118,21 @@ def train(run: Run, recipe: Recipe) -> Trainer:
         raise ValueError(f"out: got {run.out}, expected a file that ends in .safetensors")
     with process_group(run.device) as own_device:
         weights, earlier = _weights(run.start, recipe.network) if run.start is not None else (None, None)
-        start = None if run.start is None else run.start.name
-        trainer = Trainer(
-            recipe.network,
-            recipe.training,
-            recipe.samples,
-            run.folder or run.out.with_suffix(""),
-            task=recipe.learned,
-            start=weights,
-            validate=recipe.validate,
-            measures=recipe.measures,
-            resume=run.resume,
-            description={"preset": run.preset, "data": recipe.data, "start": start},
-            device=own_device,
-        )
+        trainer = trainer_of(run, recipe, own_device, weights)
         origin = asdict(provenance(run.preset, recipe.training.seed, recipe.data, str(own_device)))
         started = from_first(lambda: _started(trainer.folder / "started.json", origin))
         trainer.run(run.stop_at, run.progress)
         if process_rank() != 0:
             return trainer
+        if recipe.renew_statistics:
+            trainer.renew_statistics()
+        found = {} if recipe.validate is None else recipe.validate(trainer.average)._asdict()
         record = {
             "task": recipe.task,
             "provenance": started[0],
             "commits": sorted({start["commit"] for start in started}),
             "training": asdict(recipe.training),
-            "validation": {**recipe.validation, **recipe.validate(trainer.average)._asdict()},
+            "validation": {**recipe.validation, **found},
             "parameters": parameter_count(trainer.average),
             "steps": trainer.step,
             "skipped_steps": trainer.skipped,
@@ -147,6 +145,27 @@ def train(run: Run, recipe: Recipe) -> Trainer:
             record["throughput"] = trainer.throughput()._asdict()
         save_checkpoint(run.out, trainer.average, record)
     return trainer
+
+
+def trainer_of(
+    run: Run, recipe: Recipe, device: str | torch.device, weights: Mapping[str, Tensor] | None = None
+) -> Trainer:
+    """Trainer of a run on one device, which may start from the weights of another network; nothing is trained yet."""
+    start = None if run.start is None else run.start.name
+    return Trainer(
+        recipe.network,
+        recipe.training,
+        recipe.samples,
+        run.folder or run.out.with_suffix(""),
+        build=recipe.build,
+        start=weights,
+        task=recipe.learned,
+        validate=recipe.validate,
+        measures=recipe.measures,
+        resume=run.resume,
+        description=dict(recipe.description or {"preset": run.preset, "data": recipe.data, "start": start}),
+        device=device,
+    )
 
 
 def _weights(path: Path, network: NetworkConfig) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -7,12 +7,13 @@ from indeed.baselines.anomaly_detectors import fit as fit_detector
 from indeed.baselines.reconstruction import load_autoencoder, load_draem
 from indeed.bayes.anomaly_maps import smoothed
 from indeed.images.anomalies import Synthesis
+from indeed.learning.training.trainer import Trainer
 from indeed.networks.checkpoint import CheckpointError, read_record, shipped_checkpoint
 from indeed.recipes import rivals
 from indeed.recipes.choice import SMOOTHING, synthetic_anomalies
 from indeed.recipes.detector import PART_SURFACE, TEXTURE_SURFACE, surface_of
 from indeed.recipes.good_images import UNSEEN_FAMILIES, good_images
-from indeed.recipes.rivals import PATCH, choose, classical, train, trained
+from indeed.recipes.rivals import PATCH, choose, classical, train_rival, trained
 
 SMOKE = {"data": "textures", "profile": "smoke", "progress": False}
 MODELS = ("autoencoder", "draem")
@@ -22,7 +23,7 @@ MODELS = ("autoencoder", "draem")
 def networks(tmp_path_factory):
     """One step of each network."""
     folder = tmp_path_factory.mktemp("networks")
-    return {model: train(model, folder=folder, steps=1, **SMOKE) for model in (*MODELS, "indeed")}
+    return {model: train_rival(model, folder=folder, steps=1, **SMOKE) for model in (*MODELS, "indeed")}
 
 
 @pytest.fixture
@@ -35,13 +36,13 @@ def samples():
 def test_a_killed_training_continues_to_the_same_network(model, tmp_path, monkeypatch):
     two = SMOKE | {"steps": 2}
     load = load_draem if model == "draem" else load_autoencoder
-    whole, record = load(train(model, folder=tmp_path / "whole", **two))
-    run = rivals.Trainer.run
-    monkeypatch.setattr(rivals.Trainer, "run", lambda self, progress=True: run(self, stop_at=1, progress=False))
-    path = train(model, folder=tmp_path / "killed", **two)
+    whole, record = load(train_rival(model, folder=tmp_path / "whole", **two))
+    run = Trainer.run
+    monkeypatch.setattr(Trainer, "run", lambda self, *_: run(self, stop_at=1, progress=False))
+    path = train_rival(model, folder=tmp_path / "killed", **two)
     path.unlink()
-    monkeypatch.setattr(rivals.Trainer, "run", run)
-    resumed, again = load(train(model, folder=tmp_path / "killed", **two))
+    monkeypatch.setattr(Trainer, "run", run)
+    resumed, again = load(train_rival(model, folder=tmp_path / "killed", **two))
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
     assert record["map"] == again["map"]
     assert (record["task"], record["steps"], record["model"]) == ("detect", 2, model)

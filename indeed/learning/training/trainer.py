@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import update_bn
 
 from indeed.files import atomic_write
 from indeed.learning.distributed import Preempted, from_first, process_count, process_rank, termination
@@ -218,6 +219,15 @@ class Trainer:
         }
         with atomic_write(self.folder / "state.pt") as temporary:
             torch.save(state, temporary)
+
+    def renew_statistics(self, steps: int = 64) -> None:
+        """Give the BatchNorm of the averaged network running statistics of its own, from the batches of some steps.
+
+        Those that it has are of the last weights.
+        """
+        batches = [self.draw(step)[0].observed.to(self.device) for step in range(min(steps, self.step))]
+        with torch.no_grad():
+            update_bn(batches, self.average)
 
     def update_average(self) -> None:
         """Move the averaged weights; early on the decay is smaller, so that the start is forgotten."""
