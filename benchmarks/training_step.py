@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 
 from indeed.data.patches import PatchSampler
+from indeed.learning.diagnostics.throughput import forward_backward, operations
 from indeed.learning.loading import ahead
-from indeed.learning.throughput import forward_backward, operations
 from indeed.learning.training.config import PRECISIONS, training_preset
 from indeed.learning.training.samples import denoising_samples
 from indeed.learning.training.trainer import Trainer

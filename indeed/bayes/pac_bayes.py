@@ -99,7 +99,7 @@ def right_hand_side(loss: float, lipschitz_factor: float, discrepancy: float, co
         and the log-likelihood of a Gaussian has no Lipschitz constant.
     discrepancy
         :math:`d(\hat p_D, p)`: *estimated* at best, since p is known by samples only
-        (:mod:`indeed.learning.discrepancy`).
+        (:mod:`indeed.learning.diagnostics.discrepancy`).
     constant
         C, which depends on the prior, on p and on :math:`\delta`: *unknown*, and infinite for the priors of Table 2:
         see `log_exponential_moment`.

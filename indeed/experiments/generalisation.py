@@ -28,7 +28,7 @@ from indeed.experiments.cells import cell_name, run_cell, run_command
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL
 from indeed.images.pixels import eight_bit
-from indeed.learning.discrepancy import (
+from indeed.learning.diagnostics.discrepancy import (
     mean_distance,
     patch_statistics,
     permutation_p_value,

@@ -16,7 +16,7 @@ from indeed.data.benchmarks import evenly, training_split
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.cells import run_cell, run_command
-from indeed.learning.gradients import GradientNoise, gradient_noise
+from indeed.learning.diagnostics.gradients import GradientNoise, gradient_noise
 from indeed.learning.training.config import TrainingConfig
 from indeed.learning.training.samples import denoising_samples
 from indeed.learning.training.trainer import Trainer

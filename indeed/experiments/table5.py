@@ -40,7 +40,13 @@ from indeed.learning.adaptation.engine import Estimate, adapt
 from indeed.learning.adaptation.noise import law_level, level_range
 from indeed.learning.adaptation.online import Online
 from indeed.learning.adaptation.stopping import LowestFreeEnergy
-from indeed.learning.discrepancy import Features, loss_coordinates, permutation_p_value, squared_mmd, standardised
+from indeed.learning.diagnostics.discrepancy import (
+    Features,
+    loss_coordinates,
+    permutation_p_value,
+    squared_mmd,
+    standardised,
+)
 from indeed.learning.loading import sample_seed
 from indeed.learning.training.config import training_preset
 from indeed.learning.training.samples import denoising_samples, matched_replay

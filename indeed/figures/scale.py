@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from indeed.figures.canvas import blank, palette
-from indeed.learning.roofline import Kernel, Machine
+from indeed.learning.diagnostics.roofline import Kernel, Machine
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 
 from indeed.figures.canvas import blank, draw_lines, name_axes, palette
-from indeed.learning.gradients import GradientNoise
+from indeed.learning.diagnostics.gradients import GradientNoise
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from indeed import figures
-from indeed.learning.roofline import Kernel, Machine
+from indeed.learning.diagnostics.roofline import Kernel, Machine
 
 
 def test_kernels_lie_at_their_intensity_and_rate_under_a_roof_with_its_edge_at_the_ridge(drawn):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from indeed import figures
-from indeed.learning.gradients import GradientNoise
+from indeed.learning.diagnostics.gradients import GradientNoise
 
 
 def texts(figure):

@@ -10,9 +10,9 @@ from torch import nn
 from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
+from indeed.learning.diagnostics.throughput import autocast
 from indeed.learning.distributed import mean_over_processes
 from indeed.learning.loading import Batch
-from indeed.learning.throughput import autocast
 from indeed.learning.training.config import PRECISIONS, TrainingConfig
 from indeed.learning.training.task import DENOISING, Task
 

@@ -25,9 +25,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import update_bn
 
 from indeed.files import atomic_write
+from indeed.learning.diagnostics.throughput import Throughput, operations, seconds_of_networks
 from indeed.learning.distributed import Preempted, from_first, process_count, process_rank, termination
 from indeed.learning.loading import Batch, SampleSource, ahead, draw_batch
-from indeed.learning.throughput import Throughput, operations, seconds_of_networks
 from indeed.learning.training.config import PRECISIONS, TrainingConfig
 from indeed.learning.training.log import Validation, append_row, log_columns, truncate_log
 from indeed.learning.training.step import Step, learning_rate, train_step

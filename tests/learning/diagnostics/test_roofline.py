@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from indeed.learning.roofline import Kernel, Machine, convolution, measure, measured_machine, shortest
+from indeed.learning.diagnostics.roofline import Kernel, Machine, convolution, measure, measured_machine, shortest
 
 
 def test_the_lower_ceiling_binds_and_both_meet_at_the_ridge():

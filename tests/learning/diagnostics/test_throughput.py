@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from indeed.bayes.variational_family import Draw, GaussianFactor, MiddleLevel
-from indeed.learning.throughput import operations, seconds_of_networks
+from indeed.learning.diagnostics.throughput import operations, seconds_of_networks
 from indeed.networks.inference_network import InDeed, network_preset
 
 

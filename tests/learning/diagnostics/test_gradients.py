@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from indeed.bayes.objectives import amortised_terms, training_loss
-from indeed.learning.gradients import flat_gradient, gradient_noise
+from indeed.learning.diagnostics.gradients import flat_gradient, gradient_noise
 from indeed.learning.loading import Sample, draw_batch
 from indeed.learning.training.config import training_preset
 from indeed.learning.training.task import supervised_denoising
@@ -103,5 +103,5 @@ def test_leaf_noise_does_not_depend_on_the_target_precision_which_scales_the_res
     [(1, {}, "batches"), (2, {"draws": 1}, "draws"), (2, {"leaf_draws": 0}, "leaf_draws")],
 )
 def test_too_few_to_estimate_a_variance_is_refused(model, number, options, name):
-    with pytest.raises(ValueError, match=f"{name}: expected at least"):
+    with pytest.raises(ValueError, match=rf"{name}: got \d, expected at least"):
         gradient_noise(model, batches(number), CONFIG, **options)

@@ -65,7 +65,7 @@ def gradient_noise(
     """
     for name, count, least in (("batches", len(batches), 2), ("draws", draws, 2), ("leaf_draws", leaf_draws, 1)):
         if count < least:
-            raise ValueError(f"{name}: expected at least {least}, got {count}")
+            raise ValueError(f"{name}: got {count}, expected at least {least}")
     gradients, distances = [], []
     for batch in batches:
         generators = batch.generators()  # one stream for all draws of a sample, as in a training step

@@ -90,7 +90,7 @@ def sliced_wasserstein(first: Features, second: Features, *, directions: int = 6
 
     _check(first, second, 1)
     if directions < 1:
-        raise ValueError(f"directions must be at least 1, got {directions}")
+        raise ValueError(f"directions: got {directions}, expected at least 1")
     normals = torch.randn(directions, first.shape[1], dtype=torch.float64, generator=generator)
     units = (normals / normals.norm(dim=1, keepdim=True)).T
     projected = ((x.double().cpu() @ units).T.numpy() for x in (first, second))
@@ -123,7 +123,7 @@ def squared_mmd(first: Features, second: Features, *, bandwidth: float | None = 
         rows, columns = torch.triu_indices(len(together), len(together), 1)
         bandwidth = squared[rows, columns].sqrt().median().item() or 1.0  # all samples alike: any will do
     if not 0 < bandwidth < math.inf:
-        raise ValueError(f"bandwidth must be positive and finite, got {bandwidth}")
+        raise ValueError(f"bandwidth: got {bandwidth}, expected a positive and finite number")
     kernel = torch.exp(-squared / (2 * bandwidth**2))
     m, n = len(first), len(second)
     within = [(part.sum() - part.trace()) / (k * (k - 1)) for part, k in ((kernel[:m, :m], m), (kernel[m:, m:], n))]
@@ -151,7 +151,7 @@ def permutation_p_value(
     """
     _check(first, second, 1)
     if permutations < 1:
-        raise ValueError(f"permutations must be at least 1, got {permutations}")
+        raise ValueError(f"permutations: got {permutations}, expected at least 1")
     together, observed = torch.cat([first, second]), distance(first, second)
     as_large = 1
     for _ in range(permutations):

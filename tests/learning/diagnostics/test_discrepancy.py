@@ -9,7 +9,7 @@ from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.elbo import sub_problem_2_terms
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.variational_family import GaussianFactor, MiddleLevel
-from indeed.learning.discrepancy import (
+from indeed.learning.diagnostics.discrepancy import (
     loss_coordinates,
     mean_distance,
     patch_statistics,
@@ -144,8 +144,11 @@ def test_the_loss_coordinates_are_the_terms_of_the_loss_a_pixel():
     [
         (lambda x: sliced_wasserstein(x, x[:, :1], generator=generator()), "second: got 1 features, expected 2"),
         (lambda x: squared_mmd(x[:1], x), "at least 2 each"),
-        (lambda x: squared_mmd(x, x, bandwidth=0.0), "bandwidth must be positive"),
-        (lambda x: sliced_wasserstein(x, x, directions=0, generator=generator()), "directions must be at least 1"),
+        (lambda x: squared_mmd(x, x, bandwidth=0.0), "bandwidth: got 0.0, expected a positive"),
+        (
+            lambda x: sliced_wasserstein(x, x, directions=0, generator=generator()),
+            "directions: got 0, expected at least 1",
+        ),
         (lambda x: permutation_p_value(x, x, squared_mmd, permutations=0, generator=generator()), "permutations"),
         (lambda x: mean_distance(x[:0], x), "got 0 and 4 samples"),
     ],
