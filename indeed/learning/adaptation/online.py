@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
@@ -30,19 +31,9 @@ class Outcome(NamedTuple):
     """Time that the laws of all images of the call took."""
 
 
+@dataclass(eq=False)
 class Online:
     """A network that adapts to one image after the other (InDeed OAG), or to those of one call together.
-
-    Parameters
-    ----------
-    model, config, replay, source
-        As :func:`indeed.learning.adaptation.engine.adapt`; drift and penalty are measured from the weights of `model`.
-    matched
-        Makes the source of replayed samples, in the place of `replay`, from the laws of the noise in the images. An
-        image whose law is none to replay is then not adapted to: it leaves the network that is there as it is.
-    reset
-        Whether each ``image`` starts from the original weights, or from those of the image before it (``never``); the
-        state of the optimiser is new for each.
 
     Raises
     ------
@@ -50,25 +41,28 @@ class Online:
         For another `reset`.
     """
 
-    def __init__(
-        self,
-        model: InDeed,
-        config: AdaptationConfig,
-        *,
-        reset: Literal["image", "never"] = "image",
-        replay: SampleSource | None = None,
-        matched: Callable[[Sequence[NoiseLaw]], SampleSource] | None = None,
-        source: SampleSource | None = None,
-    ) -> None:
-        if reset not in ("image", "never"):
-            raise ValueError(f"reset: got {reset!r}, expected 'image' or 'never'")
-        self.model = model
-        self.current = model
-        self.config = config
-        self.reset = reset
-        self.replay = replay
-        self.matched = matched
-        self.source = source
+    model: InDeed
+    """The network to start from, which is only read; drift and penalty are measured from its weights."""
+    config: AdaptationConfig
+    """What is adapted, to what, and for how long."""
+    _: KW_ONLY
+    reset: Literal["image", "never"] = "image"
+    """Whether each image starts from the original weights, or from those of the image before it (``never``); the state
+    of the optimiser is new for each."""
+    replay: SampleSource | None = None
+    """Draws the training samples that are replayed."""
+    matched: Callable[[Sequence[NoiseLaw]], SampleSource] | None = None
+    """Makes that source, in the place of `replay`, from the laws of the noise in the images. An image whose law is none
+    to replay is then not adapted to: it leaves the network that is there as it is."""
+    source: SampleSource | None = None
+    """Draws the samples of the Fisher information; None: those that are replayed."""
+    current: InDeed = field(init=False)
+    """The network that the next image finds."""
+
+    def __post_init__(self) -> None:  # noqa: D105
+        if self.reset not in ("image", "never"):
+            raise ValueError(f"reset: got {self.reset!r}, expected 'image' or 'never'")
+        self.current = self.model
 
     def __call__(
         self, images: Sequence[AnySizeImage], generator: torch.Generator, *, observe: Observe | None = None
