@@ -28,7 +28,7 @@ from indeed.learning.adaptation.engine import Adapted, adapt
 from indeed.learning.loading import SampleSource
 from indeed.learning.training.config import TrainingConfig
 from indeed.learning.training.samples import anomaly_samples
-from indeed.learning.training.task import supervised_anomaly
+from indeed.learning.training.task import DETECTION
 from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
 from indeed.networks.inference_network import InDeed
@@ -84,7 +84,7 @@ _REPLAY = AdaptationConfig(
     patches=4,
     replay_weight=1.0,
     replay_patches=4,
-    supervision=supervised_anomaly,
+    task=DETECTION,
 )
 ADAPTATIONS: dict[str, AdaptationConfig] = {
     "ag_s": _PAPER,

@@ -8,7 +8,7 @@ from indeed.bayes.conjugate_updates import LocalNoise
 from indeed.bayes.objectives import Modules
 from indeed.learning.adaptation.stopping import StoppingRule, at_least
 from indeed.learning.training.config import TrainingConfig, training_preset
-from indeed.learning.training.task import Supervision, supervised_denoising
+from indeed.learning.training.task import DENOISING, Task
 
 Objective = Literal["variational", "neighbor2neighbor", "noise2self"]
 
@@ -62,8 +62,8 @@ class AdaptationConfig:
     """Slope of the last ReLU of f_S below zero, in [0, 1), while the network adapts and after."""
     training: TrainingConfig = field(default_factory=lambda: training_preset("cpu"))
     """Whose hyperpriors, target precision, orthogonality and form of the residual the replayed samples have."""
-    supervision: Supervision = supervised_denoising
-    """What they teach: the task that the network was trained for."""
+    task: Task = DENOISING
+    """What they teach: that which the network was trained for."""
     stop: StoppingRule | None = None
     """Label-free stopping rule; None: all steps are taken and the last weights kept."""
 

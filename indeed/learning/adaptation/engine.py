@@ -221,7 +221,7 @@ def init(
     if config.fisher_weight and samples is not None:
         # Not the seed of the replayed samples, whose indices start with the same ones.
         batch = draw_batch(samples, range(config.fisher_samples), seed ^ 1).to(device, torch.float32)
-        fisher = diagonal_fisher(reference, references, batch, config.training, config.supervision)
+        fisher = diagonal_fisher(reference, references, batch, config.training, config.task)
         forwards += 3 * config.fisher_samples
     setting = Setting(
         model,

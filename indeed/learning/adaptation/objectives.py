@@ -13,14 +13,14 @@ from torch.nn import functional
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.elbo import MiddleTerms, elbo_terms, negative_elbo, sub_problem_2_terms
 from indeed.bayes.generative_model import Hyperpriors
-from indeed.bayes.objectives import active_generalisation_loss, amortised_terms, training_loss
+from indeed.bayes.objectives import active_generalisation_loss
 from indeed.bayes.posterior_summaries import expected_squared_residual, sampled_squared_residual
 from indeed.bayes.variational_family import Draw, LeafLevel, MiddleLevel
 from indeed.images.tiling import spread_tiles
 from indeed.learning.adaptation.config import AdaptationConfig
 from indeed.learning.loading import Batch
 from indeed.learning.training.config import TrainingConfig
-from indeed.learning.training.task import Supervision, supervised_denoising
+from indeed.learning.training.task import DENOISING, Task
 from indeed.networks.inference_network import InDeed
 from indeed.types import Image, Images, PerSample, Scalar
 
@@ -72,7 +72,7 @@ def adaptation_loss(
         loss = 0.5 * config.training.target_precision * control(network, patches, generator)
         terms = {config.objective: loss.item()}
     if replayed is not None:
-        supervised, replay_terms = _supervised_loss(network, replayed, config.training, config.supervision)
+        supervised, replay_terms = _supervised_loss(network, replayed, config.training, config.task)
         loss, terms = loss + config.replay_weight * supervised, terms | replay_terms
     return loss, terms
 
@@ -109,21 +109,12 @@ def _leaf_level(y: Images, middle: MiddleLevel, config: AdaptationConfig, draw: 
 
 
 def _supervised_loss(
-    network: nn.Module, batch: Batch, training: TrainingConfig, supervision: Supervision
+    network: InDeed, batch: Batch, training: TrainingConfig, task: Task
 ) -> tuple[Scalar, dict[str, float]]:
-    middle, draw = network(batch.observed, batch.generators())
-    terms = amortised_terms(
-        batch.observed,
-        middle,
-        draw,
-        supervision(middle, draw, batch, training),
-        training.hyperpriors,
-        residual=training.residual,
-        orthogonality_form=training.orthogonality_form,
-    )
-    weight, elements = training.orthogonality_weight, batch.observed[0].numel()
-    loss = training_loss(terms, orthogonality_weight=weight, elements=elements, variational=training.variational)
-    return loss, {f"replay_{name}": _per_element(term, batch.observed) for name, term in terms._asdict().items()}
+    terms = task.loss(network, batch, training)
+    loss = task.objective(terms, training, batch.observed[0].numel())
+    named = zip(task.terms, terms, strict=True)
+    return loss, {f"replay_{name}": _per_element(term, batch.observed) for name, term in named}
 
 
 def _per_element(term: PerSample, images: Images) -> float:
@@ -172,7 +163,7 @@ def diagonal_fisher(
     parameters: Sequence[nn.Parameter],
     samples: Batch,
     training: TrainingConfig,
-    supervision: Supervision = supervised_denoising,
+    task: Task = DENOISING,
 ) -> list[Tensor]:
     """Diagonal of the Fisher information of the supervised loss: mean over samples of the squared gradient of each.
 
@@ -186,13 +177,13 @@ def diagonal_fisher(
         Those for which it is computed; the result has their shapes.
     samples
         Training samples; they go through the network one by one.
-    training, supervision
+    training, task
         What their loss depends on.
     """
     fisher = [torch.zeros_like(parameter) for parameter in parameters]
     for k, seed in enumerate(samples.seeds):
         one = Batch(samples.observed[k : k + 1], samples.target[k : k + 1], (seed,))
-        loss, _ = _supervised_loss(network, one, training, supervision)
+        loss, _ = _supervised_loss(network, one, training, task)
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         for total, gradient in zip(fisher, gradients, strict=True):
             total += gradient.square() / len(samples.seeds)

@@ -22,7 +22,7 @@ from indeed.learning.adaptation.stopping import DriftCap, LowestFreeEnergy, Verd
 from indeed.learning.loading import Batch, Sample, draw_batch
 from indeed.learning.training.config import training_preset
 from indeed.learning.training.step import train_step
-from indeed.learning.training.task import supervised_anomaly, supervised_denoising
+from indeed.learning.training.task import DENOISING, DETECTION
 from indeed.networks.inference_network import InDeed, network_preset
 from indeed.networks.whole_image import denoise
 
@@ -305,31 +305,31 @@ def test_an_image_smaller_than_a_patch_is_adapted_to_as_its_reflection():
 # -- supervision, forgetting -----------------------------------------------------------------------------------------
 
 
-def gradient_of_training(model: InDeed, batch: Batch, supervision=supervised_denoising) -> list[torch.Tensor]:
+def gradient_of_training(model: InDeed, batch: Batch, task=DENOISING) -> list[torch.Tensor]:
     """Gradient of the training loss, read off a step of plain gradient descent as training takes it."""
     after = deepcopy(model)
     optimizer = torch.optim.SGD(after.parameters(), lr=1.0)
-    train_step(after, optimizer, [batch], replace(TRAINING, gradient_clip=1e9), supervision=supervision)
+    train_step(after, optimizer, [batch], replace(TRAINING, gradient_clip=1e9), task=task)
     return [old - new for old, new in zip(model.f_S.parameters(), after.f_S.parameters(), strict=True)]
 
 
-@pytest.mark.parametrize("supervision", [supervised_denoising, supervised_anomaly])
-def test_replayed_samples_are_learned_from_as_in_training(supervision):
+@pytest.mark.parametrize("task", [DENOISING, DETECTION])
+def test_replayed_samples_are_learned_from_as_in_training(task):
     model, batch = network(), draw_batch(source, range(3))
-    config = replace(REPLAY, supervision=supervision)
+    config = replace(REPLAY, task=task)
     loss, trace = adaptation_loss(model, batch.observed, batch, config, seeded())
     gradients = torch.autograd.grad(loss, list(model.f_S.parameters()))
-    for ours, theirs in zip(gradients, gradient_of_training(model, batch, supervision), strict=True):
+    for ours, theirs in zip(gradients, gradient_of_training(model, batch, task), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max().item() + 1e-6)
     assert set(trace) == {f"replay_{name}" for name in LossTerms._fields}
 
 
-@pytest.mark.parametrize("supervision", [supervised_denoising, supervised_anomaly])
-def test_the_fisher_information_is_the_mean_of_squared_gradients_of_single_samples(supervision):
+@pytest.mark.parametrize("task", [DENOISING, DETECTION])
+def test_the_fisher_information_is_the_mean_of_squared_gradients_of_single_samples(task):
     model, batch = network(), draw_batch(source, range(3))
-    fisher = diagonal_fisher(model, list(model.f_S.parameters()), batch, TRAINING, supervision)
+    fisher = diagonal_fisher(model, list(model.f_S.parameters()), batch, TRAINING, task)
     singles = [Batch(batch.observed[k : k + 1], batch.target[k : k + 1], (s,)) for k, s in enumerate(batch.seeds)]
-    squares = [[g.square() for g in gradient_of_training(model, one, supervision)] for one in singles]
+    squares = [[g.square() for g in gradient_of_training(model, one, task)] for one in singles]
     for ours, theirs in zip(fisher, zip(*squares, strict=True), strict=True):
         mean = torch.stack(theirs).mean(0)
         torch.testing.assert_close(ours, mean, rtol=1e-2, atol=1e-3 * mean.max().item() + 1e-9)
