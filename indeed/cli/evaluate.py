@@ -24,7 +24,7 @@ class Evaluate(WithModel):
 
     def run(self, faults: Faults) -> None:
         """Print a line for each image and their means, and write the table if it is asked for."""
-        from indeed.experiments.denoising import FiguresOfMerit, figures_of_merit, mean_figures
+        from indeed.networks.figures_of_merit import FiguresOfMerit, figures_of_merit, mean_figures
 
         def line(name: str, merits: FiguresOfMerit) -> str:
             return (

@@ -8,11 +8,11 @@ from indeed.baselines.dncnn import DnCNN, DnCNNConfig, load_dncnn
 from indeed.data.benchmarks import DataMissingError
 from indeed.data.samples import sample_image
 from indeed.experiments import table4
-from indeed.experiments.denoising import figures_of_merit, mean_figures
 from indeed.experiments.methods import TABLE4_METHODS
 from indeed.experiments.program import Job, cell_name
 from indeed.experiments.table4 import DATA_SETS, SIGMAS, TABLE, beside_paper, cells
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, shipped_checkpoint
+from indeed.networks.figures_of_merit import figures_of_merit, mean_figures
 from indeed.networks.inference_network import InDeed, network_preset
 from indeed.recipes.equal_budget import checkpoint_path, runs_folder
 from indeed.record import compare as compare_records

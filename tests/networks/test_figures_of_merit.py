@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from indeed.data.samples import sample_image
-from indeed.experiments.denoising import figures_of_merit
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
+from indeed.networks.figures_of_merit import figures_of_merit
 
 
 def test_noisy_psnr_is_that_of_the_noise():
