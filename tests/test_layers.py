@@ -69,6 +69,12 @@ def test_learning_receives_batches_and_never_imports_data():
             assert not [name for name in imports(path) if name.startswith("indeed.data")]
 
 
+def test_the_command_imports_recipes_and_never_experiments():
+    for path in MODULES:
+        if part(path) == "cli":
+            assert not [name for name in imports(path) if name.startswith("indeed.experiments")]
+
+
 def test_the_package_itself_imports_none_of_its_parts():
     assert not [name for name in imports(PACKAGE / "__init__.py") if name.startswith(("indeed", "torch"))]
 
