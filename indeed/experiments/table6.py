@@ -32,13 +32,13 @@ from indeed.learning.loading import sample_seed
 from indeed.networks.anomaly_detection import anomaly_maps
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
+from indeed.recipes.choice import MapOf
 from indeed.recipes.good_images import SIDE, texture_set_for_tests
 from indeed.recipes.rivals import (
     OPTIONS,
     PARTS,
     Choice,
     Learned,
-    MapOf,
     Profile,
     checkpoint_path,
     classical,

@@ -1,7 +1,8 @@
 """What of a detector is chosen on synthetic anomalies over good images held out: its map, and how that is smoothed."""
 
-from collections.abc import Sequence
-from typing import Any, get_args
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -12,6 +13,10 @@ from indeed.images.detection_metrics import DetectionMetrics, image_score
 from indeed.networks.anomaly_detection import MapForm, MapSettings, anomaly_maps
 from indeed.networks.inference_network import InDeed
 from indeed.recipes.good_images import SEED
+from indeed.types import Images, Maps
+
+MapOf = Callable[[Images], Maps]
+Name = TypeVar("Name", bound=str)
 
 SMOOTHING = (0.0, 1.0, 2.0, 4.0)
 """Standard deviations, in pixels, among which that of the map is chosen."""
@@ -28,22 +33,35 @@ def chosen_map(model: InDeed, images: Sequence[Tensor], synthesis: Synthesis, le
     themselves, ``good_scores``, from which a threshold can be read.
     """
     normal = [image.float() / 255 for image in images]
-    samples = synthetic_anomalies(normal, synthesis, least)
-    found: dict[str, float] = {}
-    best: tuple[float, MapForm, float] = (-1.0, "magnitude", 0.0)
-    for form in get_args(MapForm):
-        maps = [anomaly_maps(model, sample.observed, form=form, turns=TURNS) for sample in samples]
-        for smoothing in SMOOTHING:
-            metrics = DetectionMetrics()
-            for rough, sample in zip(maps, samples, strict=True):
-                metrics.update(smoothed(rough, smoothing) if smoothing else rough, sample.mask)
-            found[f"{form}_{smoothing:g}"] = metrics.average_precision()
-            best = max(best, (found[f"{form}_{smoothing:g}"], form, smoothing))
-    settings = MapSettings(*best[1:], TURNS)
+    maps = {form: partial(anomaly_maps, model, form=form, turns=TURNS) for form in get_args(MapForm)}
+    found = precisions(maps, synthetic_anomalies(normal, synthesis, least))
+    # Of equal ones the last in the order of the alphabet, and there the smoothest.
+    _, form, smoothing = max((precision, *setting) for setting, precision in found.items())
+    settings = MapSettings(form, smoothing, TURNS)
     scores: list[float] = []
     for image in normal:
         scores.append(image_score(anomaly_maps(model, image[None], **settings._asdict())).item())
-    return settings._asdict() | {"average_precision": found, "good_scores": sorted(scores)}
+    by_name = {f"{form}_{smoothing:g}": precision for (form, smoothing), precision in found.items()}
+    return settings._asdict() | {"average_precision": by_name, "good_scores": sorted(scores)}
+
+
+def precisions(maps: Mapping[Name, MapOf], samples: Sequence[AnomalySample]) -> dict[tuple[Name, float], float]:
+    """Average precision over the pixels of all samples, of each map with each `SMOOTHING`.
+
+    Raises
+    ------
+    ValueError
+        If there is no sample with and without an anomalous pixel.
+    """
+    found = {}
+    for name, map_of in maps.items():
+        plain = [map_of(sample.observed) for sample in samples]
+        for sigma in SMOOTHING:
+            metrics = DetectionMetrics()
+            for anomaly_map, sample in zip(plain, samples, strict=True):
+                metrics.update(smoothed(anomaly_map, sigma) if sigma else anomaly_map, sample.mask)
+            found[name, sigma] = metrics.average_precision()
+    return found
 
 
 def synthetic_anomalies(

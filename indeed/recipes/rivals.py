@@ -5,7 +5,7 @@ leaves open (what its map is made of, how it is smoothed, options of a fit) is c
 precision on synthetic anomalies over good images held out of training. No real defect is seen.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,21 +24,17 @@ from indeed.baselines.reconstruction import (
     load_autoencoder,
     load_draem,
 )
-from indeed.bayes.anomaly_maps import smoothed
 from indeed.data.patches import PatchSampler
 from indeed.images.anomalies import AnomalySample
-from indeed.images.detection_metrics import DetectionMetrics
 from indeed.images.tiling import split
 from indeed.learning.training.samples import anomaly_samples, denoising_samples
 from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, read_record
-from indeed.recipes.choice import SMOOTHING, synthetic_anomalies
+from indeed.recipes.choice import MapOf, precisions, synthetic_anomalies
 from indeed.recipes.detector import NOISE_HIGH, surface_of, train_detector
 from indeed.recipes.good_images import SEED, good_images
 from indeed.recipes.run import Recipe, Run, train
-from indeed.types import Images, Maps
 
-MapOf = Callable[[Images], Maps]
 Profile = Literal["smoke", "cpu"]
 Learned = Literal["autoencoder", "draem", "indeed"]
 
@@ -274,12 +270,5 @@ def choose(maps: Mapping[str, MapOf], samples: Sequence[AnomalySample]) -> Choic
     """
     if not maps:
         raise ValueError("maps: got none, expected at least one")
-    found = []
-    for option, map_of in maps.items():
-        plain = [map_of(sample.observed) for sample in samples]
-        for sigma in SMOOTHING:
-            metrics = DetectionMetrics()
-            for anomaly_map, sample in zip(plain, samples, strict=True):
-                metrics.update(smoothed(anomaly_map, sigma) if sigma else anomaly_map, sample.mask)
-            found.append(Choice(option, sigma, metrics.average_precision()))
+    found = [Choice(*setting, precision) for setting, precision in precisions(maps, samples).items()]
     return max(found, key=lambda choice: choice.average_precision)
