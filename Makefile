@@ -17,7 +17,7 @@ WORKFLOW := .venv-workflow
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help book test quick lint lab records reproduce clean
+.PHONY: help book test quick lint lab records reproduce release-check clean
 
 help:
 	@echo "make book      run every chapter and build the HTML book"
@@ -26,6 +26,7 @@ help:
 	@echo "make lab       the chapters as notebooks, in JupyterLab"
 	@echo "make records   rerun the chapters and rewrite the published numbers in results/measured"
 	@echo "make reproduce rerun tables of the paper: TABLE=3 PROFILE=smoke (workflow/README.md)"
+	@echo "make release-check build the wheel, install it in an empty environment, denoise an image with it"
 	@echo "make clean     remove what was built (the environment $(VENV) stays)"
 
 $(READY): constraints.txt pyproject.toml
@@ -48,6 +49,7 @@ quick: lint
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 
 lab: $(READY)
@@ -66,6 +68,19 @@ $(WORKFLOW)/.ready: workflow/requirements.txt
 reproduce: $(READY) $(WORKFLOW)/.ready
 	$(WORKFLOW)/bin/snakemake --snakefile workflow/Snakefile --workflow-profile workflow/profiles/$(EXECUTOR) \
 		--config table="$(TABLE)" profile=$(PROFILE) device=$(DEVICE) threads=$(THREADS) python=$(BIN)/python $(FLAGS)
+
+# The wheel alone, called from outside the repository: it brings its networks, and no package of the tests or the book.
+RELEASE := $(CURDIR)/_build/release
+release-check: export PYTHONPATH :=
+release-check: SAMPLE = $(RELEASE)/bin/python -c "from indeed.data.samples import sample_path; print(sample_path('camera'))"
+release-check:
+	rm -rf $(RELEASE)
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip wheel --quiet --no-deps --wheel-dir $(RELEASE) .
+	$(RELEASE)/bin/python -m pip install --quiet -c constraints.txt $(RELEASE)/*.whl
+	! $(RELEASE)/bin/python -m pip list | grep -iE "^(jupyter|pytest)"
+	cd / && $(RELEASE)/bin/indeed denoise "$$($(SAMPLE))" -o $(RELEASE)/denoised.png
+	test -s $(RELEASE)/denoised.png
 
 clean:
 	rm -rf _build

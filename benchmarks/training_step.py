@@ -68,7 +68,7 @@ def main() -> None:
             torch.cuda.synchronize(device)
         return clock() - start
 
-    with closing(ahead(trainer.draw, count())) as batches:
+    with closing(ahead(trainer.draw, count())) as batches:  # type: ignore[type-var]  # it is a generator
         calls = (lambda: trainer.advance(next(batches)), lambda: forward_backward(model, observed, precision))
         for call in calls:
             call()

@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from indeed.data.public_sets import PublicSet, Source, command, read_sha256
+from indeed.data.download import Source
+from indeed.data.public_sets import PublicSet, command, read_sha256
 
 BSD400 = PublicSet(
     name="bsd400_gray",

@@ -3,7 +3,8 @@
 import sys
 
 from indeed.data.anomaly_sets import severstal_set
-from indeed.data.public_sets import PublicSet, Source, command
+from indeed.data.download import Source
+from indeed.data.public_sets import PublicSet, command
 
 HOME = "https://www.kaggle.com/c/severstal-steel-defect-detection/data"
 
