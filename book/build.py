@@ -120,7 +120,7 @@ def main(profile: str = "cpu") -> int:
         return 1
     environment = execution.THREADS | os.environ | {"INDEED_RECORDS": str(records)}
     program = Path(sys.executable).with_name("jupyter-book")
-    command = [program, "build", "book/", "-W", "-n", "--keep-going", "--path-output", build.parent]
+    command = [str(program), "build", "book/", "-W", "-n", "--keep-going", "--path-output", str(build.parent)]
     run = subprocess.run(command, cwd=ROOT, env=environment, check=False)
     if run.returncode:
         print(f"The book was not built (exit code {run.returncode}); see above.", file=sys.stderr)

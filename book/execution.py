@@ -47,7 +47,7 @@ def execute(job: Job) -> nbformat.NotebookNode:
         output.unlink()
         raise ValueError(f"{chapter.name} has no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
     before = dict(os.environ)
-    os.environ.update(THREADS | before | job.environment)  # a setting of the user's wins
+    os.environ.update({**THREADS, **before, **job.environment})  # a setting of the user's wins
     os.environ["INDEED_RECORDS"] = str(job.records.resolve())
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the kernel's debugger would warn in the middle of the log
     try:

@@ -86,7 +86,9 @@ def test_every_package_that_the_library_imports_is_declared():
     assert {canonicalize_name(IMPORT_NAMES.get(name, name)) for name in others} <= declared
 
 
-@pytest.mark.parametrize("path", [".pre-commit-config.yaml", ".github/workflows/tests.yml", ".github/workflows/book.yml"])
+@pytest.mark.parametrize(
+    "path", ".pre-commit-config.yaml .github/workflows/tests.yml .github/workflows/book.yml".split()
+)
 def test_what_runs_elsewhere_calls_make_targets_that_exist(path):
     def commands(of: object) -> list[str]:
         if isinstance(of, dict):
