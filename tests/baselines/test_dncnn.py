@@ -63,6 +63,7 @@ def test_a_checkpoint_gives_the_same_network_back(tmp_path):
     assert record == {"steps": 7}
 
 
+@pytest.mark.shipped
 def test_the_checkpoint_of_another_network_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="holds no DnCNN"):
         load_dncnn(shipped_checkpoint("denoise_grey"))

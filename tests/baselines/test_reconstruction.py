@@ -132,6 +132,7 @@ class TestBoth:
         assert torch.equal(again.map(image), model.eval().map(image))
         assert record == {"steps": 7}
 
+    @pytest.mark.shipped
     def test_the_checkpoint_of_another_network_is_refused(self, name, tmp_path):
         load = LOADERS[name]
         with pytest.raises(CheckpointError, match=f"holds no {name}"):

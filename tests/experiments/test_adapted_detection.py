@@ -54,6 +54,7 @@ def of(rows, method):
     return [row for row in rows if row["method"] == method]
 
 
+@pytest.mark.shipped
 def test_the_smoke_table_has_every_method_on_the_same_classes_with_its_cost(made):
     folder, rows = made
     assert read_table(folder / "records" / "adapted_detection.csv") == rows
@@ -77,6 +78,7 @@ def test_the_smoke_table_has_every_method_on_the_same_classes_with_its_cost(made
         assert first["average_precision"] != of(rows, "indeed")[0]["average_precision"]
 
 
+@pytest.mark.shipped
 def test_the_detector_as_it_is_has_the_scores_of_table_6_with_noise(made):
     expected = [
         row
@@ -89,6 +91,7 @@ def test_the_detector_as_it_is_has_the_scores_of_table_6_with_noise(made):
         assert float(row["average_precision"]) == pytest.approx(float(theirs["average_precision"]), abs=0.01)
 
 
+@pytest.mark.shipped
 def test_a_killed_table_continues_and_no_finished_cell_is_computed_again(made, here, monkeypatch):
     measured = []
     measure = adapted_detection.scores
@@ -108,6 +111,7 @@ def test_the_set_is_adapted_to_in_the_noise_that_it_is_scored_in():
         assert torch.equal(image, scored)
 
 
+@pytest.mark.shipped
 def test_adaptation_leaves_the_detector_as_it_was_and_moves_the_sparse_module_alone():
     model, record = load_checkpoint(shipped_checkpoint("detect_textures"))
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -119,6 +123,7 @@ def test_adaptation_leaves_the_detector_as_it_was_and_moves_the_sparse_module_al
     assert all(name.startswith("f_S.") for name in moved)
 
 
+@pytest.mark.shipped
 def test_matched_replay_does_not_look_at_the_images_but_at_the_law_of_their_noise(monkeypatch):
     model, record = load_checkpoint(shipped_checkpoint("detect_textures"))
     config = replace(ADAPTATIONS["replay"], steps=1, replay_patches=1)
@@ -221,6 +226,7 @@ def test_what_is_printed_is_the_papers_and_every_adaptation_has_a_name_in_the_fi
     assert ADAPTED.keys() - {CHECKED} == ADAPTATIONS.keys() == METHODS.keys() - {"indeed"}
 
 
+@pytest.mark.shipped
 def test_the_command_lists_computes_and_draws(here, capsys):
     main(["list", "--profile", "smoke"])
     needs = dict(line.partition(" ")[::2] for line in capsys.readouterr().out.splitlines())

@@ -20,6 +20,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.shipped
 def test_table_holds_the_means_of_the_decompositions_and_the_sum_does_not_change(here, capsys):
     main(["table", "--profile", "smoke"])
     rows = read_table(here / "records" / "smoke" / "refinement.csv")

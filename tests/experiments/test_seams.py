@@ -31,6 +31,7 @@ def test_an_error_that_grows_where_tiles_overlap_is_measured_exactly(monkeypatch
     assert seam_difference(TILE16, clean, clean, overlap=4) == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.shipped
 def test_seams_of_the_shipped_model_cannot_be_seen():
     model, _ = load_checkpoint(shipped_checkpoint("denoise_color"))
     tile = model.config.patch_size

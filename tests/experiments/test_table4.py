@@ -51,6 +51,7 @@ def installed(monkeypatch, bm3d):
     monkeypatch.setattr(table4, "find_spec", lambda name: object() if bm3d else None)
 
 
+@pytest.mark.shipped
 def test_smoke_table_has_every_method_on_grey_and_colour_and_is_written(here):
     rows = TABLE.table("smoke")
     assert read_table(here / "records" / "smoke" / "table4.csv") == rows
@@ -65,6 +66,7 @@ def test_smoke_table_has_every_method_on_grey_and_colour_and_is_written(here):
     assert all(float(row["seconds_per_image"]) >= 0 and 0 < float(row["ssim"]) < 1 for row in rows)
 
 
+@pytest.mark.shipped
 def test_a_cell_of_indeed_is_the_mean_of_its_figures_of_merit(here):
     (row,) = TABLE.cell("embedded_color", "indeed", 25, 2, profile="smoke")
     model, _ = load_checkpoint(shipped_checkpoint("denoise_color"))
@@ -191,6 +193,7 @@ def test_every_method_of_the_paper_that_is_here_is_in_its_table():
     assert {name.paper for name in TABLE4_METHODS.values() if name.paper} <= printed
 
 
+@pytest.mark.shipped
 def test_the_command_lists_computes_gathers_and_draws(here, capsys):
     TABLE.main(["list", "--profile", "smoke"])
     needs = dict(line.partition(" ")[::2] for line in capsys.readouterr().out.splitlines())

@@ -101,6 +101,7 @@ def refused(row):
     return float(row["floor_rise"]) > RELIABLE_RISE
 
 
+@pytest.mark.shipped
 def test_an_image_whose_noise_cannot_be_told_from_its_texture_is_left_as_it_is(made):
     rows = {row["image"]: row for row in of(made[1], DEFAULT)}
     assert [name for name, row in rows.items() if refused(row)] == ["flower"]  # at 128 pixels, in which it has no floor
@@ -109,6 +110,7 @@ def test_an_image_whose_noise_cannot_be_told_from_its_texture_is_left_as_it_is(m
     assert rows["flower"]["psnr"] == before["psnr"]
 
 
+@pytest.mark.shipped
 def test_smoke_table_has_a_row_for_each_image_by_every_method(made):
     folder, rows = made
     assert read_table(folder / "records" / "table5.csv") == rows
@@ -121,6 +123,7 @@ def test_smoke_table_has_a_row_for_each_image_by_every_method(made):
         assert math.isnan(float(row["sparsity_term"])) == (row["method"] in ("noisy", "tv"))
 
 
+@pytest.mark.shipped
 def test_what_is_not_adapted_is_where_every_adaptation_to_an_image_starts(made):
     start = {row["image"]: float(row["psnr"]) for row in of(made[1], "indeed")}
     for method in ADAPTATIONS:
@@ -135,6 +138,7 @@ def test_what_is_not_adapted_is_where_every_adaptation_to_an_image_starts(made):
                 assert float(list(points.values())[-1]) == pytest.approx(float(row["psnr"]), abs=2e-4)
 
 
+@pytest.mark.shipped
 def test_a_network_that_is_carried_over_differs_from_the_second_image_on(made):
     for reset, carried in (("replay", "replay_carried"), ("oag_reset", "oag_carried")):
         first, second = zip(of(made[1], reset), of(made[1], carried), strict=True)
@@ -142,6 +146,7 @@ def test_a_network_that_is_carried_over_differs_from_the_second_image_on(made):
         assert second[0]["psnr"] != second[1]["psnr"]
 
 
+@pytest.mark.shipped
 def test_the_noise_is_estimated_near_what_it_is(made):
     for truth, found in zip(of(made[1], "noisy"), of(made[1], "replay"), strict=True):
         assert float(truth["sigma"]) == pytest.approx(15.3, rel=0.05)
@@ -151,6 +156,7 @@ def test_the_noise_is_estimated_near_what_it_is(made):
     assert all(math.isnan(float(row["sigma"])) for row in of(made[1], "replay_white"))
 
 
+@pytest.mark.shipped
 def test_a_killed_table_continues_and_no_finished_cell_is_computed_again(made, here, monkeypatch):
     measured = []
     restore = table5._restore
@@ -293,6 +299,7 @@ def test_sets_that_are_apart_are_told_apart_and_halves_of_one_set_are_not():
     assert lower.auroc_sparsity < 0.1 < 0.9 < lower.auroc
 
 
+@pytest.mark.shipped
 def test_coordinates_are_the_same_for_a_tile_and_for_an_image_of_such_tiles():
     model, _ = load_checkpoint(shipped_checkpoint("denoise_grey"))
     generator = torch.Generator().manual_seed(0)
@@ -303,6 +310,7 @@ def test_coordinates_are_the_same_for_a_tile_and_for_an_image_of_such_tiles():
     assert row_coordinates([row("indeed", "a", 36.0, rank_term=1, sparsity_term=2)], "polyu") == {"a": [1, 2, 36]}
 
 
+@pytest.mark.shipped
 def test_the_command_lists_computes_and_draws(here, capsys):
     main(["list", "--profile", "smoke"])
     needs = dict(line.partition(" ")[::2] for line in capsys.readouterr().out.splitlines())

@@ -302,6 +302,7 @@ def published(**chosen):
     return [row for row in read_table(PUBLISHED) if all(row[name] == value for name, value in chosen.items())]
 
 
+@pytest.mark.shipped
 def test_the_published_scores_of_the_textures_are_those_of_the_model_that_ships():
     model, record = load_checkpoint(shipped_checkpoint("detect_textures"))
     made = record["map"]
@@ -322,6 +323,7 @@ def test_the_published_scores_of_the_textures_are_those_of_the_model_that_ships(
             assert row[value] == pytest.approx(float(theirs[value]), abs=0.01)
 
 
+@pytest.mark.shipped
 @pytest.mark.slow
 def test_the_published_scores_of_cracks_are_those_of_the_model_that_ships():
     try:

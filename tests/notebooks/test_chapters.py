@@ -41,8 +41,9 @@ def test_every_number_of_the_prose_is_shown_by_a_cell(book, chapter):
 
 
 @every_chapter
-def test_what_is_recorded_at_the_smallest_size_is_recorded_at_full_size(chapter):
-    assert set(published(chapter, "smoke")) <= set(published(chapter, "cpu"))
+def test_the_prose_finds_at_full_size_what_it_finds_at_the_smallest(chapter):
+    small, full = ({f"{chapter.stem}_{name}" for name in published(chapter, profile)} for profile in ("smoke", "cpu"))
+    assert set(chapters.glued(chapter)) & small <= full
 
 
 @every_chapter

@@ -58,6 +58,7 @@ def test_baselines_see_the_images_and_the_anomalies_that_indeed_sees(networks):
         assert len({record["training"][name] for record in records}) == 1, name
 
 
+@pytest.mark.shipped
 def test_trained_networks_come_back_with_their_settings(networks):
     images = torch.rand(1, 1, PATCH, PATCH, generator=torch.Generator().manual_seed(0))
     for model, path in networks.items():

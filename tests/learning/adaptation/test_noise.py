@@ -23,6 +23,7 @@ def shifted(name: str, shift: str) -> torch.Tensor:
     return SHIFTS[shift].apply(clean, torch.Generator().manual_seed(0))[0]
 
 
+@pytest.mark.shipped
 @pytest.mark.parametrize("shift", ["demosaicked", "camera"])
 def test_the_law_of_a_photograph_is_that_which_is_estimated(model, shift):
     image = shifted("moon", shift)
@@ -30,6 +31,7 @@ def test_the_law_of_a_photograph_is_that_which_is_estimated(model, shift):
     assert torch.equal(law.covariance, estimate_noise(image).covariance)
 
 
+@pytest.mark.shipped
 @pytest.mark.parametrize(
     ("name", "shift", "reason"),
     [
@@ -44,12 +46,14 @@ def test_texture_and_white_noise_are_no_law_to_adapt_to(model, name, shift, reas
     assert torch.equal(refused.value.law.covariance, estimate_noise(image).covariance)
 
 
+@pytest.mark.shipped
 def test_an_image_too_small_to_tell_its_noise_has_no_law(model):
     with pytest.raises(NoLawToReplayError, match=r"^image: got 30x30 pixels") as refused:
         law_to_replay(model, shifted("moon", "white")[:, :30, :30])
     assert refused.value.law is None
 
 
+@pytest.mark.shipped
 def test_there_is_nothing_to_learn_where_more_is_taken_away_than_the_quiet_places_explain(model):
     generator, half = torch.Generator().manual_seed(0), torch.full((1, 1, 256, 128), 0.5)
     quiet, loud = correlated_gaussian(half, 3 * GREY_LEVEL, 1.0, generator), gaussian(half, 20 * GREY_LEVEL, generator)
