@@ -34,7 +34,7 @@ def main() -> int:
     import torch
     from torch import Tensor
 
-    from indeed.baselines import denoise as denoise_classically
+    from indeed.baselines import denoise_classically
     from indeed.data.files import read_image
     from indeed.data.samples import sample_image
     from indeed.images.metrics import psnr

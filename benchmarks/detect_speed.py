@@ -19,7 +19,8 @@ import torch
 
 from indeed import cli
 from indeed.cli.models import detector_checkpoint
-from indeed.data.files import Picture, to_pixels, write_image
+from indeed.data.files import write_image
+from indeed.data.picture import Picture, to_pixels
 from indeed.data.samples import sample_image
 from indeed.images.tiling import split
 from indeed.networks.anomaly_detection import load_detector

@@ -2,7 +2,7 @@
 
 import sys
 
-from indeed.data.anomaly_sets import visa_set
+from indeed.data.anomaly_readers import visa_set
 from indeed.data.download import Source
 from indeed.data.public_sets import PublicSet, command
 

@@ -1,4 +1,4 @@
-"""Classical detectors of anomalies that see good images only: ``fit(images, method)``, then ``detector.map(images)``.
+"""Classical detectors of anomalies, from good images: ``fit_detector(images, method)``, then ``detector.map(images)``.
 
 A map has one value for each pixel, larger where the image is stranger; its unit is the method's own. What a detector
 can know of "normal" depends on the images:
@@ -34,7 +34,7 @@ CHUNK = 16
 
 
 @runtime_checkable
-class Detector(Protocol):
+class ClassicalDetector(Protocol):
     """What has seen good images and maps the anomalies of others."""
 
     def map(self, images: Images) -> Maps:
@@ -63,7 +63,7 @@ class MeanImage:
         Raises
         ------
         TypeError, ValueError
-            As `fit`.
+            As `fit_detector`.
         """
         _check(images, at_least=2)
         mean = images.mean(0)
@@ -112,7 +112,7 @@ class PrincipalComponents:
         Raises
         ------
         TypeError, ValueError
-            As `fit`; ValueError also for a share outside (0, 1), a patch larger than the images, or equal images.
+            As `fit_detector`; ValueError also for a share outside (0, 1), a patch that is too large, or equal images.
         """
         _check(images, at_least=2)
         if not 0 < explained < 1:
@@ -195,7 +195,7 @@ class RobustPCA:
         Raises
         ------
         TypeError, ValueError
-            As `fit`.
+            As `fit_detector`.
         """
         _check(images, at_least=1)
         for name, value in (("sparsity_weight", sparsity_weight), ("tolerance", tolerance)):
@@ -218,13 +218,13 @@ class RobustPCA:
         return found.S.abs().sum(1)
 
 
-DETECTORS: Mapping[str, Callable[..., Detector]] = MappingProxyType(
+DETECTORS: Mapping[str, Callable[..., ClassicalDetector]] = MappingProxyType(
     {"mean": MeanImage.fit, "pca": PrincipalComponents.fit, "rpca": RobustPCA.fit}
 )
 """The methods by name, as functions of the good images."""
 
 
-def fit(images: Images, method: str, **options: Any) -> Detector:
+def fit_detector(images: Images, method: str, **options: Any) -> ClassicalDetector:
     """Detector of anomalies by a classical method, from good images alone.
 
     Parameters
@@ -249,7 +249,7 @@ def fit(images: Images, method: str, **options: Any) -> Detector:
     >>> good = torch.rand(9, 1, 8, 8, generator=torch.Generator().manual_seed(0)) / 10
     >>> spoiled = good[:1].clone()
     >>> spoiled[0, 0, 2, 5] = 1.0
-    >>> divmod(int(fit(good, "mean").map(spoiled).argmax()), 8)
+    >>> divmod(int(fit_detector(good, "mean").map(spoiled).argmax()), 8)
     (2, 5)
     """
     if method not in DETECTORS:

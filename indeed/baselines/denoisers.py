@@ -1,4 +1,4 @@
-"""One interface for the classical denoisers of photographs: ``denoise(y, method, sigma)``.
+"""One interface for the classical denoisers of photographs: ``denoise_classically(y, method, sigma)``.
 
 All are told the standard deviation of the noise. Their free constants were chosen for grey centres of 128 pixels of
 eight embedded photographs (all but camera, chelsea, china, flower, hubble and retina) at 10, 25 and 50 grey levels of
@@ -82,7 +82,7 @@ DENOISERS: Mapping[str, Callable[[Array, float], Array]] = MappingProxyType(
 """The methods by name, as functions of one (height, width, channel) image."""
 
 
-def denoise(y: Images, method: str, sigma: float) -> Images:
+def denoise_classically(y: Images, method: str, sigma: float) -> Images:
     """Denoised images by a classical method, computed on the CPU in double precision.
 
     Parameters

@@ -99,7 +99,7 @@ def dncnn_loss(model: Forward, batch: Batch, config: TrainingConfig) -> tuple[Pe
 DNCNN_TASK = Task(("squared",), dncnn_loss)
 
 
-def denoise(model: DnCNN, image: Image) -> Image:
+def dncnn_denoise(model: DnCNN, image: Image) -> Image:
     """Denoised image by a DnCNN in evaluation mode; the whole image goes through at once."""
     with torch.inference_mode():
         denoised: Tensor = model(image[None])[0]

@@ -10,7 +10,8 @@ from typing import Annotated
 import tyro  # noqa: TID253  (the types of the command line: nothing but the command imports this module)
 
 from indeed.data.benchmarks import image_files
-from indeed.data.files import FORMATS, Picture, check_writable, read_image
+from indeed.data.files import FORMATS, check_writable, read_image
+from indeed.data.picture import Picture
 
 InputFile = tyro.conf.Positional[Path]
 InputFiles = tyro.conf.Positional[tuple[Path, ...]]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from indeed.data.files import Picture, to_pixels
+from indeed.data.picture import Picture, to_pixels
 from indeed.images.noise import seeded_gaussian
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
 from indeed.networks.inference_network import InDeed

@@ -89,10 +89,10 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
     return [items[index * len(items) // count] for index in range(count)]
 
 
-def split(files: Sequence[Path], validation: int) -> tuple[list[Path], list[Path]]:
+def hold_out(files: Sequence[Path], validation: int) -> tuple[list[Path], list[Path]]:
     """Training and validation files; the latter are spread evenly over the sorted names, so the split needs no seed.
 
-    >>> train, held_out = split([Path(str(i)) for i in range(10)], 2)
+    >>> train, held_out = hold_out([Path(str(i)) for i in range(10)], 2)
     >>> len(train), [path.name for path in held_out]
     (8, ['0', '5'])
     """
@@ -106,4 +106,4 @@ def training_split(name: str) -> tuple[list[Path], list[Path]]:
     """Training and validation files of ``bsd400_gray`` (360 + 40) or ``cbsd432`` (400 + 32)."""
     if name not in VALIDATION_SIZE:
         raise ValueError(f"name: got {name!r}, expected one of {', '.join(VALIDATION_SIZE)}")
-    return split(benchmark(name), VALIDATION_SIZE[name])
+    return hold_out(benchmark(name), VALIDATION_SIZE[name])

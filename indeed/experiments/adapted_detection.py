@@ -16,7 +16,8 @@ from typing import Any, Literal
 import torch
 
 from indeed.bayes.generative_model import Hyperpriors
-from indeed.data.anomaly_sets import AnomalySet, anomaly_set, load
+from indeed.data.anomaly_readers import anomaly_set
+from indeed.data.anomaly_sets import AnomalySet, load
 from indeed.data.benchmarks import DataMissingError, evenly
 from indeed.experiments.cells import cell_name, run_command, run_rows
 from indeed.experiments.table6 import scores, with_noise

@@ -20,7 +20,7 @@ from torch import Tensor
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.pac_bayes import empirical_loss, empirical_terms
-from indeed.data.benchmarks import split, training_split
+from indeed.data.benchmarks import hold_out, training_split
 from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
@@ -34,7 +34,7 @@ from indeed.learning.diagnostics.discrepancy import (
     permutation_p_value,
     sliced_wasserstein,
     squared_mmd,
-    standardised,
+    standardised_features,
 )
 from indeed.learning.loading import Batch, draw_batch
 from indeed.learning.training.config import TrainingConfig
@@ -210,7 +210,7 @@ def measure(
     half = len(observed[0]) // 2
     first, second = observed[0][:half], observed[1][half:]
     values["mean_distance"] = mean_distance(first.flatten(1), second.flatten(1))
-    features = standardised(patch_statistics(first), patch_statistics(second))
+    features = standardised_features(patch_statistics(first), patch_statistics(second))
     values["wasserstein"] = sliced_wasserstein(*features, generator=generator())
     values["mmd"] = squared_mmd(*features)
     values["p_value"] = permutation_p_value(*features, squared_mmd, generator=generator())
@@ -237,7 +237,7 @@ def _files(data: Literal["embedded", "bsd"]) -> tuple[list[Path], list[Path]]:
     """Training and held-out images; no image is on both sides."""
     if data == "bsd":
         return training_split("bsd400_gray")
-    return split([sample_path(name) for name in sample_names()], 4)
+    return hold_out([sample_path(name) for name in sample_names()], 4)
 
 
 def _grey(path: Path) -> Tensor:

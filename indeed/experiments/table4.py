@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from indeed.baselines import dncnn
-from indeed.baselines.denoisers import denoise as denoise_classically
+from indeed.baselines.denoisers import denoise_classically
 from indeed.data.benchmarks import benchmark, evenly
 from indeed.data.files import read_image
 from indeed.data.samples import sample_names, sample_path
@@ -241,7 +241,7 @@ def _denoiser(method: str, network: Path | None = None, *, device: str) -> Denoi
         return lambda noisy, sigma: (denoise_classically(noisy[None], method, sigma * GREY_LEVEL)[0], None)
     if method == "dncnn":
         plain, _ = dncnn.load_dncnn(network, device)
-        return lambda noisy, sigma: (dncnn.denoise(plain, noisy.to(device)).cpu(), None)
+        return lambda noisy, sigma: (dncnn.dncnn_denoise(plain, noisy.to(device)).cpu(), None)
     model, _ = load_checkpoint(network, device)
 
     def by_decomposition(noisy: Image, sigma: int) -> tuple[Image, Image]:

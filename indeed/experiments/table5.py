@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from indeed.baselines.denoisers import denoise as denoise_classically
+from indeed.baselines.denoisers import denoise_classically
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.data.benchmarks import DataMissingError, evenly
@@ -45,7 +45,7 @@ from indeed.learning.diagnostics.discrepancy import (
     loss_coordinates,
     permutation_p_value,
     squared_mmd,
-    standardised,
+    standardised_features,
 )
 from indeed.learning.loading import sample_seed
 from indeed.learning.training.config import training_preset
@@ -634,7 +634,7 @@ def separation(inside: Features, outside: Features, *, seed: int = 0) -> Separat
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    first, second = standardised(inside.double(), outside.double())
+    first, second = standardised_features(inside.double(), outside.double())
     generator = torch.Generator().manual_seed(seed)
     p_value = permutation_p_value(first, second, squared_mmd, generator=generator)
     values, truth = torch.cat([first, second]).numpy(), [0] * len(first) + [1] * len(second)

@@ -22,7 +22,8 @@ from typing import Any, cast
 import torch
 
 from indeed.bayes.anomaly_maps import smoothed
-from indeed.data.anomaly_sets import GOOD, READERS, AnomalySet, anomaly_set, load
+from indeed.data.anomaly_readers import READERS, anomaly_set
+from indeed.data.anomaly_sets import GOOD, AnomalySet, load
 from indeed.data.benchmarks import DataMissingError
 from indeed.experiments.cells import cell_name, run_command, run_rows
 from indeed.images.detection_metrics import DetectionMetrics, class_rank, image_score, rank_group
@@ -115,7 +116,7 @@ def cell(
     Parameters
     ----------
     dataset
-        ``textures`` or a name in :data:`indeed.data.anomaly_sets.READERS`.
+        ``textures`` or a name in :data:`indeed.data.anomaly_readers.READERS`.
     method
         Name in `METHODS`.
     noise

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from indeed.bayes.variational_family import Draw
-from indeed.data.benchmarks import DataMissingError, image_files, split, training_split
+from indeed.data.benchmarks import DataMissingError, hold_out, image_files, training_split
 from indeed.data.files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_image, sample_names
@@ -95,7 +95,7 @@ def training_images(data: str, channels: int, patch_size: int) -> tuple[str, lis
     files = image_files(folder)
     if len(files) < 2:
         raise DataMissingError(f"{folder}: expected at least two images, found {len(files)}")
-    train, held_out = split(files, max(1, len(files) // 10))
+    train, held_out = hold_out(files, max(1, len(files) // 10))
     return folder.resolve().name, _read(train, channels, patch_size), _read(held_out, channels, patch_size)
 
 

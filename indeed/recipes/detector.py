@@ -13,11 +13,8 @@ from torch import Tensor
 
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.data.patches import PatchSampler
-from indeed.images.anomalies import (
-    FAMILIES,
-    Synthesis,
-    TextureSource,
-)
+from indeed.images.anomalies import Synthesis, TextureSource
+from indeed.images.anomaly_families import FAMILIES
 from indeed.images.detection_metrics import DetectionMetrics
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL

@@ -7,17 +7,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from indeed.data.anomaly_sets import (
-    GOOD,
-    READERS,
-    TEXTURES,
-    AnomalyItem,
-    AnomalySet,
-    MakeDefect,
-    anomaly_set,
-    load,
-    texture_set,
-)
+from indeed.data.anomaly_readers import READERS, anomaly_set
+from indeed.data.anomaly_sets import GOOD, TEXTURES, AnomalyItem, AnomalySet, MakeDefect, load, texture_set
 from indeed.data.benchmarks import DataMissingError, evenly, image_files
 from indeed.data.download import DataError
 from indeed.data.files import read_image
@@ -53,7 +44,7 @@ def good_images(data: str, channels: Literal[1, 3], patch_size: int) -> GoodImag
     ----------
     data
         ``textures``: the left halves of textures that ship with scikit-image, of which the last quarter is held out;
-        names from :data:`indeed.data.anomaly_sets.READERS`, joined by ``+``: the sets under ``INDEED_DATA``, for one
+        names from :data:`indeed.data.anomaly_readers.READERS`, joined by ``+``: the sets under ``INDEED_DATA``, for one
         model of all their categories; else a folder: of photographs of good parts, or with them in ``train/good`` or
         ``<category>/train/good``.
     channels

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from indeed.baselines.anomaly_detectors import fit
+from indeed.baselines.anomaly_detectors import fit_detector
 from indeed.baselines.reconstruction import (
     AUTOENCODER_TASK,
     DRAEM,
@@ -190,7 +190,9 @@ def classical(method: str, data: str, options: Sequence[Mapping[str, Any]] | Non
     if data == "textures":
         train = _tiles(train)
     maps: dict[str, MapOf] = {
-        " ".join(f"{name}={value}" for name, value in chosen.items()): fit(torch.stack(train), method, **chosen).map
+        " ".join(f"{name}={value}" for name, value in chosen.items()): fit_detector(
+            torch.stack(train), method, **chosen
+        ).map
         for chosen in (OPTIONS[method] if options is None else options)
     }
     choice = choose(maps, held_out_anomalies(data, tiles=True))

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from indeed.baselines.dncnn import DNCNN_TASK, DnCNN, DnCNNConfig, denoise, load_dncnn
+from indeed.baselines.dncnn import DNCNN_TASK, DnCNN, DnCNNConfig, dncnn_denoise, load_dncnn
 from indeed.bayes.objectives import denoising_supervision
 from indeed.bayes.variational_family import Draw
 from indeed.learning.loading import Batch
@@ -36,7 +36,7 @@ def test_the_image_is_estimate_plus_noise():
     model = small(channels=3).eval()
     y = torch.rand(2, 3, 12, 16)
     torch.testing.assert_close(model(y) + model.noise(y), y)
-    torch.testing.assert_close(denoise(model, y[1]), model(y)[1])
+    torch.testing.assert_close(dncnn_denoise(model, y[1]), model(y)[1])
 
 
 def test_its_loss_is_the_squared_error():
@@ -59,7 +59,7 @@ def test_a_checkpoint_gives_the_same_network_back(tmp_path):
     save_checkpoint(path, model, {"steps": 7})
     again, record = load_dncnn(path)
     image = torch.rand(1, 16, 16)
-    assert torch.equal(denoise(again, image), denoise(model.eval(), image))
+    assert torch.equal(dncnn_denoise(again, image), dncnn_denoise(model.eval(), image))
     assert record == {"steps": 7}
 
 

@@ -7,7 +7,7 @@ from skimage.metrics import structural_similarity
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
-from indeed.baselines.anomaly_detectors import Detector
+from indeed.baselines.anomaly_detectors import ClassicalDetector
 from indeed.baselines.reconstruction import (
     AUTOENCODER_TASK,
     DRAEM,
@@ -113,7 +113,7 @@ def test_the_unchanged_loop_trains_draem_on_rectangles_and_it_finds_blobs(tmp_pa
 class TestBoth:
     def test_it_is_a_detector(self, name):
         model = small(name).eval()
-        assert isinstance(model, Detector)
+        assert isinstance(model, ClassicalDetector)
         found = model.map(torch.rand(3, 1, 21, 9))
         assert found.shape == (3, 21, 9)
         assert bool((found >= 0).all())

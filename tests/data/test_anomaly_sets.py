@@ -12,21 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-from indeed.data.anomaly_sets import (
-    GOOD,
+from indeed.data.anomaly_readers import (
     READERS,
-    TEXTURES,
-    AnomalyItem,
-    AnomalySet,
     anomaly_set,
     decode_run_lengths,
     folder_set,
-    load,
     mood_set,
     severstal_set,
-    texture_set,
     visa_set,
 )
+from indeed.data.anomaly_sets import GOOD, TEXTURES, AnomalyItem, AnomalySet, load, texture_set
 from indeed.data.benchmarks import DataMissingError
 from indeed.data.download import DataError
 from indeed.data.files import ImageFileError

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from indeed.data.files import ImageFileError, Picture, format_of, read_image, to_pixels, to_tensor, write_image
+from indeed.data.files import ImageFileError, format_of, read_image, write_image
+from indeed.data.picture import Picture, to_pixels, to_tensor
 
 KINDS = [
     (suffix, dtype, channels, alpha)

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from indeed.baselines.anomaly_detectors import fit
+from indeed.baselines.anomaly_detectors import fit_detector
 from indeed.baselines.reconstruction import load_autoencoder
-from indeed.data.anomaly_sets import GOOD, AnomalySet, anomaly_set, load
+from indeed.data.anomaly_readers import anomaly_set
+from indeed.data.anomaly_sets import GOOD, AnomalySet, load
 from indeed.data.benchmarks import DataMissingError
 from indeed.experiments import table6
 from indeed.experiments.cells import cell_name
@@ -119,7 +120,7 @@ def test_scores_are_those_of_scikit_learn_on_all_pixels_of_a_class_and_of_the_go
     rows = cell("magnetic_tile", "mean", 0, profile="cpu")
     assert [row["defect"] for row in rows] == ["blowhole", "crack"]
     good = torch.stack(good_images("magnetic_tile", 1, 128).train).float() / 255
-    detector = fit(good, "mean", standardise=rows[0]["option"] == "standardise=True")
+    detector = fit_detector(good, "mean", standardise=rows[0]["option"] == "standardise=True")
     for row in rows:
         found, masks, defective = [], [], []
         for item in tiles.test:

@@ -17,7 +17,8 @@ from indeed.data.download import DataError
 from indeed.data.files import ImageFileError
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_image
-from indeed.images.anomalies import FAMILIES, Synthesis
+from indeed.images.anomalies import Synthesis
+from indeed.images.anomaly_families import FAMILIES
 from indeed.images.detection_metrics import image_score
 from indeed.images.metrics import psnr
 from indeed.learning.loading import draw_batch

@@ -2,8 +2,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from indeed.baselines.anomaly_detectors import PrincipalComponents
-from indeed.baselines.anomaly_detectors import fit as fit_detector
+from indeed.baselines.anomaly_detectors import PrincipalComponents, fit_detector
 from indeed.baselines.reconstruction import load_autoencoder, load_draem
 from indeed.bayes.anomaly_maps import smoothed
 from indeed.images.anomalies import Synthesis

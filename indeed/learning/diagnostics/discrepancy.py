@@ -43,7 +43,7 @@ def loss_coordinates(middle: MiddleLevel, leaf: LeafLevel) -> Features:
     return torch.stack(terms, dim=1) / middle.S.mean[0].numel()
 
 
-def standardised(first: Features, second: Features) -> tuple[Features, Features]:
+def standardised_features(first: Features, second: Features) -> tuple[Features, Features]:
     """Both sets with each feature shifted and scaled to mean zero and variance one over their union.
 
     A feature that never varies becomes zero.

@@ -16,7 +16,7 @@ from indeed.learning.diagnostics.discrepancy import (
     permutation_p_value,
     sliced_wasserstein,
     squared_mmd,
-    standardised,
+    standardised_features,
 )
 
 
@@ -111,7 +111,7 @@ def test_the_test_is_exact_within_a_law_and_sees_a_shift():
 def test_standardised_features_have_mean_zero_and_variance_one_together():
     x, y = normal(6, 3), normal(5, 3, seed=1)
     x[:, 2] = y[:, 2] = 7
-    together = torch.cat(standardised(1000 * x + 5, 1000 * y + 5))
+    together = torch.cat(standardised_features(1000 * x + 5, 1000 * y + 5))
     torch.testing.assert_close(together.mean(0), torch.zeros(3, dtype=torch.float64))
     torch.testing.assert_close(together.square().mean(0), torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64))
 
