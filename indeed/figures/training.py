@@ -221,7 +221,7 @@ def design_differences(
     """
     by_form = {row["form"]: tuple(float(row[name]) for name in _PSNR) for row in rows}
     if base not in by_form or len(by_form) < 2:
-        raise ValueError(f"rows: expected {base!r} and other forms, got {', '.join(by_form) or 'none'}")
+        raise ValueError(f"rows: got {', '.join(by_form) or 'none'}, expected {base!r} and other forms")
     total, low_rank = by_form.pop(base)
     differences = {form: (here[0] - total, here[1] - low_rank) for form, here in by_form.items()}
     data = dict(sorted(differences.items(), key=lambda item: -item[1][0]))
