@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from indeed.files import atomic_write
 
@@ -132,3 +132,16 @@ class ResumableTable:
     def _row(self, path: Path, values: dict[str, object]) -> Row:
         texts = {name: "" if value is None else str(value) for name, value in values.items()}
         return {"file": path.name} | texts | {"image": data_hash([path]), "checkpoint": self.checkpoint}
+
+
+def rank_correlation(rows: Sequence[Mapping[str, Any]], first: str, second: str) -> float:
+    """Spearman's rank correlation of two columns.
+
+    >>> rows = [{"loss": str(x), "psnr": -x} for x in (1.0, 2.0, 4.0)]
+    >>> round(rank_correlation(rows, "loss", "psnr"), 6)
+    -1.0
+    """
+    from scipy.stats import spearmanr
+
+    columns = ([float(row[name]) for row in rows] for name in (first, second))
+    return float(spearmanr(*columns).statistic)

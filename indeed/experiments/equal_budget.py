@@ -1,19 +1,18 @@
 """What an equal budget bought a DnCNN and an InDeed: ``python -m indeed.experiments.equal_budget --help``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from indeed.experiments.cells import run_command
+from indeed.experiments.program import run_command
 from indeed.networks.checkpoint import read_record
 from indeed.recipes.equal_budget import (
     MODELS,
-    Profile,
     checkpoint_path,
     measure_budget,
     runs_folder,
     train_within_budget,
 )
-from indeed.record import Recorder
+from indeed.record import Profile, Recorder
 
 
 def record(
@@ -41,10 +40,11 @@ def record(
     return numbers
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run ``python -m indeed.experiments.equal_budget``."""
-    run_command("equal_budget", {"measure": measure_budget, "train": train_within_budget, "record": record}, arguments)
-
+COMMANDS: dict[str, Callable[..., object]] = {
+    "measure": measure_budget,
+    "train": train_within_budget,
+    "record": record,
+}
 
 if __name__ == "__main__":
-    main()
+    run_command("equal_budget", COMMANDS)

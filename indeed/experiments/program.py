@@ -82,7 +82,7 @@ class Table:
     commands: Mapping[str, Callable[..., object]] = field(default_factory=dict)
     """Commands beside those of all tables."""
     records: Mapping[str, str] = field(default_factory=dict)
-    """Files of measured numbers beside that of the table, each with its command."""
+    """Files of measured numbers beside that of the table, by name, each with the one of `commands` that writes it."""
 
     def keys(self, profile: Profile) -> list[Key]:
         """Keys of the cells of a profile.
@@ -168,7 +168,7 @@ class Table:
 
     def main(self, arguments: Sequence[str] | None = None) -> None:
         """Run the command line of the table, ``python -m indeed.experiments.<table>``."""
-        commands: dict[str, Callable[..., object]] = {"list": self._list, "cell": self._cell, "table": self._table}
+        commands: dict[str, Callable[..., object]] = {"list": self._list, "cell": self._cell, "table": self.print_table}
         figure = {"figure": self._figure} if self.drawings else {}
         run_command(self.name, commands | figure | dict(self.commands), arguments)
 
@@ -191,7 +191,7 @@ class Table:
         """Measure one cell, by its name, unless it is there, and print it."""
         _say(self.report(self.cell(*self.parse(name).values(), profile=profile, runs=runs, device=device)))
 
-    def _table(
+    def print_table(
         self, profile: Profile = "cpu", folder: Path | None = None, runs: Path | None = None, device: str = "cpu"
     ) -> None:
         """Measure the cells that are missing, write the table, and print what it says."""
@@ -278,18 +278,23 @@ def run_cell(path: Path, key: Key, cell: Cell, profile: str) -> list[Row]:
 
 
 def run_command(
-    program: str, commands: Mapping[str, Callable[..., object]], arguments: Sequence[str] | None = None
+    program: str,
+    commands: Callable[..., object] | Mapping[str, Callable[..., object]],
+    arguments: Sequence[str] | None = None,
 ) -> None:
-    """Run one of the commands of a module from its arguments; parameters without a default are positional.
+    """Run the command of a module, or one of its commands, from its arguments.
 
-    What is missing or wrong is one line on the standard error stream and exit code 2.
+    Parameters without a default are positional. What is missing or wrong is one line on the standard error stream and
+    exit code 2.
     """
     import tyro
 
+    how: dict[str, Any] = {"prog": program, "args": arguments, "config": (tyro.conf.PositionalRequiredArgs,)}
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            dict(commands), prog=program, args=arguments, config=(tyro.conf.PositionalRequiredArgs,)
-        )
+        if callable(commands):
+            tyro.cli(commands, **how)
+        else:
+            tyro.extras.subcommand_cli_from_dict(dict(commands), **how)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"{program}: {' '.join(str(error).split())[:400]}", file=sys.stderr)
         sys.exit(2)

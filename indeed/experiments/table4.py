@@ -130,7 +130,7 @@ def networks(key: Key, profile: Profile) -> dict[Path, str]:
     return {}
 
 
-def measure(job: Job, dataset: str, method: str, sigma: int, images: int) -> Cell:
+def cell(job: Job, dataset: str, method: str, sigma: int, images: int) -> Cell:
     """Make ready a cell.
 
     Parameters
@@ -293,7 +293,7 @@ TABLE = Table(
     key={"dataset": DATA_SETS, "method": TABLE4_METHODS, "sigma": int, "images": int},
     example="set12-bm3d-25-12",
     cells=cells,
-    measure=measure,
+    measure=cell,
     networks=networks,
     report=_lines,
     drawings={f"table4_{value}.svg": partial(_drawn, value=value) for value in ("psnr", "ssim")},

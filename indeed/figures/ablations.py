@@ -15,7 +15,7 @@ def ablation_study(rows: Sequence[Mapping[str, Any]]) -> tuple["Figure", dict[st
     Parameters
     ----------
     rows
-        As :func:`indeed.experiments.table3.compare` returns them.
+        As :func:`indeed.experiments.table3_conclusions.beside_paper` returns them.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def conclusion_margins(rows: Sequence[Mapping[str, Any]]) -> tuple["Figure", dic
     Parameters
     ----------
     rows
-        As :func:`indeed.experiments.table3.verdicts` returns them.
+        As :func:`indeed.experiments.table3_conclusions.verdicts` returns them.
 
     Returns
     -------

@@ -319,7 +319,7 @@ def detection_gains(
     Parameters
     ----------
     gains
-        As :func:`indeed.experiments.adapted_detection.gains` returns them.
+        As :func:`indeed.experiments.adapted_detection_summary.gains` returns them.
     label
         What is gained.
 

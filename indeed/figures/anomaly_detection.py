@@ -71,7 +71,7 @@ def detection_scores(
     Parameters
     ----------
     rows
-        As :func:`indeed.experiments.table6.table` returns them.
+        As :data:`indeed.experiments.table6.TABLE` gives them.
     value
         ``average_precision`` or ``auroc``.
 

@@ -25,9 +25,9 @@ from indeed.learning.training.task import DENOISING
 from indeed.networks.inference_network import network_preset
 from indeed.recipes.denoiser import VALIDATION_SIGMA, training_images, validation_on
 from indeed.recipes.run import Preset, Recipe, Run, train, trainer_of
+from indeed.record import Profile
 from indeed.types import Images
 
-Profile = Literal["smoke", "cpu", "paper"]
 Model = Literal["dncnn", "indeed"]
 MODELS: tuple[Model, ...] = ("dncnn", "indeed")
 

@@ -34,8 +34,8 @@ from indeed.recipes.choice import MapOf, precisions, synthetic_anomalies
 from indeed.recipes.detector import NOISE_HIGH, surface_of, train_detector
 from indeed.recipes.good_images import SEED, good_images
 from indeed.recipes.run import Recipe, Run, train
+from indeed.record import Profile
 
-Profile = Literal["smoke", "cpu"]
 Learned = Literal["autoencoder", "draem", "indeed"]
 
 PARTS = "mvtec_screw_256+magnetic_tile"
@@ -106,6 +106,8 @@ def train_rival(
     ValueError
         If the run in the folder is another one, or damaged.
     """
+    if (profile, model) not in STEPS:
+        raise ValueError(f"profile: got {profile!r}, expected smoke or cpu")
     run = Run(
         out=checkpoint_path(model, data, folder or runs_folder(profile)),
         preset="tiny" if profile == "smoke" else "cpu",

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from indeed.baselines.dncnn import load_dncnn
-from indeed.experiments.equal_budget import main, record
+from indeed.experiments.equal_budget import COMMANDS, record
+from indeed.experiments.program import run_command
 from indeed.learning.training.config import training_preset
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.checkpoint import load_checkpoint, read_record
@@ -83,10 +84,14 @@ def test_a_damaged_budget_is_named(budget):
 
 
 def test_the_command_trains_and_reports_faults_in_one_line(budget, capsys):
-    main(["train", "indeed", "--profile", "smoke", "--data", "embedded", "--folder", str(budget), "--no-progress"])
+    run_command(
+        "equal_budget",
+        COMMANDS,
+        ["train", "indeed", "--profile", "smoke", "--data", "embedded", "--folder", str(budget), "--no-progress"],
+    )
     assert checkpoint_path("indeed", 1, budget).is_file()
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
-        main(["record", "--profile", "smoke", "--folder", str(budget)])
+        run_command("equal_budget", COMMANDS, ["record", "--profile", "smoke", "--folder", str(budget)])
     assert stop.value.code == 2
     assert "dncnn_grey.safetensors" in capsys.readouterr().err

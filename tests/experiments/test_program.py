@@ -245,7 +245,7 @@ def test_the_command_lists_computes_gathers_and_draws_and_says_faults_in_one_lin
     assert capsys.readouterr().out == "4 rows\n"
     table.main(["figure", "--profile", "smoke"])
     folder = tmp_path / "records" / "smoke"
-    assert {path.name for path in folder.iterdir()} == {"toy.csv", "toy.svg"}
+    assert {path.name for path in folder.iterdir()} == {"toy.csv", "toy.json", "toy.svg"}
     assert (folder / "toy.svg").read_text() == "16.0 26.0 18.0 28.0"
     for arguments in (["cell", "tv-15"], ["figure", "--folder", "nowhere"], ["table", "--profile", "paper"]):
         with pytest.raises(SystemExit) as stop:

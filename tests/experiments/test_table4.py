@@ -132,7 +132,7 @@ def test_without_bm3d_and_without_a_set_their_cells_are_left_out(sets, monkeypat
 
 def test_a_part_of_a_set_is_spread_evenly(sets, tmp_path):
     job = Job("cpu", "cpu", tmp_path, [])
-    files = table4.measure(job, "set12", "tv", 25, 5).files
+    files = table4.cell(job, "set12", "tv", 25, 5).files
     assert [path.name for path in files] == ["00.png", "02.png", "04.png", "07.png", "09.png"]
 
 
