@@ -1,15 +1,12 @@
 """The ablation study beside the paper's: its models, and the margins of what is concluded from them."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from indeed.figures.canvas import blank, draw_lines, name_axes, palette
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from indeed.figures.canvas import Drawn, draw_lines, name_axes, page, palette
 
 
-def ablation_study(rows: Sequence[Mapping[str, Any]]) -> tuple["Figure", dict[str, dict[str, list[float]]]]:
+def ablation_study(rows: Sequence[Mapping[str, Any]]) -> Drawn[dict[str, dict[str, list[float]]]]:
     """PSNR of L and of L + S of each model, here and in the paper; a bar is the range over the seeds.
 
     Parameters
@@ -19,9 +16,7 @@ def ablation_study(rows: Sequence[Mapping[str, Any]]) -> tuple["Figure", dict[st
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         ``psnr_low_rank`` and ``psnr``, and for each the ``model``, ``here``, ``range`` and ``paper`` in dB.
     """
     panels = {"psnr_low_rank": "PSNR of L (dB)", "psnr": "PSNR of L + S (dB)"}
@@ -36,8 +31,7 @@ def ablation_study(rows: Sequence[Mapping[str, Any]]) -> tuple["Figure", dict[st
     }
     places = range(len(rows))
     ours, _, _, theirs, *_ = palette()
-    drawing = blank(6.2, 0.6 + 0.31 * (len(rows) + 1))
-    axes = drawing.subplots(1, 2, sharey=True)
+    drawing, axes = page(6.2, 0.6 + 0.31 * (len(rows) + 1), 1, 2, sharey=True)
     for ax, (figure, label) in zip(axes, panels.items(), strict=True):
         values = data[figure]
         ax.plot(values["paper"], places, "s", color=theirs, markerfacecolor="none", label="paper")
@@ -50,12 +44,11 @@ def ablation_study(rows: Sequence[Mapping[str, Any]]) -> tuple["Figure", dict[st
             ax.axhline(place, color="0.9", linewidth=0.6, zorder=0)
     axes[0].set_yticks(places, [f"#{row['model']}  {row['label']}" for row in rows])
     axes[0].invert_yaxis()
-    handles, labels = axes[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside upper right", ncols=2, fontsize=9)
+    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=9)
     return drawing, data
 
 
-def conclusion_margins(rows: Sequence[Mapping[str, Any]]) -> tuple["Figure", dict[str, tuple[float, float, float]]]:
+def conclusion_margins(rows: Sequence[Mapping[str, Any]]) -> Drawn[dict[str, tuple[float, float, float]]]:
     """Margin of each conclusion of the paper, in the paper and here: positive where it holds.
 
     A grey band is what the seeds alone make of a margin here: within it, nothing is decided.
@@ -67,16 +60,13 @@ def conclusion_margins(rows: Sequence[Mapping[str, Any]]) -> tuple["Figure", dic
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         Margin in the paper, margin here and noise, in dB, by the name of the conclusion.
     """
     data = {str(row["claim"]): (float(row["paper"]), float(row["here"]), float(row["noise"])) for row in rows}
     places = range(len(rows))
     ours, _, _, theirs, *_ = palette()
-    figure = blank(6.2, 0.8 + 0.34 * len(rows))
-    ax = figure.subplots()
+    figure, ax = page(6.2, 0.8 + 0.34 * len(rows))
     for place, (paper, here, noise) in zip(places, data.values(), strict=True):
         ax.barh(place, 2 * noise, left=-noise, height=0.8, color="0.85", label="" if place else "range over the seeds")
         ax.plot(paper, place, "s", color=theirs, markerfacecolor="none", label="" if place else "paper")
@@ -98,7 +88,7 @@ def conclusion_margins(rows: Sequence[Mapping[str, Any]]) -> tuple["Figure", dic
 
 def low_rank_by_rank(
     ranks: Sequence[int], curves: Mapping[str, Sequence[float]], top: float | None = None
-) -> tuple["Figure", dict[str, list[tuple[int, float]]]]:
+) -> Drawn[dict[str, list[tuple[int, float]]]]:
     """PSNR of L against the maximal rank, one line for each named method.
 
     Parameters
@@ -112,17 +102,14 @@ def low_rank_by_rank(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The points (rank, PSNR) of each line.
     """
     data = {
         name: [(rank, value) for rank, value in zip(ranks, values, strict=True) if value == value]
         for name, values in curves.items()
     }
-    figure = blank(5.6, 3.4)
-    ax = figure.subplots()
+    figure, ax = page(5.6, 3.4)
     draw_lines(ax, data, "^os*Dv")
     ax.set_xscale("log", base=2)
     ax.set_xticks(list(ranks), [str(rank) for rank in ranks])

@@ -11,13 +11,11 @@ from torch import Tensor
 
 from indeed.experiments.methods import ADAPTED_SUMMARISED, TABLE5_SETS, TABLE5_SUMMARISED, titles
 from indeed.figures.anomaly_detection import SETS as DETECTION_SETS
-from indeed.figures.canvas import Points, blank, list_down, name_axes, palette
+from indeed.figures.canvas import Drawn, Points, blank, list_down, name_axes, page, palette
 from indeed.figures.images import ImageArray, picture_table, signed_display
 from indeed.types import Image
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from indeed.networks.whole_image import Decomposition
 
 NAMES, SETS = titles(TABLE5_SUMMARISED), titles(TABLE5_SETS)
@@ -36,7 +34,7 @@ ADAPTED = {
 
 def adaptation_gains(
     gains: Mapping[str, Mapping[str, Sequence[float]]], limit: float = 4.0
-) -> tuple["Figure", dict[tuple[str, str], tuple[float, float, float, int]]]:
+) -> Drawn[dict[tuple[str, str], tuple[float, float, float, int]]]:
     """Gain in PSNR over the network as it is: a point for the mean over the images, a bar for its 95 % interval.
 
     The interval is Student's, of independent images; a single image has none. A mean beyond the limits of the axis is
@@ -51,9 +49,7 @@ def adaptation_gains(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         Mean, lower and upper end of the interval (NaN for a single image) and number of images, by group and method.
 
     Raises
@@ -115,7 +111,7 @@ def adaptation_gains(
 
 def decompositions_before_after(
     observed: Image, parts: Mapping[str, "Decomposition"]
-) -> tuple["Figure", dict[tuple[str, str], ImageArray]]:
+) -> Drawn[dict[tuple[str, str], ImageArray]]:
     """Decompositions of one image, a row for each: Y, L, S, N and L + S, as in Fig. 5.
 
     Mid grey is zero in S and N. Each of the two has one contrast for all rows, so that rows can be compared.
@@ -129,9 +125,7 @@ def decompositions_before_after(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         What each panel shows, (height, width, channel) in [0, 1], by row and column.
     """
     signed: dict[str, tuple[Tensor, ...]] = {}
@@ -154,7 +148,7 @@ def decompositions_before_after(
 
 def coordinate_distributions(
     sets: Mapping[str, Float[Tensor, "_ 2"]], p_value: float, auroc: float
-) -> tuple["Figure", dict[str, list[tuple[float, float]]]]:
+) -> Drawn[dict[str, list[tuple[float, float]]]]:
     """Joint distribution of the two loss coordinates in several sets of images, with marginal densities (Fig. 6 a, b).
 
     A star is the mean of a set. How well two of the sets are told apart stands in the corner.
@@ -170,16 +164,13 @@ def coordinate_distributions(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The points (rank term, sparsity term) of each set.
     """
     import seaborn
 
     data = {name: [(float(x), float(y)) for x, y in values.tolist()] for name, values in sets.items()}
-    figure = blank(5.4, 4.6)
-    grid = figure.subplots(2, 2, sharex="col", sharey="row", width_ratios=(4, 1), height_ratios=(1, 4))
+    figure, grid = page(5.4, 4.6, 2, 2, sharex="col", sharey="row", width_ratios=(4, 1), height_ratios=(1, 4))
     (above, corner), (ax, beside) = grid
     corner.set_axis_off()
     for (name, points), colour, marker in zip(data.items(), palette(), "os^Dv", strict=False):
@@ -204,7 +195,7 @@ def coordinate_distributions(
 
 def sparsity_against_psnr(
     sets: Mapping[str, Points], arrow: tuple[str, str]
-) -> tuple["Figure", dict[str, list[tuple[float, float]]]]:
+) -> Drawn[dict[str, list[tuple[float, float]]]]:
     """Sparsity term against PSNR of the images of several sets, with an arrow between the means of two (Fig. 6 c).
 
     The images of the two sets are the same ones in the same order: thin lines join what was and what became of each.
@@ -218,9 +209,7 @@ def sparsity_against_psnr(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The points of each set, and its mean under its name with ``, mean``.
 
     Raises
@@ -235,8 +224,7 @@ def sparsity_against_psnr(
     if len(before) != len(after):
         raise ValueError(f"sets: got {len(before)} and {len(after)} points at the ends of the arrow, expected as many")
     data = {name: [(float(x), float(y)) for x, y in points] for name, points in sets.items()}
-    figure = blank(5.6, 3.8)
-    ax = figure.subplots()
+    figure, ax = page(5.6, 3.8)
     for first, second in zip(before, after, strict=True):
         ax.plot(*zip(first, second, strict=True), color="0.75", linewidth=0.7, zorder=1)
     for (name, points), colour, marker in zip(sets.items(), palette(), "os^Dv", strict=False):
@@ -254,7 +242,7 @@ def sparsity_against_psnr(
 
 def adaptation_progress(
     psnr: Mapping[str, Points], stops: Mapping[str, tuple[str, int]]
-) -> tuple["Figure", dict[str, list[tuple[float, float]]]]:
+) -> Drawn[dict[str, list[tuple[float, float]]]]:
     """PSNR after each step of several adaptations, with the steps at which rules would have stopped.
 
     Parameters
@@ -266,9 +254,7 @@ def adaptation_progress(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The points of each line and of each rule: of a rule the one that it kept.
 
     Raises
@@ -280,8 +266,7 @@ def adaptation_progress(
     for rule, (line, step) in stops.items():
         if step not in dict(data.get(line, [])):
             raise ValueError(f"stops[{rule!r}]: got step {step} of {line!r}, expected one with a point")
-    figure = blank(6.2, 3.8)
-    ax = figure.subplots()
+    figure, ax = page(6.2, 3.8)
     colours = palette()
     for (name, points), colour in zip(psnr.items(), colours, strict=False):
         ax.plot(*zip(*points, strict=True), color=colour, label=name)
@@ -310,7 +295,7 @@ def _interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 def detection_gains(
     gains: Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]], label: str = "average precision"
-) -> tuple["Figure", dict[tuple[str, str, str], tuple[float, float, float]]]:
+) -> Drawn[dict[tuple[str, str, str], tuple[float, float, float]]]:
     """Gains of adaptations over the detector as it is, a panel for each data set and a row for each class of defects.
 
     A marker is at the mean over the seeds, with a bar from the least to the largest; the last row is the mean of the
@@ -325,9 +310,7 @@ def detection_gains(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         Mean, least and largest gain over the seeds, by data set, class and method; ``mean`` is the mean of the classes.
 
     Raises

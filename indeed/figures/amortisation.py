@@ -1,17 +1,12 @@
 """Figures of amortisation: one network against one optimisation per image."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from jaxtyping import Float
 
 from indeed.bayes.elbo import ElboTerms
-from indeed.figures.canvas import blank, palette
+from indeed.figures.canvas import Drawn, blank, page, palette
 from indeed.figures.images import signed_display
 from indeed.types import Image, Images
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Path = dict[int, dict[str, float]]
 """What was measured (``free energy``, ``L``, ``L + S``) after so many steps; 0 is the start."""
@@ -19,7 +14,7 @@ Path = dict[int, dict[str, float]]
 
 def per_image_progress(
     paths: dict[str, dict[str, Path]],
-) -> tuple["Figure", dict[str, dict[str, dict[str, list[float]]]]]:
+) -> Drawn[dict[str, dict[str, dict[str, list[float]]]]]:
     """Free energy and PSNR against the number of steps spent on an image, a column of panels for each model.
 
     Parameters
@@ -29,9 +24,7 @@ def per_image_progress(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The curves by model and method, with their ``steps``.
     """
     data = {
@@ -42,8 +35,7 @@ def per_image_progress(
         }
         for model, methods in paths.items()
     }
-    figure = blank(3.5 * len(data), 5.4)
-    axes = figure.subplots(2, len(data), sharex=True, squeeze=False)
+    figure, axes = page(3.5 * len(data), 5.4, 2, len(data), sharex=True, squeeze=False)
     colours = palette(4)
     for column, (model, methods) in enumerate(data.items()):
         above, below = axes[:, column]
@@ -70,7 +62,7 @@ def per_image_progress(
 
 def terms_before_after(
     terms: dict[str, dict[str, ElboTerms]], pixels: int
-) -> tuple["Figure", dict[str, dict[str, dict[str, float]]]]:
+) -> Drawn[dict[str, dict[str, dict[str, float]]]]:
     """Terms of the free energy in several states, in nats per pixel; the two terms of one part of the image together.
 
     Parameters
@@ -82,9 +74,7 @@ def terms_before_after(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         Mean over the images of each term by model and state.
     """
     labels = {
@@ -122,7 +112,7 @@ def terms_before_after(
 
 def all_or_nothing(
     panels: dict[str, tuple[Images, Images]], limit: float = 100
-) -> tuple["Figure", dict[str, tuple[Float[np.ndarray, " pixel"], Float[np.ndarray, " pixel"]]]]:
+) -> Drawn[dict[str, tuple[Float[np.ndarray, " pixel"], Float[np.ndarray, " pixel"]]]]:
     """Sparse part of each pixel against what is left of it after the low-rank part; the rest is noise.
 
     Parameters
@@ -134,9 +124,7 @@ def all_or_nothing(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         Both in 8-bit grey levels, by title.
     """
     data = {
@@ -144,16 +132,13 @@ def all_or_nothing(
         for title, (target, sparse) in panels.items()
     }
     blue, orange, green = palette(3)
-    figure = blank(3.3 * len(data), 3.3)
-    axes = figure.subplots(1, len(data), sharey=True, squeeze=False)[0]
+    figure, (axes,) = page(3.3 * len(data), 3.3, 1, len(data), sharey=True, squeeze=False)
     ends = np.array([-limit, limit])
     for ax, (title, (target, sparse)) in zip(axes, data.items(), strict=True):
         ax.plot(ends, ends, color=orange, label="S takes all")
         ax.plot(ends, 0 * ends, color=green, label="N takes all")
         ax.plot(target, sparse, ".", color=blue, markersize=1.5, alpha=0.5)
-        ax.set_xlim(-limit, limit)
-        ax.set_ylim(-limit, limit)
-        ax.set_xlabel("Y − L (8-bit grey levels)")
+        ax.set(xlim=(-limit, limit), ylim=(-limit, limit), xlabel="Y − L (8-bit grey levels)")
         ax.set_title(title, fontsize=10)
         ax.legend(fontsize=8, loc="upper left")
     axes[0].set_ylabel("S (8-bit grey levels)")
@@ -162,7 +147,7 @@ def all_or_nothing(
 
 def parts_by_stage(
     stages: dict[str, tuple[Image, Image]],
-) -> tuple["Figure", dict[str, dict[str, Float[np.ndarray, "height width"]]]]:
+) -> Drawn[dict[str, dict[str, Float[np.ndarray, "height width"]]]]:
     """Low-rank part, sparse part and their sum at several stages, one a column; S with mid grey as zero.
 
     All pictures of S have the contrast of the first.
@@ -174,9 +159,7 @@ def parts_by_stage(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         What each panel shows, by stage and part.
     """
     _, limit = signed_display(next(iter(stages.values()))[1])
@@ -188,8 +171,7 @@ def parts_by_stage(
         }
         for title, (L, S) in stages.items()
     }
-    figure = blank(1.4 * len(data) + 0.3, 4.7)
-    axes = figure.subplots(3, len(data), squeeze=False)
+    figure, axes = page(1.4 * len(data) + 0.3, 4.7, 3, len(data), squeeze=False)
     for column, (title, parts) in zip(axes.T, data.items(), strict=True):
         for ax, picture in zip(column, parts.values(), strict=True):
             ax.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")

@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from indeed.experiments.methods import TABLE6_METHODS, titles
-from indeed.figures.canvas import blank, list_down, palette
+from indeed.figures.canvas import Drawn, blank, list_down, palette
 from indeed.figures.images import ImageArray, heat, image_grid, picture_table
 from indeed.images.anomalies import AnomalySample
 from indeed.images.noise import GREY_LEVEL
 from indeed.types import Image, Map, Mask
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 NAMES = titles(TABLE6_METHODS)
 SETS = {
@@ -32,7 +29,7 @@ STYLES = dict(zip(TABLE6_METHODS, ((7, "o"), (0, "s"), (2, "^"), (5, "v"), (4, "
 LABELS = {"average_precision": "average precision of the pixels", "auroc": "AUROC of the pixels"}
 
 
-def anomaly_families(samples: dict[str, AnomalySample]) -> tuple["Figure", dict[str, ImageArray]]:
+def anomaly_families(samples: dict[str, AnomalySample]) -> Drawn[dict[str, ImageArray]]:
     """Synthetic anomalies: normal image, mask, observed image and anomaly, one row for each sample.
 
     The anomalies are shown as ``1/2 + value / (2 limit)``; the limit is the largest absolute value of all of them (at
@@ -45,9 +42,7 @@ def anomaly_families(samples: dict[str, AnomalySample]) -> tuple["Figure", dict[
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         What each panel shows, by the name of the row and of the part, such as ``"scar: mask"``.
     """
     limit = max(GREY_LEVEL, *(sample.anomaly.abs().max().item() for sample in samples.values()))
@@ -62,7 +57,7 @@ def anomaly_families(samples: dict[str, AnomalySample]) -> tuple["Figure", dict[
 
 def detection_scores(
     rows: Sequence[Mapping[str, str]], value: str = "average_precision"
-) -> tuple["Figure", dict[tuple[str, str, str, str, int], tuple[float, float]]]:
+) -> Drawn[dict[tuple[str, str, str, str, int], tuple[float, float]]]:
     """Scores of every class by every method: filled without noise, hollow with it.
 
     A black line is what a useless map has: the share of defective pixels for the average precision, whose axis is
@@ -77,9 +72,7 @@ def detection_scores(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The value and that of a useless map, by (data set, category, defect, method, noise).
 
     Raises
@@ -158,7 +151,7 @@ def detection_maps(
     maps: Mapping[str, Mapping[str, Map]],
     *,
     common_scale: bool = False,
-) -> tuple["Figure", dict[tuple[str, str], ImageArray]]:
+) -> Drawn[dict[tuple[str, str], ImageArray]]:
     """Examples, one a row: the image, its mask, and the map of each method.
 
     Maps have their methods' units: each method has one scale for all examples, from black at 0 to light yellow at the
@@ -175,9 +168,7 @@ def detection_maps(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         What each panel shows, (height, width, channel) in [0, 1], by example and ``"image"``, ``"mask"`` or method.
 
     Raises

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Points = Sequence[tuple[float, float]]
+Data = TypeVar("Data")
+Drawn = tuple["Figure", Data]
+"""A matplotlib figure, and the data that it shows."""
 
 
 def blank(width: float, height: float) -> "Figure":
@@ -16,6 +19,12 @@ def blank(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def page(width: float, height: float, *shape: int, **grid: Any) -> tuple["Figure", Any]:
+    """Figure of this size in inches, and its axes, as ``Figure.subplots`` makes them: one by default."""
+    figure = blank(width, height)
+    return figure, figure.subplots(*shape, **grid)
 
 
 def palette(number: int | None = None) -> Sequence[tuple[float, float, float]]:

@@ -1,6 +1,6 @@
 """Figures of the leaf level: what the precisions are, given the parts of an image, and what they do to the parts."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,13 +11,10 @@ from indeed.bayes.conjugate_updates import gamma_objective
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import inverse_precision_tail
 from indeed.bayes.variational_family import GammaFactor, GaussianFactor
-from indeed.figures.canvas import blank, palette
+from indeed.figures.canvas import Drawn, blank, page, palette
 from indeed.figures.images import signed_display
 from indeed.images.noise import GREY_LEVEL
 from indeed.types import ColumnPrecision, Images
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Curve = Float[np.ndarray, " point"]
 
@@ -36,7 +33,7 @@ class Landscape(NamedTuple):
     path: GammaFactor
 
 
-def precision_landscapes(landscapes: dict[str, Landscape]) -> tuple["Figure", dict[str, dict[str, Curve]]]:
+def precision_landscapes(landscapes: dict[str, Landscape]) -> Drawn[dict[str, dict[str, Curve]]]:
     """Objective of sub-problem 1 over shape and rate, with the ridge of equal means and both closed forms on it.
 
     Parameters
@@ -46,14 +43,11 @@ def precision_landscapes(landscapes: dict[str, Landscape]) -> tuple["Figure", di
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         Shape and rate of the ``exact`` and the ``paper``'s point and of the last step of the ``path``, by title.
     """
     blue, orange, green = palette(3)
-    figure = blank(6.6, 3.6)
-    axes = figure.subplots(1, len(landscapes), squeeze=False)[0]
+    figure, (axes,) = page(6.6, 3.6, 1, len(landscapes), squeeze=False)
     data = {}
     for ax, (title, landscape) in zip(axes, landscapes.items(), strict=True):
         shape, rate = (x.numpy() for x in landscape.q)
@@ -68,16 +62,12 @@ def precision_landscapes(landscapes: dict[str, Landscape]) -> tuple["Figure", di
         ax.plot(*path.T, color=green, marker=".", markersize=4, linewidth=1, label="numerical minimisation")
         ax.plot(*points["exact"], color=blue, marker="o", markersize=8, linestyle="", label="exact")
         ax.plot(*points["paper"], color=orange, marker="s", markersize=8, linestyle="", label="paper")
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-        ax.set_xlim(shape.min(), shape.max())
-        ax.set_ylim(rate.min(), rate.max())
+        ax.set(xscale="log", yscale="log", xlim=(shape.min(), shape.max()), ylim=(rate.min(), rate.max()))
         for axis, middle in ((ax.xaxis, points["exact"][0]), (ax.yaxis, points["exact"][1])):
             ticks = [middle / 2, middle, 2 * middle]
             axis.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
             axis.set_ticks([], minor=True)
-        ax.set_xlabel("shape α")
-        ax.set_ylabel("rate β")
+        ax.set(xlabel="shape α", ylabel="rate β")
         ax.set_title(title, fontsize=10)
         data[title] = points | {"path": path[-1]}
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
@@ -86,7 +76,7 @@ def precision_landscapes(landscapes: dict[str, Landscape]) -> tuple["Figure", di
 
 def variance_tails(
     posteriors: dict[str, tuple[GammaFactor, GammaFactor]], mark: float = 0.9, probability: float = 0.95
-) -> tuple["Figure", dict[str, dict[str, Curve]]]:
+) -> Drawn[dict[str, dict[str, Curve]]]:
     r"""Probability :math:`P(1/\tau > t)` under the exact and the paper's posterior of a precision.
 
     Parameters
@@ -100,14 +90,11 @@ def variance_tails(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The relative ``threshold`` and the two curves, by title.
     """
     blue, orange = palette(2)
-    figure = blank(6.6, 3.1)
-    axes = figure.subplots(1, len(posteriors), sharey=True, squeeze=False)[0]
+    figure, (axes,) = page(6.6, 3.1, 1, len(posteriors), sharey=True, squeeze=False)
     data = {}
     for ax, (title, forms) in zip(axes, posteriors.items(), strict=True):
         width = 3.5 / float(forms[0].shape) ** 0.5
@@ -150,7 +137,7 @@ def column_given_gamma(
 
 def column_switch(
     singular_values: dict[str, float], noise_precision: float, size: int, hyperpriors: Hyperpriors
-) -> tuple["Figure", dict[str, dict[str, Curve]]]:
+) -> Drawn[dict[str, dict[str, Curve]]]:
     r"""Fate of a column as a function of its energy: growth in one round of updates, and free energy.
 
     A round is the update of gamma from the energy, and then that of A and B until they settle, as
@@ -168,9 +155,7 @@ def column_switch(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         ``energy`` of the column, its ``growth``, ``free energy`` in nats, and the energies that are ``stable`` and
         ``unstable`` under the updates, by name.
     """
@@ -181,8 +166,7 @@ def column_switch(
     half_energy = torch.logspace(np.log10(lowest / 5), np.log10(highest), 2000, dtype=torch.float64)
     rate = prior_rate + half_energy
     gamma = GammaFactor(torch.full_like(rate, shape)[:, None, None], rate[:, None, None])
-    figure = blank(6.6, 4.8)
-    above, below = figure.subplots(2, 1, sharex=True)
+    figure, (above, below) = page(6.6, 4.8, 2, 1, sharex=True)
     data = {}
     colours = palette(len(singular_values))
     for (name, d), colour, style in zip(singular_values.items(), colours, ("-", "--", "-."), strict=False):
@@ -210,8 +194,7 @@ def column_switch(
             "unstable": energy[unstable],
         }
     above.axhline(1, color="black", linewidth=0.8)
-    above.set_ylim(0, None)
-    above.set_ylabel("energy after one round\n/ energy before")
+    above.set(ylim=(0, None), ylabel="energy after one round\n/ energy before")
     above.legend(fontsize=9)
     # The well of a column that lives is what should be seen, not the walls.
     deepest = min(curves["free energy"].min() for curves in data.values())
@@ -227,7 +210,7 @@ def column_switch(
 
 def column_precisions(
     A: GaussianFactor, B: GaussianFactor, mean_gamma: ColumnPrecision, y: Images, threshold: float, shown: list[int]
-) -> tuple["Figure", dict[str, Curve]]:
+) -> Drawn[dict[str, Curve]]:
     """Columns of one image with their precisions: strength beside that of Y, precision, and some rank-one images.
 
     Parameters
@@ -243,9 +226,7 @@ def column_precisions(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         ``singular value`` of Y, ``strength`` and ``precision`` of each column.
     """
     blue, orange = palette(2)
@@ -262,14 +243,11 @@ def column_precisions(
     low = 0.5 * min(strength[alive].min(), singular_values.min())
     above.plot(index[~alive], np.full((~alive).sum(), low), "v", color=orange, label="off")
     above.axhline(threshold, color="black", linestyle="--", linewidth=1, label="threshold")
-    above.set_yscale("log")
-    above.set_ylabel("strength")
+    above.set(yscale="log", ylabel="strength")
     above.legend(fontsize=8, ncols=2)
     middle = figure.add_subplot(grid[1, :], sharex=above)
     middle.bar(index, precision, color=[blue if on else orange for on in alive])
-    middle.set_yscale("log")
-    middle.set_ylabel(r"precision $\mu_{\gamma_i}$")
-    middle.set_xlabel("column i")
+    middle.set(yscale="log", ylabel=r"precision $\mu_{\gamma_i}$", xlabel="column i")
     for place, column in enumerate(shown):
         ax = figure.add_subplot(grid[2, place])
         image = A.mean[0, :, :, column, None] * B.mean[0, :, None, :, column]
@@ -281,7 +259,7 @@ def column_precisions(
 
 def precision_maps(
     images: dict[str, Images], precisions: dict[str, Images]
-) -> tuple["Figure", dict[str, Float[np.ndarray, "height width"]]]:
+) -> Drawn[dict[str, Float[np.ndarray, "height width"]]]:
     r"""Parts of an image above, and below the precisions that rule them, as standard deviations :math:`\mu^{-1/2}`.
 
     Parameters
@@ -293,17 +271,14 @@ def precision_maps(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The standard deviations in grey levels, by title.
     """
     from matplotlib.colors import LogNorm
 
     data = {name: precision[0, 0].rsqrt().numpy() / GREY_LEVEL for name, precision in precisions.items()}
     columns = max(len(images), len(precisions))
-    figure = blank(6.6, 4.4)
-    axes = figure.subplots(2, columns, squeeze=False)
+    figure, axes = page(6.6, 4.4, 2, columns, squeeze=False)
     for ax, (name, image) in zip(axes[0], images.items(), strict=False):
         shown, limit = signed_display(image[0])
         ax.imshow(shown[0].numpy(), cmap="gray", vmin=0, vmax=1)

@@ -1,16 +1,9 @@
 """Curves that several chapters draw: quality against the noise, and against the step of a training."""
 
-from typing import TYPE_CHECKING
-
-from indeed.figures.canvas import blank, draw_lines, name_axes
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from indeed.figures.canvas import Drawn, draw_lines, name_axes, page
 
 
-def denoising_curve(
-    sigma: list[float], psnr: dict[str, list[float]]
-) -> tuple["Figure", dict[str, list[tuple[float, float]]]]:
+def denoising_curve(sigma: list[float], psnr: dict[str, list[float]]) -> Drawn[dict[str, list[tuple[float, float]]]]:
     """PSNR against the standard deviation of the noise, one line for each named image.
 
     Parameters
@@ -22,14 +15,11 @@ def denoising_curve(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The points (sigma, PSNR) of each line.
     """
     data = {name: list(zip(sigma, values, strict=True)) for name, values in psnr.items()}
-    figure = blank(5.6, 3.4)
-    ax = figure.subplots()
+    figure, ax = page(5.6, 3.4)
     draw_lines(ax, data)
     name_axes(ax, "noise standard deviation σ (8-bit grey levels)", "PSNR (dB)")
     ax.legend()
@@ -38,7 +28,7 @@ def denoising_curve(
 
 def training_curves(
     logs: dict[str, list[dict[str, str]]], column: str = "psnr", label: str = "validation PSNR of L + S (dB)"
-) -> tuple["Figure", dict[str, list[tuple[float, float]]]]:
+) -> Drawn[dict[str, list[tuple[float, float]]]]:
     """One column of the logs of training runs against the step, where the log has a value.
 
     Parameters
@@ -50,16 +40,13 @@ def training_curves(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The points (step, value) of each run.
     """
     data = {
         name: [(float(row["step"]), float(row[column])) for row in rows if row[column]] for name, rows in logs.items()
     }
-    figure = blank(5.6, 3.2)
-    ax = figure.subplots()
+    figure, ax = page(5.6, 3.2)
     draw_lines(ax, data, markersize=4)
     name_axes(ax, "training step", label)
     ax.legend()

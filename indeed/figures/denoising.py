@@ -2,16 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from indeed.experiments.methods import TABLE4_METHODS, titles
-from indeed.figures.canvas import blank, draw_lines, name_axes, palette
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from indeed.figures.canvas import Drawn, draw_lines, name_axes, page, palette
 
 NAMES = titles(TABLE4_METHODS)
 SETS = {
@@ -26,7 +23,7 @@ SETS = {
 
 def denoising_table(
     rows: Sequence[Mapping[str, Any]], value: str = "psnr", limit: float | None = None
-) -> tuple["Figure", dict[tuple[str, int, str, int], tuple[float, float]]]:
+) -> Drawn[dict[tuple[str, int, str, int], tuple[float, float]]]:
     """Table of a figure of merit by method and noise level, with the difference to the paper as number and colour.
 
     Orange is below the paper, purple above, white equal; a cell without colour has no counterpart in the paper.
@@ -43,9 +40,7 @@ def denoising_table(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         Value and difference by (data set, images, method, sigma), as they are shown.
 
     Raises
@@ -119,7 +114,7 @@ def denoising_table(
 
 def cost_chart(
     psnr: dict[str, float], seconds: dict[str, float], observed: float
-) -> tuple["Figure", dict[str, tuple[float, float]]]:
+) -> Drawn[dict[str, tuple[float, float]]]:
     """PSNR of denoisers against their time, one labelled point for each; the observation is a dashed line.
 
     Parameters
@@ -131,14 +126,11 @@ def cost_chart(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The point (seconds, PSNR) of each method.
     """
     data = {name: (seconds[name], value) for name, value in psnr.items()}
-    figure = blank(5.6, 3.4)
-    ax = figure.subplots()
+    figure, ax = page(5.6, 3.4)
     styles = zip(palette(), "os^DvP*X", strict=False)
     for (name, point), (colour, marker) in zip(data.items(), styles, strict=False):
         ax.plot(*point, marker, color=colour, label=name)
@@ -150,9 +142,7 @@ def cost_chart(
     return figure, data
 
 
-def refinement_curves(
-    psnr: dict[str, list[float]], best_psnr: dict[int, float]
-) -> tuple["Figure", dict[str, list[float]]]:
+def refinement_curves(psnr: dict[str, list[float]], best_psnr: dict[int, float]) -> Drawn[dict[str, list[float]]]:
     """PSNR after each sweep of a refinement, and that of the best approximations of some ranks as thin lines.
 
     Parameters
@@ -164,13 +154,10 @@ def refinement_curves(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The heights of the lines by name; those of the ranks are named ``rank k``.
     """
-    figure = blank(5.8, 3.6)
-    ax = figure.subplots()
+    figure, ax = page(5.8, 3.6)
     draw_lines(ax, {name: list(enumerate(values)) for name, values in psnr.items()}, markersize=4)
     for rank, value in best_psnr.items():
         ax.axhline(value, color="0.6", linewidth=0.8, zorder=0)
@@ -184,15 +171,14 @@ def refinement_curves(
             fontsize=9,
             color="0.3",
         )
-    ax.set_xlabel("sweeps")
-    ax.set_ylabel("PSNR (dB)")
+    ax.set(xlabel="sweeps", ylabel="PSNR (dB)")
     ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2)
     return figure, psnr | {f"rank {rank}": [value] for rank, value in best_psnr.items()}
 
 
 def noise_estimates(
     true: list[float], estimates: dict[str, list[float]], trained_to: float
-) -> tuple["Figure", dict[str, list[tuple[float, float]]]]:
+) -> Drawn[dict[str, list[tuple[float, float]]]]:
     """Estimated minus true standard deviation of the noise, in grey levels; levels beyond training are shaded.
 
     Parameters
@@ -206,17 +192,14 @@ def noise_estimates(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The points (true, estimated minus true) of each line.
     """
     data = {
         name: [(level, value - level) for level, value in zip(true, values, strict=True)]
         for name, values in estimates.items()
     }
-    figure = blank(5.6, 3.2)
-    ax = figure.subplots()
+    figure, ax = page(5.6, 3.2)
     ax.axhline(0, color="0.4", linestyle="--", label="the truth")
     draw_lines(ax, data)
     right = 1.05 * max(true)
@@ -230,7 +213,7 @@ def noise_estimates(
 
 def spread_against_error(
     spread: Float[Tensor, "*shape"], error: Float[Tensor, "*shape"], bins: int = 12
-) -> tuple["Figure", dict[str, list[float]]]:
+) -> Drawn[dict[str, list[float]]]:
     """Error of pixels against the standard deviation that a posterior claims for them, both in grey levels.
 
     The pixels are sorted by their standard deviation into bins of equal size; a point is the root mean square of both.
@@ -244,9 +227,7 @@ def spread_against_error(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         ``spread`` and ``error`` of each point.
     """
     order = spread.flatten().argsort()
@@ -254,8 +235,7 @@ def spread_against_error(
         name: [255 * part.square().mean().sqrt().item() for part in values.flatten()[order].double().tensor_split(bins)]
         for name, values in (("spread", spread), ("error", error))
     }
-    figure = blank(5.6, 3.4)
-    ax = figure.subplots()
+    figure, ax = page(5.6, 3.4)
     colour = palette()[0]
     ax.loglog(points["spread"], points["error"], color=colour, marker="o", label="pixels of equal claim")
     ax.axline((1, 1), (10, 10), color="0.4", linestyle="--", label="an honest claim")
@@ -263,8 +243,7 @@ def spread_against_error(
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.xaxis.set_minor_formatter(lambda value, _: "")
     ax.yaxis.set_minor_formatter(lambda value, _: "")
-    ax.set_xlabel("standard deviation claimed (8-bit grey levels)")
-    ax.set_ylabel("error made (8-bit grey levels)")
+    ax.set(xlabel="standard deviation claimed (8-bit grey levels)", ylabel="error made (8-bit grey levels)")
     ax.grid(alpha=0.3, which="both")
     ax.legend()
     return figure, points

@@ -1,22 +1,17 @@
 """A figure of the errata: formulas for the moments of L against samples."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from indeed.figures.canvas import blank, name_axes, palette
+from indeed.figures.canvas import Drawn, blank, name_axes, palette
 from indeed.types import Images
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def moments_against_samples(
     samples: Float[Tensor, "draw channel height width"],
     moments: dict[str, tuple[Images, Images]],
-) -> tuple["Figure", dict[str, dict[str, Float[np.ndarray, " pixel"]]]]:
+) -> Drawn[dict[str, dict[str, Float[np.ndarray, " pixel"]]]]:
     """Mean and standard deviation of each pixel by formula, against those of samples; a right formula has a diagonal.
 
     Parameters
@@ -28,9 +23,7 @@ def moments_against_samples(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         ``mean`` and ``standard deviation`` of each pixel of the ``samples`` and by each formula.
     """
     data = {

@@ -1,14 +1,9 @@
 """The figure of a first decomposition: L beside the best approximations of each rank."""
 
-from typing import TYPE_CHECKING
-
-from indeed.figures.canvas import blank, name_axes, palette
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from indeed.figures.canvas import Drawn, name_axes, page, palette
 
 
-def rank_reference(best_psnr: list[float], psnr: float, label: str) -> tuple["Figure", dict[str, list[float]]]:
+def rank_reference(best_psnr: list[float], psnr: float, label: str) -> Drawn[dict[str, list[float]]]:
     """PSNR of the best rank-k approximation of the clean image against k, and one method as a horizontal line.
 
     Parameters
@@ -20,15 +15,12 @@ def rank_reference(best_psnr: list[float], psnr: float, label: str) -> tuple["Fi
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The ranks, the curve and the height of the line.
     """
     curve, line = palette(2)
     ranks = list(range(1, len(best_psnr) + 1))
-    figure = blank(5.6, 3.4)
-    ax = figure.subplots()
+    figure, ax = page(5.6, 3.4)
     ax.plot(
         ranks, best_psnr, color=curve, marker="o", markersize=3, label="best rank-k approximation of the clean tile"
     )

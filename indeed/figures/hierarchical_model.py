@@ -1,19 +1,14 @@
 """Figures of the hierarchical model: its graph, its samples, its tails, the switch of its columns."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from indeed.bayes.generative_model import Hyperpriors, PriorSample, sparse_marginal_log_density
-from indeed.figures.canvas import blank, palette
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from indeed.figures.canvas import Drawn, blank, page, palette
 
 
-def model_graph() -> tuple["Figure", dict[str, list[str]]]:
+def model_graph() -> Drawn[dict[str, list[str]]]:
     """Graph of the hierarchical model (the paper's Fig. 2a) with its hyperparameters.
 
     Squares are fixed numbers, circles unknowns, filled circles what is observed; dotted circles are determined by their
@@ -21,9 +16,7 @@ def model_graph() -> tuple["Figure", dict[str, list[str]]]:
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         Names of the nodes by their kind, and the arrows.
     """
     from matplotlib.patches import Circle, FancyArrowPatch, Patch, Rectangle
@@ -56,8 +49,7 @@ def model_graph() -> tuple["Figure", dict[str, list[str]]]:
     arrows += [("gamma", "A"), ("gamma", "B"), ("A", "L"), ("B", "L"), ("Omega", "S"), ("Lambda", "N")]
     arrows += [("L", "Y"), ("S", "Y"), ("N", "Y"), ("L", "U"), ("S", "U")]
 
-    figure = blank(6.6, 4.6)
-    ax = figure.subplots()
+    figure, ax = page(6.6, 4.6)
     styles: dict[str, dict[str, object]] = {
         "leaf level": {"facecolor": (*blue, 0.25), "edgecolor": "black"},
         "middle level": {"facecolor": (*orange, 0.35), "edgecolor": "black"},
@@ -82,14 +74,12 @@ def model_graph() -> tuple["Figure", dict[str, list[str]]]:
         ax.add_patch(arrow)
     for row, y in {"hyperparameters": 4.1, "leaf level": 3.1, "middle level": 2.1, "parts": 1.1, "images": 0.1}.items():
         ax.text(-0.35, y, row, ha="right", va="center", fontsize=11, color="0.25")
-    ax.set_xlim(-1.9, 5.3)
-    ax.set_ylim(-0.25, 4.4)
-    ax.set_aspect("equal")
+    ax.set(xlim=(-1.9, 5.3), ylim=(-0.25, 4.4), aspect="equal")
     ax.set_axis_off()
     return figure, kinds | {"arrows": [f"{tail} -> {head}" for tail, head in arrows]}
 
 
-def prior_gallery(samples: dict[str, PriorSample]) -> tuple["Figure", dict[str, dict[str, float]]]:
+def prior_gallery(samples: dict[str, PriorSample]) -> Drawn[dict[str, dict[str, float]]]:
     """Prior samples, one a row: their parts L, S and N and the image Y that they make.
 
     Every panel has its own contrast, because the amplitudes differ by orders of magnitude: mid grey is zero, black and
@@ -97,9 +87,7 @@ def prior_gallery(samples: dict[str, PriorSample]) -> tuple["Figure", dict[str, 
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The limit of each panel in 8-bit grey levels, by row and part.
     """
     figure = blank(7.6, 2.15 * len(samples))
@@ -120,7 +108,7 @@ def prior_gallery(samples: dict[str, PriorSample]) -> tuple["Figure", dict[str, 
 
 def heavy_tails(
     samples: Float[Tensor, " samples"], hyperpriors: Hyperpriors
-) -> tuple["Figure", dict[str, Float[np.ndarray, " bin"]]]:
+) -> Drawn[dict[str, Float[np.ndarray, " bin"]]]:
     """Histogram of samples of S, the Student-t density they should follow, and a normal density of the same variance.
 
     Values outside of 25 scales of the Student-t are left out of the picture, not of the normalisation.
@@ -148,23 +136,20 @@ def heavy_tails(
         "normal": normal / 255,
     }
     blue, orange, green = palette(3)
-    figure = blank(6.2, 3.6)
-    ax = figure.subplots()
+    figure, ax = page(6.2, 3.6)
     width = data["value"][1] - data["value"][0]
     ax.bar(data["value"], data["samples"], width=width, color=(*blue, 0.45), label="samples of S")
     ax.plot(data["value"], data["Student-t"], color=orange, linewidth=2, label="Student-t")
     ax.plot(data["value"], data["normal"], color=green, linewidth=2, linestyle="--", label="normal, same variance")
-    ax.set_yscale("log")
-    ax.set_ylim(0.3 * data["Student-t"].min(), 3 * data["Student-t"].max())
-    ax.set_xlabel("s (8-bit grey levels)")
-    ax.set_ylabel("density")
+    ax.set(yscale="log", ylim=(0.3 * data["Student-t"].min(), 3 * data["Student-t"].max()))
+    ax.set(xlabel="s (8-bit grey levels)", ylabel="density")
     ax.legend()
     return figure, data
 
 
 def column_variances(
     variances: Float[Tensor, "iteration rank"], floor: float
-) -> tuple["Figure", dict[str, Float[np.ndarray, "iteration column"]]]:
+) -> Drawn[dict[str, Float[np.ndarray, "iteration column"]]]:
     r"""Variance 1/E[gamma_i] of every column against the iteration: those that end above ten floors, and the others.
 
     Parameters
@@ -176,25 +161,19 @@ def column_variances(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The curves of the columns that are ``kept`` and of those that are ``pruned``.
     """
     curves = variances.numpy()
     kept = curves[-1] > 10 * floor
     data = {"kept": curves[:, kept], "pruned": curves[:, ~kept]}
     orange = palette(2)[1]
-    figure = blank(6.2, 3.6)
-    ax = figure.subplots()
+    figure, ax = page(6.2, 3.6)
     for name, colour, style in (("pruned", "0.55", "-"), ("kept", orange, "-")):
         lines = ax.plot(np.arange(1, len(curves) + 1), data[name], color=colour, linestyle=style, linewidth=1.3)
         if lines:
             lines[0].set_label(f"{len(lines)} columns {name}")
     ax.axhline(floor, color="black", linestyle="--", linewidth=1, label=r"$\beta^0_\gamma / \alpha^0_\gamma$")
-    ax.set_yscale("log")
-    ax.set_xscale("log")
-    ax.set_xlabel("iteration")
-    ax.set_ylabel(r"variance of a column, $1/\mu_{\gamma_i}$")
+    ax.set(yscale="log", xscale="log", xlabel="iteration", ylabel=r"variance of a column, $1/\mu_{\gamma_i}$")
     ax.legend()
     return figure, data

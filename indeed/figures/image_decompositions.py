@@ -1,21 +1,17 @@
 """Figures of the classical decompositions: how fast singular values fall, and where robust PCA recovers its parts."""
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from indeed.figures.canvas import blank, draw_lines, name_axes
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from indeed.figures.canvas import Drawn, draw_lines, name_axes, page
 
 
 def rank_curves(
     singular_values: dict[str, Float[Tensor, "_ _"]],
-) -> tuple["Figure", dict[str, list[tuple[float, float]]]]:
+) -> Drawn[dict[str, list[tuple[float, float]]]]:
     """PSNR of the best approximation of rank k against k over the side, for images cut into square tiles.
 
     The error is what the singular values left out amount to (Eckart and Young), over all the tiles of an image.
@@ -27,9 +23,7 @@ def rank_curves(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The points (k over the side, PSNR in dB) of each line.
     """
     data = {}
@@ -39,11 +33,9 @@ def rank_curves(
         left_out = (energy.sum() - energy.cumsum(0))[:-1] / (tiles * side**2)
         psnr = [-10 * math.log10(error) for error in left_out.clamp(min=1e-12).tolist()]
         data[name] = [((k + 1) / side, value) for k, value in enumerate(psnr)]
-    figure = blank(5.6, 3.4)
-    ax = figure.subplots()
+    figure, ax = page(5.6, 3.4)
     draw_lines(ax, data, markersize=3)
-    ax.set_ylim(10, 60)
-    ax.set_xlim(0, 0.75)
+    ax.set(ylim=(10, 60), xlim=(0, 0.75))
     name_axes(ax, "rank k, as a share of the side of a tile", "PSNR (dB)")
     ax.legend()
     return figure, data
@@ -51,7 +43,7 @@ def rank_curves(
 
 def recovery_map(
     recovered: Float[np.ndarray, "rank share"], ranks: list[int], shares: list[float], side: int
-) -> tuple["Figure", Float[np.ndarray, "rank share"]]:
+) -> Drawn[Float[np.ndarray, "rank share"]]:
     """Share of random problems that are solved exactly, against the rank and the share of gross errors.
 
     Parameters
@@ -65,17 +57,13 @@ def recovery_map(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         ``recovered``.
     """
-    figure = blank(5.6, 3.8)
-    ax = figure.subplots()
+    figure, ax = page(5.6, 3.8)
     picture = ax.imshow(recovered, cmap="cividis", vmin=0, vmax=1, origin="lower", aspect="auto")
     ax.set_xticks(range(len(shares)), [f"{100 * share:g}" for share in shares])
     ax.set_yticks(range(len(ranks)), [str(rank) for rank in ranks])
-    ax.set_xlabel("share of gross errors (%)")
-    ax.set_ylabel(f"rank (of {side})")
+    ax.set(xlabel="share of gross errors (%)", ylabel=f"rank (of {side})")
     figure.colorbar(picture, ax=ax, label="share of trials recovered")
     return figure, recovered

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from indeed.figures.canvas import blank
+from indeed.figures.canvas import Drawn, page
 from indeed.images.pixels import as_channels
 from indeed.types import Image, Map
 
@@ -37,7 +37,7 @@ def signed_display(part: Image) -> tuple[Image, float]:
     return (0.5 + part / (2 * limit)).clamp(0, 1), limit
 
 
-def image_grid(panels: dict[str, Image], columns: int | None = None) -> tuple["Figure", dict[str, ImageArray]]:
+def image_grid(panels: dict[str, Image], columns: int | None = None) -> Drawn[dict[str, ImageArray]]:
     """Images in [0, 1] side by side, each under its title; values outside are shown as black or white.
 
     Images of more than 1024 pixels a side are thinned out for display.
@@ -51,9 +51,7 @@ def image_grid(panels: dict[str, Image], columns: int | None = None) -> tuple["F
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         What each panel shows, by its title, (height, width, channel) in [0, 1].
     """
     data = {}
@@ -65,12 +63,12 @@ def image_grid(panels: dict[str, Image], columns: int | None = None) -> tuple["F
     rows = -(-len(data) // columns)
     height, width = next(iter(data.values())).shape[:2]
     inches = 2.6  # three panels fill a page of the book at 100 %
-    figure = blank(inches * columns, rows * (min(max(inches * height / width, 1), 12) + 0.35))
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    for ax, (title, shown) in zip(axes, data.items(), strict=False):
+    size = (inches * columns, rows * (min(max(inches * height / width, 1), 12) + 0.35))
+    figure, axes = page(*size, rows, columns, squeeze=False)
+    for ax, (title, shown) in zip(axes.flat, data.items(), strict=False):
         _show(ax, shown)
         ax.set_title(title, fontsize=10)
-    for ax in axes:
+    for ax in axes.flat:
         ax.set_axis_off()
     return figure, data
 
@@ -81,7 +79,7 @@ def decomposition_panel(
     S: Image,
     N: Image,
     clean: Image | None = None,
-) -> tuple["Figure", dict[str, ImageArray]]:
+) -> Drawn[dict[str, ImageArray]]:
     """Observation beside its low-rank, sparse and noise parts and the denoised L + S, in rows of three.
 
     S and N are shown by `signed_display`, with their limits in the titles. The last panel is the clean image, where it

@@ -7,20 +7,19 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from indeed.figures.canvas import blank, palette
+from indeed.figures.canvas import Drawn, blank, page, palette
 from indeed.networks.inference_network import NetworkConfig
 from indeed.networks.stages import Shape, Stage, dependences, stages
 from indeed.types import Map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _HALF = 0.36
 """Half of the height of a box, in units of the drawing."""
 
 
-def architecture(config: NetworkConfig, height: int, width: int) -> tuple["Figure", list[Stage]]:
+def architecture(config: NetworkConfig, height: int, width: int) -> Drawn[list[Stage]]:
     """Draw the modules of a network as they run on an image of this size, from the module tree itself.
 
     Boxes are modules, with the shape that comes out of them and their parameters; beside an arrow stands the shape that
@@ -29,9 +28,7 @@ def architecture(config: NetworkConfig, height: int, width: int) -> tuple["Figur
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The stages that are drawn.
     """
     data, flows = stages(config, height, width), dependences(config, height, width)
@@ -41,8 +38,7 @@ def architecture(config: NetworkConfig, height: int, width: int) -> tuple["Figur
     colours = dict(zip(kinds, palette(len(kinds)), strict=True))
     step, top = 1.15, 1.25
     product = -step * max(len(columns["f_A"]), len(columns["f_S"]) - 1) + 0.1
-    figure = blank(7.2, 0.66 * (top - product + 0.7))
-    ax = figure.subplots()
+    figure, ax = page(7.2, 0.66 * (top - product + 0.7))
     _box(ax, 1.125, top, f"observation Y\n{_text((config.channels, height, width))}", "0.85")
     for owner, x in places.items():
         total = sum(stage.parameters for stage in columns[owner])
@@ -69,8 +65,7 @@ def architecture(config: NetworkConfig, height: int, width: int) -> tuple["Figur
         _arrow(ax, [(2.18, top), (5.0, top), (5.0, heading)])
     if {("f_A", "f_S"), ("f_B", "f_S")} & flows:
         _arrow(ax, [(2.18, product), (3.62, product), (3.62, 0.0), (3.95, 0.0)])
-    ax.set_xlim(-1.1, 6.1)
-    ax.set_ylim(product - _HALF - 0.05, top + _HALF + 0.05)
+    ax.set(xlim=(-1.1, 6.1), ylim=(product - _HALF - 0.05, top + _HALF + 0.05))
     ax.set_axis_off()
     return figure, data
 
@@ -110,7 +105,7 @@ def _count(number: int) -> str:
 
 def receptive_fields(
     gradients: dict[str, Map],
-) -> tuple["Figure", dict[str, tuple[int, int]]]:
+) -> Drawn[dict[str, tuple[int, int]]]:
     """Show how strongly one output depends on each pixel, on a logarithmic scale from the largest value down.
 
     Parameters
@@ -120,14 +115,11 @@ def receptive_fields(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         Height and width of the box around the pixels that are not exactly zero, by title.
     """
     decades = 8
-    figure = blank(2.5 * len(gradients) + 0.6, 2.9)
-    axes = figure.subplots(1, len(gradients), squeeze=False)[0]
+    figure, (axes,) = page(2.5 * len(gradients) + 0.6, 2.9, 1, len(gradients), squeeze=False)
     data = {}
     for ax, (title, gradient) in zip(axes, gradients.items(), strict=True):
         reached = gradient != 0
@@ -153,7 +145,7 @@ def receptive_fields(
     return figure, data
 
 
-def gradient_flow(norms: dict[str, dict[str, float]]) -> tuple["Figure", Float[np.ndarray, "term module"]]:
+def gradient_flow(norms: dict[str, dict[str, float]]) -> Drawn[Float[np.ndarray, "term module"]]:
     """Show the norm of the gradient that each term of the loss sends into each module; an empty cell has none.
 
     Parameters
@@ -163,17 +155,14 @@ def gradient_flow(norms: dict[str, dict[str, float]]) -> tuple["Figure", Float[n
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The norms, terms in rows, modules in columns.
     """
     import seaborn
 
     data = np.array([list(row.values()) for row in norms.values()])
     modules = list(next(iter(norms.values())))
-    figure = blank(5.6, 0.5 * len(norms) + 0.9)
-    ax = figure.subplots()
+    figure, ax = page(5.6, 0.5 * len(norms) + 0.9)
     logarithm = np.full(data.shape, np.nan)
     np.log10(data, out=logarithm, where=data > 0)
     labels = np.array([[f"{value:.1e}" if value > 0 else "0" for value in row] for row in data])
@@ -197,7 +186,7 @@ def gradient_flow(norms: dict[str, dict[str, float]]) -> tuple["Figure", Float[n
 
 def maps(
     rows: dict[str, dict[str, Map]], label: str, limit: float | None = None
-) -> tuple["Figure", dict[str, dict[str, Float[np.ndarray, "height width"]]]]:
+) -> Drawn[dict[str, dict[str, Float[np.ndarray, "height width"]]]]:
     """Show maps on one common scale from zero to ``limit``, black to white.
 
     Parameters
@@ -211,17 +200,14 @@ def maps(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         What is shown, as arrays.
     """
     data = {row: {title: values.numpy() for title, values in panels.items()} for row, panels in rows.items()}
     titles = list(next(iter(data.values())))
     limit = limit or max(float(values.max()) for panels in data.values() for values in panels.values())
     inches = 6.2 / len(titles)
-    figure = blank(7.2, (inches + 0.15) * len(data) + 0.3)
-    axes = figure.subplots(len(data), len(titles), squeeze=False)
+    figure, axes = page(7.2, (inches + 0.15) * len(data) + 0.3, len(data), len(titles), squeeze=False)
     for line, (row, panels) in zip(axes, data.items(), strict=True):
         line[0].set_ylabel(row, fontsize=9)
         for ax, (title, values) in zip(line, panels.items(), strict=True):
@@ -238,7 +224,7 @@ def maps(
 
 def module_shares(
     networks: dict[str, list[Stage]],
-) -> tuple["Figure", dict[str, dict[str, tuple[int, int]]]]:
+) -> Drawn[dict[str, dict[str, tuple[int, int]]]]:
     """Bars of the shares of the modules in the parameters and in the operations, for several networks.
 
     Parameters
@@ -248,9 +234,7 @@ def module_shares(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         Parameters and operations of the forward pass, by title and module.
     """
     data: dict[str, dict[str, tuple[int, int]]] = {}

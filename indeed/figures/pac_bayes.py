@@ -1,19 +1,15 @@
 """What Theorem 1 speaks of, measured: over the number of training images, and the loss against the error."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from indeed.figures.canvas import blank, name_axes, palette
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from indeed.figures.canvas import Drawn, name_axes, page, palette
 
 Curve = list[tuple[int, float, float, float]]
 
 _PARTS = {"train": "training images", "held_out": "held out"}
 
 
-def generalisation_curves(rows: Sequence[Mapping[str, str]]) -> tuple["Figure", dict[str, Curve]]:
+def generalisation_curves(rows: Sequence[Mapping[str, str]]) -> Drawn[dict[str, Curve]]:
     """Free energy, its risk and the PSNR on training and held-out images, and the discrepancy of the two.
 
     A line is the mean over the seeds, a band their range.
@@ -25,9 +21,7 @@ def generalisation_curves(rows: Sequence[Mapping[str, str]]) -> tuple["Figure", 
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         For each column that is drawn the points (images, mean, lowest, highest).
     """
     panels = {
@@ -37,8 +31,7 @@ def generalisation_curves(rows: Sequence[Mapping[str, str]]) -> tuple["Figure", 
         "wasserstein": "sliced Wasserstein\ndistance (proxy)",
     }
     colours = palette()
-    figure = blank(6.4, 4.6)
-    axes = figure.subplots(2, 2, sharex=True)
+    figure, axes = page(6.4, 4.6, 2, 2, sharex=True)
     data: dict[str, Curve] = {}
     for ax, (name, label) in zip(axes.flat, panels.items(), strict=True):
         paired = f"{name}_train" in rows[0]
@@ -57,12 +50,11 @@ def generalisation_curves(rows: Sequence[Mapping[str, str]]) -> tuple["Figure", 
         ax.grid(alpha=0.3)
     for ax in axes[1]:
         ax.set_xlabel("number of training images", fontsize=9)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=2, fontsize=9)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=9)
     return figure, data
 
 
-def loss_against_error(rows: Sequence[Mapping[str, str]]) -> tuple["Figure", dict[int, list[tuple[float, ...]]]]:
+def loss_against_error(rows: Sequence[Mapping[str, str]]) -> Drawn[dict[int, list[tuple[float, ...]]]]:
     """Free energy on the training images against what counts on held-out images: the risk there, and the PSNR.
 
     Parameters
@@ -72,9 +64,7 @@ def loss_against_error(rows: Sequence[Mapping[str, str]]) -> tuple["Figure", dic
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         For each number of training images the points (free energy in training, risk held out, PSNR held out).
     """
     import seaborn
@@ -83,8 +73,7 @@ def loss_against_error(rows: Sequence[Mapping[str, str]]) -> tuple["Figure", dic
     data: dict[int, list[tuple[float, ...]]] = {}
     for row in sorted(rows, key=lambda row: int(row["images"])):
         data.setdefault(int(row["images"]), []).append(tuple(float(row[name]) for name in columns))
-    figure = blank(6.4, 2.9)
-    axes = figure.subplots(1, 2)
+    figure, axes = page(6.4, 2.9, 1, 2)
     labels = ("risk, held out (nats per pixel)", "PSNR, held out (dB)")
     colours = seaborn.color_palette("flare", len(data))
     for column, (ax, label) in enumerate(zip(axes, labels, strict=True), start=1):
@@ -94,8 +83,7 @@ def loss_against_error(rows: Sequence[Mapping[str, str]]) -> tuple["Figure", dic
         name_axes(ax, "free energy in training (nats per pixel)", label, fontsize=8)
         ax.tick_params(labelsize=8)
         ax.margins(0.1)
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, title="images", loc="outside right upper", fontsize=9)
+    figure.legend(*axes[0].get_legend_handles_labels(), title="images", loc="outside right upper", fontsize=9)
     return figure, data
 
 

@@ -1,17 +1,13 @@
 """Figures of per-image inference: how the free energy falls, and what a precision per pixel does to the fidelity."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from indeed.bayes.generative_model import Hyperpriors
-from indeed.figures.canvas import blank, palette
+from indeed.figures.canvas import Drawn, blank, page, palette
 from indeed.images.noise import GREY_LEVEL
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Series = Float[np.ndarray, " number"]
 
@@ -30,7 +26,7 @@ KINDS = {
 
 def ascent_traces(
     traces: Mapping[str, Sequence[tuple[str, float]]],
-) -> tuple["Figure", dict[str, dict[str, dict[str, Series]]]]:
+) -> Drawn[dict[str, dict[str, dict[str, Series]]]]:
     """Free energy after every update of coordinate ascent, above its last value, marked by the kind of update.
 
     Parameters
@@ -41,9 +37,7 @@ def ascent_traces(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         By title and kind of update: its ``number`` (the count of the update), what the free energy is then ``above``
         the last one, and by how much all updates of the kind ``lowered`` it, in total.
     """
@@ -73,10 +67,7 @@ def ascent_traces(
             )
             segments = LineCollection(list(ends.transpose(2, 0, 1)), colors=[colours[kind]], linewidths=2.5, label=kind)
             ax.add_collection(segments)
-        ax.set_xlim(0.8, 1.2 * len(values))
-        ax.set_ylim(lowest, 2 * above[0])
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+        ax.set(xlim=(0.8, 1.2 * len(values)), ylim=(lowest, 2 * above[0]), xscale="log", yscale="log")
         ax.set_title(title, fontsize=10)
         ax.set_xlabel("update")
     figure.axes[0].set_ylabel("free energy above its last value\n(nats per pixel)")
@@ -86,7 +77,7 @@ def ascent_traces(
 
 def descent_against_ascent(
     ascent: Mapping[str, Sequence[float]], descent: Mapping[str, Mapping[str, Sequence[float]]], best: float
-) -> tuple["Figure", dict[str, dict[str, Series]]]:
+) -> Drawn[dict[str, dict[str, Series]]]:
     """Free energy above ``best`` by coordinate ascent and by stochastic gradient, against steps and against time.
 
     Parameters
@@ -100,14 +91,11 @@ def descent_against_ascent(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The curves by label, ``free energy`` replaced by what is ``above`` the best.
     """
     curves = {"coordinate ascent": ascent, **descent}
-    figure = blank(6.4, 3.2)
-    axes = figure.subplots(1, 2, sharey=True)
+    figure, axes = page(6.4, 3.2, 1, 2, sharey=True)
     data: dict[str, dict[str, Series]] = {}
     colours = palette(len(curves))
     for (label, curve), colour, marker in zip(curves.items(), colours, ".osD^v"[: len(curves)], strict=True):
@@ -117,9 +105,7 @@ def descent_against_ascent(
             ax.plot(data[label][along], above, marker=marker, markersize=4, color=colour, linewidth=1.3, label=label)
     for ax, label in zip(axes, ("sweeps, or gradient steps", "seconds"), strict=True):
         ax.axhline(0.01, color="black", linestyle=":", linewidth=1)
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-        ax.set_xlabel(label)
+        ax.set(xscale="log", yscale="log", xlabel=label)
     axes[0].set_ylabel("free energy above the best\n(nats per pixel)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8)
     return figure, data
@@ -127,7 +113,7 @@ def descent_against_ascent(
 
 def fidelity_of_a_pixel(
     hyperpriors: Hyperpriors, residual_sd: float, uncertainty: float
-) -> tuple["Figure", dict[str, dict[str, Series] | Series]]:
+) -> Drawn[dict[str, dict[str, Series] | Series]]:
     r"""Fidelity of one pixel against its residual, and its pull, with the noise precision solved in three ways.
 
     The precision is that of Eq. 30 for the pixel's own squared residual; the same with a posterior variance added (the
@@ -145,9 +131,7 @@ def fidelity_of_a_pixel(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The ``residual`` in grey levels; for ``own sample``, ``own expectation`` and ``shared``, the ``fidelity`` in
         nats and the ``pull`` in nats per grey level.
     """
@@ -165,8 +149,7 @@ def fidelity_of_a_pixel(
         "own expectation": f"per pixel, expected residual (sd {uncertainty:g})",
         "shared": f"one for all pixels (sd {residual_sd:g})",
     }
-    figure = blank(6.4, 3.5)
-    axes = figure.subplots(1, 2)
+    figure, axes = page(6.4, 3.5, 1, 2)
     colours = palette(3)
     for (name, precision), colour, style in zip(precisions.items(), colours, ("-", "--", "-."), strict=True):
         fidelity, pull = 0.5 * precision * square, precision * grey * GREY_LEVEL**2
@@ -178,15 +161,14 @@ def fidelity_of_a_pixel(
     axes[1].set_yscale("log")
     axes[1].set_ylabel(r"pull $\mu_\lambda r$ (nats per grey level)")
     for ax in axes:
-        ax.set_xscale("log")
-        ax.set_xlabel("residual r (grey levels)")
+        ax.set(xscale="log", xlabel="residual r (grey levels)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=1, fontsize=9)
     return figure, data
 
 
 def target_precision_curve(
     noise_level: float, target_precisions: Sequence[float], hyperpriors: Hyperpriors
-) -> tuple["Figure", dict[str, Series]]:
+) -> Drawn[dict[str, Series]]:
     r"""How well a perfect denoiser does under the supervision and the log penalty of the fidelity, and why.
 
     Per pixel, with noise n and an error e of the estimate, it minimises
@@ -207,9 +189,7 @@ def target_precision_curve(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         ``target precision``, and the PSNR of the ``first`` and the ``lowest`` minimum in dB. Also the share of pixels
         that are ``copied``: those without a minimum short of the noise.
     """
@@ -244,8 +224,7 @@ def target_precision_curve(
         "lowest": lowest_psnr,
         "copied": copied,
     }
-    figure = blank(6.4, 3.3)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = page(6.4, 3.3, 1, 2)
     colours = palette(4)
     grey = np.linspace(-5, noise_level + 15, 801)
     chosen = [target_precisions[round(k * (len(target_precisions) - 1) / 3)] for k in range(4)]
@@ -255,15 +234,11 @@ def target_precision_curve(
         left.plot(
             grey, values - start, color=colour, linewidth=1.5, label=rf"$\sigma_0 = 10^{{{np.log10(precision):.0f}}}$"
         )
-    left.set_ylim(-35, 45)
-    left.set_xlabel("error e of the estimate (grey levels)")
-    left.set_ylabel("objective of a pixel (nats)")
+    left.set(ylim=(-35, 45), xlabel="error e of the estimate (grey levels)", ylabel="objective of a pixel (nats)")
     left.legend(fontsize=8)
     right.plot(target_precisions, first, color=colours[0], linewidth=1.8, label="first minimum")
     right.plot(target_precisions, lowest_psnr, color=colours[1], linewidth=1.8, linestyle="--", label="lowest minimum")
     right.axhline(-20 * np.log10(GREY_LEVEL * noise_level), color="0.4", linestyle=":", label="the noisy image")
-    right.set_xscale("log")
-    right.set_xlabel(r"target precision $\sigma_0$")
-    right.set_ylabel("PSNR of the estimate (dB)")
+    right.set(xscale="log", xlabel=r"target precision $\sigma_0$", ylabel="PSNR of the estimate (dB)")
     right.legend(fontsize=8)
     return figure, data

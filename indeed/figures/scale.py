@@ -1,20 +1,16 @@
 """The roofline of a machine, with the layers of a network under it."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from indeed.figures.canvas import blank, palette
+from indeed.figures.canvas import Drawn, page, palette
 from indeed.learning.diagnostics.roofline import Kernel, Machine
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def roofline(
     panels: Sequence[tuple[Machine, Sequence[Kernel]]],
-) -> tuple["Figure", dict[str, dict[str, tuple[float, float]]]]:
+) -> Drawn[dict[str, dict[str, tuple[float, float]]]]:
     """Rate against arithmetic intensity, both logarithmic: the roof of each machine, and kernels under it.
 
     Parameters
@@ -24,9 +20,7 @@ def roofline(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         Intensity (operations per byte) and rate (operations per second) of the kernels, by machine and name.
     """
     data = {
@@ -36,8 +30,7 @@ def roofline(
     names = list(dict.fromkeys(name for points in data.values() for name in points))
     colours = palette(len(names))
     styles = {name: (colours[i], "osD^vPX*"[i % 8]) for i, name in enumerate(names)}
-    figure = blank(7.2, 3.7)
-    axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+    figure, (axes,) = page(7.2, 3.7, 1, len(panels), sharex=True, sharey=True, squeeze=False)
     everything = [point for points in data.values() for point in points.values()]
     low = min(intensity for intensity, _ in everything) / 2
     high = max(4 * max(intensity for intensity, _ in everything), *(4 * machine.ridge for machine, _ in panels))

@@ -3,23 +3,19 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 
-from indeed.figures.canvas import blank, draw_lines, name_axes, palette
+from indeed.figures.canvas import Drawn, blank, draw_lines, name_axes, page, palette
 from indeed.learning.diagnostics.gradients import GradientNoise
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Points = list[tuple[float, float]]
 
 _PSNR = {"psnr": "L + S", "psnr_low_rank": "L"}
 
 
-def loss_terms(log: Sequence[Mapping[str, str]]) -> tuple["Figure", dict[str, Points]]:
+def loss_terms(log: Sequence[Mapping[str, str]]) -> Drawn[dict[str, Points]]:
     """Each term of the training loss against the step, and the PSNR of L and L + S in validation.
 
     Supervision and orthogonality, which fall by orders of magnitude, are on a logarithmic axis.
@@ -31,9 +27,7 @@ def loss_terms(log: Sequence[Mapping[str, str]]) -> tuple["Figure", dict[str, Po
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The points (step, value) of each column, where the log has a value.
     """
     from matplotlib.ticker import LogLocator, NullFormatter
@@ -73,7 +67,7 @@ def loss_terms(log: Sequence[Mapping[str, str]]) -> tuple["Figure", dict[str, Po
 
 def values_and_gradients(
     anatomy: Mapping[str, Mapping[str, tuple[float, float]]],
-) -> tuple["Figure", dict[str, dict[str, tuple[float, float]]]]:
+) -> Drawn[dict[str, dict[str, tuple[float, float]]]]:
     """Value of each term of the loss beside the norm of its gradient, at some stages of a training.
 
     Parameters
@@ -83,19 +77,15 @@ def values_and_gradients(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         What is shown, as it was given.
     """
-    figure = blank(6.4, 2.8)
-    axes = figure.subplots(1, 2, sharey=True)
+    figure, axes = page(6.4, 2.8, 1, 2, sharey=True)
     terms = list(next(iter(anatomy.values())))
     for column, (ax, title) in enumerate(zip(axes, ("value (nats per pixel)", "norm of the gradient"), strict=True)):
         for (stage, by_term), colour, marker in zip(anatomy.items(), palette(), "os^D", strict=False):
             ax.plot([by_term[term][column] for term in terms], terms, marker, color=colour, label=stage, alpha=0.9)
-        ax.set_xscale("log")
-        ax.set_xlabel(title)
+        ax.set(xscale="log", xlabel=title)
         ax.grid(alpha=0.3)
         ax.margins(x=0.1, y=0.12)
     axes[0].invert_yaxis()
@@ -103,9 +93,7 @@ def values_and_gradients(
     return figure, {stage: dict(by_term) for stage, by_term in anatomy.items()}
 
 
-def leaf_noise_shares(
-    noise: Mapping[str, Mapping[float, GradientNoise]], preset: float
-) -> tuple["Figure", dict[str, Points]]:
+def leaf_noise_shares(noise: Mapping[str, Mapping[float, GradientNoise]], preset: float) -> Drawn[dict[str, Points]]:
     """Share of the gradient's variance that draws of the leaf level add, against the target precision.
 
     Parameters
@@ -117,17 +105,14 @@ def leaf_noise_shares(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The points (target precision, share) of each network.
     """
     data = {
         name: [(precision, part.leaf / sum(part)) for precision, part in by_precision.items()]
         for name, by_precision in noise.items()
     }
-    figure = blank(5.6, 3.2)
-    ax = figure.subplots()
+    figure, ax = page(5.6, 3.2)
     draw_lines(ax, data)
     ax.axvline(preset, color="0.4", linestyle=":", label="the preset")
     ax.set(xscale="log", yscale="log")
@@ -138,7 +123,7 @@ def leaf_noise_shares(
 
 def orthogonality_limit(
     singular_values: Float[torch.Tensor, "tile number"], ratios: Sequence[float], constant_psnr: float, rank: int
-) -> tuple["Figure", dict[str, list[float]]]:
+) -> Drawn[dict[str, list[float]]]:
     r"""PSNR of the best L under the literal orthogonality against the ratio of target precision to its weight.
 
     A singular value :math:`s` of the target becomes :math:`(\sigma_0 s + 4\tau) / (\sigma_0 + 4\tau)` where that is at
@@ -158,9 +143,7 @@ def orthogonality_limit(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         ``ratio``; ``median`` and quartiles (``lower``, ``upper``) of the PSNR over the tiles at each; ``limit``, the
         median without orthogonality. (A mean would be that of the tiles of low rank, whose PSNR has no bound.)
     """
@@ -178,8 +161,7 @@ def orthogonality_limit(
     limit = psnr(kept * singular_values).quantile(0.5).item()
     lower, median, upper = (curves.quantile(share, dim=1).tolist() for share in (0.25, 0.5, 0.75))
     data = {"ratio": list(ratios), "lower": lower, "median": median, "upper": upper, "limit": [limit]}
-    figure = blank(5.6, 3.4)
-    ax = figure.subplots()
+    figure, ax = page(5.6, 3.4)
     curve, flat = palette(2)
     ax.fill_between(
         data["ratio"], data["lower"], data["upper"], color=curve, alpha=0.2, label="the middle half of the tiles"
@@ -195,7 +177,7 @@ def orthogonality_limit(
 
 def design_differences(
     rows: Sequence[Mapping[str, str]], meanings: Mapping[str, str], base: str = "preset"
-) -> tuple["Figure", dict[str, tuple[float, float]]]:
+) -> Drawn[dict[str, tuple[float, float]]]:
     """Difference of each form to the base in validation PSNR, of L + S and of L, ordered by the former.
 
     Parameters
@@ -209,9 +191,7 @@ def design_differences(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         Differences in dB of L + S and of L by the name of the form, the best one first.
 
     Raises
@@ -225,8 +205,7 @@ def design_differences(
     total, low_rank = by_form.pop(base)
     differences = {form: (here[0] - total, here[1] - low_rank) for form, here in by_form.items()}
     data = dict(sorted(differences.items(), key=lambda item: -item[1][0]))
-    figure = blank(6.4, 0.8 + 0.29 * len(data))
-    axes = figure.subplots(1, 2, sharey=True)
+    figure, axes = page(6.4, 0.8 + 0.29 * len(data), 1, 2, sharey=True)
     places = range(len(data))
     worse, better = (palette()[index] for index in (1, 0))
     for column, (ax, part) in enumerate(zip(axes, _PSNR.values(), strict=True)):
@@ -244,7 +223,7 @@ def design_differences(
 
 def leaf_sampling_effect(
     rows: Sequence[Mapping[str, str]], meanings: Mapping[str, str]
-) -> tuple["Figure", dict[str, dict[str, list[float]]]]:
+) -> Drawn[dict[str, dict[str, list[float]]]]:
     """Change that training with draws of the precisions makes to L and to L + S, seed by seed.
 
     Parameters
@@ -257,9 +236,7 @@ def leaf_sampling_effect(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         By condition: for ``psnr`` and ``psnr_low_rank`` the differences (draws minus means, dB, one for each seed) in
         ``validation_...`` and of the gap between training and validation in ``gap_...``, and the range over the seeds
         of the validation with means in ``range_...``.
@@ -295,6 +272,5 @@ def leaf_sampling_effect(
         ax.grid(alpha=0.3, axis="x")
     axes[0].set_yticks(range(len(data)), [textwrap.fill(meaning, 24) for meaning in meanings.values()])
     axes[0].invert_yaxis()
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8)
     return figure, data
