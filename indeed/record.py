@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple, SupportsFloat
 import torch
 
 from indeed import __version__
+from indeed.checks import expect
 from indeed.tables import Row, publish_table, read_table
 
 Profile = Literal["smoke", "cpu", "paper"]
@@ -192,10 +193,8 @@ class Recorder:
             If the name is no identifier, the value not finite, the tolerance negative or not finite.
         """
         value, tolerance = float(value), float(tolerance)
-        if not name.isidentifier():
-            raise ValueError(f"name: got {name!r}, expected an identifier such as psnr_noisy")
-        if not math.isfinite(value):
-            raise ValueError(f"value of {name}: got {value}, expected a finite number")
+        expect(name.isidentifier(), "name", repr(name), "an identifier such as psnr_noisy")
+        expect(math.isfinite(value), f"value of {name}", value, "a finite number")
         if not (math.isfinite(tolerance) and tolerance >= 0):
             raise ValueError(f"tolerance of {name}: got {tolerance}, expected a finite number that is not negative")
         number = self.numbers[name] = Number(name, value, tolerance, unit, digits)

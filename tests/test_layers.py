@@ -9,6 +9,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "indeed"
 LAYERS = {
     "types": 0,
+    "checks": 0,
     "files": 0,
     "tables": 0,
     "bayes": 0,

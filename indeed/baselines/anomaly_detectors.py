@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from indeed.baselines.robust_pca import inexact_augmented_lagrangian
+from indeed.checks import expect, finite, one_of
 from indeed.images.noise import GREY_LEVEL
 from indeed.types import Images, Maps
 
@@ -115,8 +116,7 @@ class PrincipalComponents:
             As `fit_detector`; ValueError also for a share outside (0, 1), a patch that is too large, or equal images.
         """
         _check(images, at_least=2)
-        if not 0 < explained < 1:
-            raise ValueError(f"explained: got {explained}, expected a share of the variance in (0, 1)")
+        expect(0 < explained < 1, "explained", explained, "a share of the variance in (0, 1)")
         height, width = images.shape[-2:]
         if patch is not None and not 1 <= patch <= min(height, width):
             raise ValueError(f"patch: got {patch}, expected 1 to {min(height, width)} for {height} x {width} pixels")
@@ -199,8 +199,7 @@ class RobustPCA:
         """
         _check(images, at_least=1)
         for name, value in (("sparsity_weight", sparsity_weight), ("tolerance", tolerance)):
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name}: got {value}, expected a finite positive number")
+            expect(value is None or 0 < value < math.inf, name, value, "a finite positive number")
         return cls(sparsity_weight, tolerance)
 
     def map(self, images: Images) -> Maps:
@@ -252,8 +251,7 @@ def fit_detector(images: Images, method: str, **options: Any) -> ClassicalDetect
     >>> divmod(int(fit_detector(good, "mean").map(spoiled).argmax()), 8)
     (2, 5)
     """
-    if method not in DETECTORS:
-        raise ValueError(f"method: got {method!r}, expected one of {', '.join(DETECTORS)}")
+    one_of(DETECTORS, method=method)
     return DETECTORS[method](images, **options)
 
 
@@ -268,7 +266,5 @@ def _check(images: Images, at_least: int = 0) -> None:
         raise TypeError(f"images: got {images.dtype}, expected a floating-point type")
     if images.ndim != 4 or 0 in images.shape[1:]:
         raise ValueError(f"images: got shape {tuple(images.shape)}, expected (batch, channel, height, width)")
-    if len(images) < at_least:
-        raise ValueError(f"images: got {len(images)}, expected at least {at_least} good ones")
-    if not bool(images.isfinite().all()):
-        raise ValueError("images: got NaN or infinite values, expected finite ones")
+    expect(len(images) >= at_least, "images", len(images), f"at least {at_least} good ones")
+    finite(images=images)

@@ -14,6 +14,7 @@ from indeed.baselines.robust_pca import (
     inexact_augmented_lagrangian,
     stable_pursuit,
 )
+from indeed.checks import one_of
 from indeed.types import Images
 
 
@@ -79,6 +80,5 @@ def decompose_classically(y: Images, method: str = "pcp", **options: Any) -> Par
     >>> torch.allclose(parts.L + parts.S + parts.N, y)
     True
     """
-    if method not in DECOMPOSITIONS:
-        raise ValueError(f"method: got {method!r}, expected one of {', '.join(DECOMPOSITIONS)}")
+    one_of(DECOMPOSITIONS, method=method)
     return DECOMPOSITIONS[method](y, **options)

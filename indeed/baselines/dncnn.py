@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from indeed.bayes.elbo import per_sample_sum
+from indeed.checks import at_least, expect
 from indeed.learning.loading import Batch
 from indeed.learning.training.config import TrainingConfig
 from indeed.learning.training.task import Forward, Task
@@ -35,12 +36,9 @@ class DnCNNConfig:
     width: int = 64
 
     def __post_init__(self) -> None:  # noqa: D105
-        if self.channels not in (1, 3):
-            raise ValueError(f"channels: got {self.channels}, expected 1 or 3")
-        if self.depth < 3:
-            raise ValueError(f"depth: got {self.depth}, expected at least 3")
-        if self.width < 1:
-            raise ValueError(f"width: got {self.width}, expected at least 1")
+        expect(self.channels in (1, 3), "channels", self.channels, "1 or 3")
+        at_least(3, depth=self.depth)
+        at_least(1, width=self.width)
 
 
 class DnCNN(nn.Module):

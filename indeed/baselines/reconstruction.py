@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from indeed.baselines.reconstruction_losses import DRAEMLosses, draem_losses, ssim_map
+from indeed.checks import at_least, expect, one_of
 from indeed.images.tiling import reflected_indices
 from indeed.learning.loading import Batch
 from indeed.learning.training.config import TrainingConfig
@@ -198,8 +199,7 @@ class Autoencoder(nn.Module):
             where the intensities differ little, and blurs a spot to the size of its window. Both are summed over the
             colours.
         """
-        if form not in ("squared", "ssim"):
-            raise ValueError(f"form: got {form!r}, expected 'squared' or 'ssim'")
+        one_of(("squared", "ssim"), form=form)
         image = self(images)
         return ((images - image).square() if form == "squared" else 1 - ssim_map(image, images)).sum(1)
 
@@ -321,11 +321,8 @@ def _from_residual(observed: Images, image: Images) -> Images:
 
 
 def _check_sizes(channels: int, **sizes: int) -> None:
-    if channels not in (1, 3):
-        raise ValueError(f"channels: got {channels}, expected 1 or 3")
-    for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"{name}: got {value}, expected at least 1")
+    expect(channels in (1, 3), "channels", channels, "1 or 3")
+    at_least(1, **sizes)
 
 
 def _check_channels(y: Images, channels: int) -> None:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from indeed.bayes.variational_family import LeafLevel, MiddleLevel
+from indeed.checks import expect
 from indeed.images.noise import GREY_LEVEL
 from indeed.types import Images, Maps
 
@@ -89,8 +90,7 @@ def smoothed(anomaly_map: Maps, sigma: float = 4.0) -> Maps:
     ValueError
         Unless `sigma`, in pixels, is finite and positive.
     """
-    if not 0 < sigma < math.inf:
-        raise ValueError(f"sigma: got {sigma}, expected a finite positive number of pixels")
+    expect(0 < sigma < math.inf, "sigma", sigma, "a finite positive number of pixels")
     rows, columns = (_gaussian_rows(side, sigma).to(anomaly_map) for side in anomaly_map.shape[-2:])
     return rows @ anomaly_map @ columns.mT
 

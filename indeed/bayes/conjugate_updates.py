@@ -16,6 +16,7 @@ from indeed.bayes.elbo import negative_expected_log_likelihood, per_sample_sum, 
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import expected_squared_residual, sampled_squared_residual
 from indeed.bayes.variational_family import Draw, Factor, GammaFactor, GaussianFactor, LeafLevel, MiddleLevel, gamma_kl
+from indeed.checks import expect, one_of
 from indeed.types import Images, PerSample
 
 Form = Literal["exact", "paper"]
@@ -27,8 +28,7 @@ LocalNoise = Literal[Noise, "neighbourhood"]
 
 def _posterior(prior_shape: float, prior_rate: float, count: int, energy: Tensor, form: Form) -> GammaFactor:
     """Gamma posterior of a precision shared by ``count`` variables whose expected squares sum to ``energy``."""
-    if form not in ("exact", "paper"):
-        raise ValueError(f"form: got {form!r}, expected 'exact' or 'paper'")
+    one_of(("exact", "paper"), form=form)
     scale = 1.0 if form == "exact" else 2.0
     shape = torch.full_like(energy, scale * (prior_shape + 0.5 * count))
     return GammaFactor(shape, scale * (prior_rate + 0.5 * energy))
@@ -94,14 +94,12 @@ def update_lambda(
     ValueError
         For another ``form`` or ``noise``, and for a side of the window, ``neighbourhood``, that is not odd.
     """
-    if noise not in get_args(LocalNoise):
-        raise ValueError(f"noise: got {noise!r}, expected one of {get_args(LocalNoise)}")
+    one_of(get_args(LocalNoise), noise=noise)
     count, energy = 1, squared_residual
     if noise == "scalar":
         count, energy = squared_residual[0, 0].numel(), squared_residual.sum((-2, -1), keepdim=True)
     elif noise == "neighbourhood":
-        if neighbourhood < 1 or neighbourhood % 2 == 0:
-            raise ValueError(f"neighbourhood: got {neighbourhood}, expected an odd number of pixels")
+        expect(neighbourhood >= 1 and neighbourhood % 2 != 0, "neighbourhood", neighbourhood, "an odd number of pixels")
         count, inside = neighbourhood**2, neighbourhood // 2
         energy = count * functional.avg_pool2d(
             squared_residual, neighbourhood, stride=1, padding=inside, count_include_pad=False

@@ -22,6 +22,7 @@ from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.middle_updates import full_covariances, update_factor, update_rows, update_sparse
 from indeed.bayes.posterior_summaries import expected_squared_residual
 from indeed.bayes.variational_family import Factor, GammaFactor, GaussianFactor, LeafLevel, MiddleLevel, RowGaussian
+from indeed.checks import at_least, expect, one_of
 from indeed.types import ColumnPrecision, Images, NoisePrecision, PerSample
 
 Family = Literal["diagonal", "full"]
@@ -59,8 +60,7 @@ def svd_start(y: Images, max_rank: int, hyperpriors: Hyperpriors | None = None) 
         If ``y`` is not a finite floating-point image, or ``max_rank`` is not in 1 to min(height, width).
     """
     _check_image(y)
-    if not 1 <= max_rank <= min(y.shape[-2:]):
-        raise ValueError(f"max_rank: got {max_rank}, expected 1 to min(height, width) = {min(y.shape[-2:])}")
+    expect(1 <= max_rank <= min(y.shape[-2:]), "max_rank", max_rank, f"1 to min(height, width) = {min(y.shape[-2:])}")
     hyperpriors = hyperpriors or Hyperpriors()
     left, values, right = torch.linalg.svd(y, full_matrices=False)
     noise = values.median(-1).values.square() / max(y.shape[-2:])
@@ -83,8 +83,7 @@ def check_problem(y: Images, start: MiddleLevel, noise: Noise) -> None:
         unknown.
     """
     _check_image(y)
-    if noise not in get_args(Noise):
-        raise ValueError(f"noise: got {noise!r}, expected one of {get_args(Noise)}")
+    one_of(get_args(Noise), noise=noise)
     batch, channels, height, width = y.shape
     rank = start.A.mean.shape[-1]
     shapes = ((batch, channels, height, rank), (batch, channels, width, rank), (batch, channels, height, width))
@@ -163,10 +162,8 @@ def fit(
         If ``y`` is not a finite floating-point image, ``start`` does not fit it, or an option is unknown.
     """
     check_problem(y, start, noise)
-    if family not in get_args(Family):
-        raise ValueError(f"family: got {family!r}, expected one of {get_args(Family)}")
-    if max_sweeps < 1:
-        raise ValueError(f"max_sweeps: got {max_sweeps}, expected at least 1")
+    one_of(get_args(Family), family=family)
+    at_least(1, max_sweeps=max_sweeps)
     hyperpriors = hyperpriors or Hyperpriors()
     sizes = y.shape[:2]
 
@@ -306,5 +303,4 @@ def _take(factor: Factor, columns: Tensor) -> Factor:
 def _check_image(y: Tensor) -> None:
     if not y.is_floating_point():
         raise TypeError(f"y: got {y.dtype}, expected a floating-point image in [0, 1]")
-    if not y.isfinite().all():
-        raise ValueError("y: got NaN or infinite pixels, expected finite ones")
+    expect(y.isfinite().all(), "y", "NaN or infinite pixels", "finite ones")

@@ -16,6 +16,7 @@ from indeed.bayes.elbo import ElboTerms, MiddleTerms, negative_elbo, per_sample_
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import expected_squared_residual, sampled_squared_residual
 from indeed.bayes.variational_family import Draw, Generators, MiddleLevel
+from indeed.checks import at_least, expect, one_of
 from indeed.images.noise import GREY_LEVEL
 from indeed.types import Images, Masks, PerSample, Scalar
 
@@ -132,8 +133,7 @@ def amortised_terms(
     leaf_generator
         With it, the precisions of the leaf level enter by one draw each in the place of their means (section 3.1.4).
     """
-    if residual not in ("sampled", "expected"):
-        raise ValueError(f"residual: got {residual!r}, expected 'sampled' or 'expected'")
+    one_of(("sampled", "expected"), residual=residual)
     sampled = residual == "sampled"
     with torch.no_grad():
         leaf = solve_leaf_level(y, middle, hyperpriors, draw=draw if sampled else None)
@@ -165,10 +165,8 @@ def training_loss(terms: LossTerms, *, orthogonality_weight: float, elements: in
     ValueError
         If ``orthogonality_weight`` is negative or ``elements`` smaller than one.
     """
-    if not orthogonality_weight >= 0:
-        raise ValueError(f"orthogonality_weight: got {orthogonality_weight!r}, expected at least 0")
-    if elements < 1:
-        raise ValueError(f"elements: got {elements!r}, expected at least 1")
+    at_least(0, orthogonality_weight=orthogonality_weight)
+    at_least(1, elements=elements)
     per_sample = terms.supervision
     if variational:
         per_sample = per_sample + terms.fidelity + terms.rank + terms.sparsity
@@ -199,5 +197,4 @@ def _off_diagonal(unit_columns: Tensor) -> Tensor:
 
 
 def _check_positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{name}: got {value!r}, expected a positive number")
+    expect(value > 0, name, value, "a positive number")

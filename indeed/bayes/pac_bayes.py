@@ -20,6 +20,7 @@ from indeed.bayes.elbo import elbo_terms
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import sampled_squared_residual
 from indeed.bayes.variational_family import AnyShape, Draw, LeafLevel, MiddleLevel
+from indeed.checks import at_least
 from indeed.types import Images, PerSample, Scalar
 
 
@@ -114,9 +115,7 @@ def right_hand_side(loss: float, lipschitz_factor: float, discrepancy: float, co
     >>> right_hand_side(-1.0, 2.0, 0.5, math.inf)
     inf
     """
-    for name, value in (("lipschitz_factor", lipschitz_factor), ("discrepancy", discrepancy)):
-        if not value >= 0:
-            raise ValueError(f"{name}: got {value}, expected at least 0")
+    at_least(0, lipschitz_factor=lipschitz_factor, discrepancy=discrepancy)
     for name, value in (("loss", loss), ("constant", constant)):
         if math.isnan(value):
             raise ValueError(f"{name}: got {value}, expected a number")

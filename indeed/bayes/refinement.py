@@ -24,6 +24,7 @@ from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.middle_updates import update_columns
 from indeed.bayes.posterior_summaries import low_rank_moments
 from indeed.bayes.variational_family import GaussianFactor, LeafLevel, MiddleLevel
+from indeed.checks import at_least
 from indeed.types import Images, PerSample
 
 
@@ -71,8 +72,7 @@ def refine(y: Images, middle: MiddleLevel, hyperpriors: Hyperpriors | None = Non
     A, B = middle.A, middle.B
     if not (isinstance(A, GaussianFactor) and isinstance(B, GaussianFactor)):
         raise TypeError(f"middle: got {type(A).__name__}, expected diagonal covariances of A and B")
-    if sweeps < 1:
-        raise ValueError(f"sweeps: got {sweeps}, expected at least 1")
+    at_least(1, sweeps=sweeps)
     hyperpriors = hyperpriors or Hyperpriors()
     denoised = middle.means.low_rank + middle.S.mean
     squared_noise = (y - denoised).square() + middle.S.variance

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from indeed.checks import expect
 from indeed.cli.faults import Faults
 from indeed.cli.files import InputFiles, Out, image_paths, images_in, read_for, targets
 from indeed.cli.models import Models, WithNoise, denoisers
@@ -71,8 +72,7 @@ class Adapt(WithNoise):
         """Adapt, denoise and report: images one after the other, or all together."""
         batch = self.mode == "batch"
         apart = not batch and self.reset == "image"
-        if batch and self.reset == "never":
-            raise ValueError("reset: got 'never', expected 'image': in batch mode there is one adaptation")
+        expect(not batch or self.reset != "never", "reset", "'never'", "'image': in batch mode there is one adaptation")
         if self.preset == "paper" and self.photographs:
             raise ValueError(f"photographs: got {self.photographs}, expected none: the preset paper replays nothing")
         given = {"modules": self.modules, "steps": self.steps, "learning_rate": self.learning_rate}

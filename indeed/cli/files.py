@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro  # noqa: TID253  (the types of the command line: nothing but the command imports this module)
 
+from indeed.checks import expect
 from indeed.data.benchmarks import image_files
 from indeed.data.files import FORMATS, check_writable, read_image
 from indeed.data.picture import Picture
@@ -40,15 +41,13 @@ def images_by_stem(places: Sequence[Path]) -> dict[str, Path]:
         other = images.setdefault(path.stem, path)
         if other.resolve() != path.resolve():
             raise ValueError(f"{path}: would have the outputs of {other}, expected another name")
-    if not images:
-        raise ValueError("images: got none, expected at least one")
+    expect(images, "images", "none", "at least one")
     return images
 
 
 def targets(images: Sequence[Path], out: Path, *, folder: bool = False) -> dict[Path, Path]:
     """File to write for each image; in a folder also that of a single one, if ``folder`` says so."""
-    if not images:
-        raise ValueError("images: got none, expected at least one")
+    expect(images, "images", "none", "at least one")
     if len({path.name for path in images}) < len(set(images)):
         raise ValueError(f"{out}: several images have the same name, expected different ones")
     if not out.is_dir():

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from indeed.checks import expect, one_of
 from indeed.data.files import FORMATS
 
 Item = TypeVar("Item")
@@ -61,8 +62,7 @@ def benchmark(name: str) -> list[Path]:
     DataMissingError
         If it is not on disk.
     """
-    if name not in SETS:
-        raise ValueError(f"name: got {name!r}, expected one of {', '.join(SETS)}")
+    one_of(SETS, name=name)
     folder = data_root() / SETS[name]
     files = image_files(folder) if folder.is_dir() else []
     if not files:
@@ -84,8 +84,7 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
     ValueError
         If there are not so many.
     """
-    if not 1 <= count <= len(items):
-        raise ValueError(f"count: got {count}, expected 1 to {len(items)}, the number of images")
+    expect(1 <= count <= len(items), "count", count, f"1 to {len(items)}, the number of images")
     return [items[index * len(items) // count] for index in range(count)]
 
 
@@ -96,14 +95,12 @@ def hold_out(files: Sequence[Path], validation: int) -> tuple[list[Path], list[P
     >>> len(train), [path.name for path in held_out]
     (8, ['0', '5'])
     """
-    if not 0 < validation < len(files):
-        raise ValueError(f"validation: got {validation}, expected 1 to {len(files) - 1}")
+    expect(0 < validation < len(files), "validation", validation, f"1 to {len(files) - 1}")
     held_out = evenly(files, validation)
     return [path for path in files if path not in held_out], held_out
 
 
 def training_split(name: str) -> tuple[list[Path], list[Path]]:
     """Training and validation files of ``bsd400_gray`` (360 + 40) or ``cbsd432`` (400 + 32)."""
-    if name not in VALIDATION_SIZE:
-        raise ValueError(f"name: got {name!r}, expected one of {', '.join(VALIDATION_SIZE)}")
+    one_of(VALIDATION_SIZE, name=name)
     return hold_out(benchmark(name), VALIDATION_SIZE[name])

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from indeed.checks import one_of
 from indeed.data.files import read_image
 
 
@@ -72,8 +73,7 @@ def sample_path(name: str) -> Path:
     FileNotFoundError
         If the package is not installed or no longer ships the file.
     """
-    if name not in SAMPLES:
-        raise ValueError(f"name: got {name!r}, expected one of {', '.join(SAMPLES)}")
+    one_of(SAMPLES, name=name)
     sample = SAMPLES[name]
     spec = find_spec(sample.package)  # does not import the package
     folders = (spec.submodule_search_locations if spec else None) or []

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from indeed.checks import expect, one_of
 from indeed.experiments.methods import ADAPTED_SUMMARISED, TABLE5_SETS, TABLE5_SUMMARISED, titles
 from indeed.figures.anomaly_detection import SETS as DETECTION_SETS
 from indeed.figures.canvas import Drawn, Points, blank, list_down, name_axes, page, palette
@@ -59,8 +60,7 @@ def adaptation_gains(
     """
     from matplotlib.lines import Line2D
 
-    if not any(values for methods in gains.values() for values in methods.values()):
-        raise ValueError("gains: got none, expected at least one")
+    expect(any(values for methods in gains.values() for values in methods.values()), "gains", "none", "at least one")
     data = {
         (group, method): (*_interval(values), len(values))
         for group, methods in gains.items()
@@ -218,8 +218,7 @@ def sparsity_against_psnr(
         If an end of the arrow is no set, or the two have different numbers of points.
     """
     for name in arrow:
-        if name not in sets:
-            raise ValueError(f"arrow: got {name!r}, expected one of {', '.join(sets)}")
+        one_of(sets, arrow=name)
     before, after = (sets[name] for name in arrow)
     if len(before) != len(after):
         raise ValueError(f"sets: got {len(before)} and {len(after)} points at the ends of the arrow, expected as many")
@@ -264,8 +263,7 @@ def adaptation_progress(
     """
     data = {name: [(float(step), float(value)) for step, value in points] for name, points in psnr.items()}
     for rule, (line, step) in stops.items():
-        if step not in dict(data.get(line, [])):
-            raise ValueError(f"stops[{rule!r}]: got step {step} of {line!r}, expected one with a point")
+        expect(step in dict(data.get(line, [])), f"stops[{rule!r}]", f"step {step} of {line!r}", "one with a point")
     figure, ax = page(6.2, 3.8)
     colours = palette()
     for (name, points), colour in zip(psnr.items(), colours, strict=False):
@@ -320,8 +318,7 @@ def detection_gains(
     """
     from matplotlib.lines import Line2D
 
-    if not gains:
-        raise ValueError("gains: got none, expected at least one")
+    expect(gains, "gains", "none", "at least one")
     data: dict[tuple[str, str, str], tuple[float, float, float]] = {}
     for (dataset, method), classes in gains.items():
         seeds = next(iter(classes.values())).keys()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from indeed.checks import expect, one_of
 from indeed.experiments.methods import TABLE6_METHODS, titles
 from indeed.figures.canvas import Drawn, blank, list_down, palette
 from indeed.figures.images import ImageArray, heat, image_grid, picture_table
@@ -82,10 +83,8 @@ def detection_scores(
     """
     from matplotlib.lines import Line2D
 
-    if value not in LABELS:
-        raise ValueError(f"value: got {value!r}, expected one of {', '.join(LABELS)}")
-    if not rows:
-        raise ValueError("rows: got none, expected at least one")
+    one_of(LABELS, value=value)
+    expect(rows, "rows", "none", "at least one")
     data = {
         (row["dataset"], row["category"], row["defect"], row["method"], int(row["noise"])): (
             float(row[value]),
@@ -176,8 +175,7 @@ def detection_maps(
     ValueError
         If there is no example, or one has no mask or no map.
     """
-    if not images:
-        raise ValueError("images: got none, expected at least one example")
+    expect(images, "images", "none", "at least one example")
     for name, parts in (("masks", masks), *((f"maps[{method!r}]", found) for method, found in maps.items())):
         if lacking := images.keys() - parts.keys():
             raise ValueError(f"{name}: lacks {', '.join(sorted(lacking))}, expected every example")

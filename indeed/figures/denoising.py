@@ -7,6 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from indeed.checks import expect, one_of
 from indeed.experiments.methods import TABLE4_METHODS, titles
 from indeed.figures.canvas import Drawn, draw_lines, name_axes, page, palette
 
@@ -52,10 +53,8 @@ def denoising_table(
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    if value not in ("psnr", "ssim"):
-        raise ValueError(f"value: got {value!r}, expected 'psnr' or 'ssim'")
-    if not rows:
-        raise ValueError("rows: got none, expected at least one")
+    one_of(("psnr", "ssim"), value=value)
+    expect(rows, "rows", "none", "at least one")
     data = {
         (str(row["dataset"]), int(row["images"]), str(row["method"]), int(row["sigma"])): (
             float(row[value]),

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from indeed.bayes.generative_model import Hyperpriors, PriorSample, sparse_marginal_log_density
+from indeed.checks import expect
 from indeed.figures.canvas import Drawn, blank, page, palette
 
 
@@ -120,8 +121,7 @@ def heavy_tails(
     """
     import torch
 
-    if hyperpriors.omega_shape <= 1:
-        raise ValueError(f"hyperpriors.omega_shape: got {hyperpriors.omega_shape}, expected more than 1")
+    expect(hyperpriors.omega_shape > 1, "hyperpriors.omega_shape", hyperpriors.omega_shape, "more than 1")
     scale = (hyperpriors.omega_rate / hyperpriors.omega_shape) ** 0.5
     variance = hyperpriors.omega_rate / (hyperpriors.omega_shape - 1)
     edges = np.linspace(-25 * scale, 25 * scale, 102)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from indeed.checks import expect
 from indeed.figures.canvas import Drawn, page
 from indeed.images.pixels import as_channels
 from indeed.types import Image, Map
@@ -113,8 +114,7 @@ def heat(anomaly_map: Map, limit: float) -> Float[Tensor, "3 height width"]:
     """
     from matplotlib import colormaps
 
-    if not limit > 0:
-        raise ValueError(f"limit: got {limit}, expected a positive one")
+    expect(limit > 0, "limit", limit, "a positive one")
     colours = torch.from_numpy(colormaps["inferno"](np.arange(256))[:, :3]).to(anomaly_map)
     return colours[(anomaly_map / limit * 255).round().clamp(0, 255).long()].permute(2, 0, 1)
 

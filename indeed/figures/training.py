@@ -7,6 +7,7 @@ from statistics import fmean
 import torch
 from jaxtyping import Float
 
+from indeed.checks import expect
 from indeed.figures.canvas import Drawn, blank, draw_lines, name_axes, page, palette
 from indeed.learning.diagnostics.gradients import GradientNoise
 
@@ -200,8 +201,7 @@ def design_differences(
         If the base is not among the forms, or is the only one.
     """
     by_form = {row["form"]: tuple(float(row[name]) for name in _PSNR) for row in rows}
-    if base not in by_form or len(by_form) < 2:
-        raise ValueError(f"rows: got {', '.join(by_form) or 'none'}, expected {base!r} and other forms")
+    expect(base in by_form and len(by_form) >= 2, "rows", ", ".join(by_form) or "none", f"{base!r} and other forms")
     total, low_rank = by_form.pop(base)
     differences = {form: (here[0] - total, here[1] - low_rank) for form, here in by_form.items()}
     data = dict(sorted(differences.items(), key=lambda item: -item[1][0]))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from indeed.checks import expect
 from indeed.images.pixels import quantised
 from indeed.types import Images, PerSample
 
@@ -87,7 +88,6 @@ def _eight_bits(
         )
     arrays = []
     for name, image in (("estimate", estimate), ("reference", reference)):
-        if not bool(image.isfinite().all()):
-            raise ValueError(f"{name}: got NaN or infinite values, expected finite ones")
+        expect(bool(image.isfinite().all()), name, "NaN or infinite values", "finite ones")
         arrays.append(quantised(image.detach(), torch.uint8).cpu().numpy())
     return arrays[0], arrays[1]

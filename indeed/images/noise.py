@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from indeed.checks import at_least, expect
 from indeed.types import Image, Images, PerSample
 
 GREY_LEVEL = 1 / 255
@@ -32,10 +33,8 @@ def uniform_sigma(batch: int, low: float, high: float, generator: torch.Generato
     >>> bool((sigma > 0).all() and (sigma <= 75 * GREY_LEVEL).all())
     True
     """
-    if batch < 1:
-        raise ValueError(f"batch: got {batch}, expected at least 1")
-    if not 0 <= low < high < math.inf:
-        raise ValueError(f"low, high: got {low}, {high}, expected 0 <= low < high < inf")
+    at_least(1, batch=batch)
+    expect(0 <= low < high < math.inf, "low, high", f"{low}, {high}", "0 <= low < high < inf")
     # torch.rand is on [0, 1): taken from the top, so that high is possible and a noise-free sample is not
     return high - (high - low) * torch.rand(batch, generator=generator, device=generator.device)
 
@@ -109,10 +108,8 @@ def poisson_gaussian(
     ValueError
         If the image has a negative or non-finite value, ``photons <= 0`` or ``read_noise < 0``.
     """
-    if not 0 < photons < math.inf:
-        raise ValueError(f"photons: got {photons}, expected a finite positive number")
-    if not 0 <= read_noise < math.inf:
-        raise ValueError(f"read_noise: got {read_noise}, expected a finite number >= 0")
+    expect(0 < photons < math.inf, "photons", photons, "a finite positive number")
+    expect(0 <= read_noise < math.inf, "read_noise", read_noise, "a finite number >= 0")
     if not bool(((image >= 0) & image.isfinite()).all()):
         raise ValueError("image: got negative or non-finite intensities, expected finite ones >= 0")
     counts = torch.poisson((photons * image).to(generator.device), generator=generator).to(image.device)
@@ -157,8 +154,7 @@ def _per_image(
     if isinstance(sigma, tuple):
         sigma = uniform_sigma(len(image), *sigma, generator)
     level = torch.as_tensor(sigma, dtype=image.dtype, device=image.device).reshape(-1, 1, 1, 1)
-    if not bool(((level >= 0) & level.isfinite()).all()):
-        raise ValueError(f"sigma: got {sigma}, expected finite standard deviations >= 0")
+    expect(bool(((level >= 0) & level.isfinite()).all()), "sigma", sigma, "finite standard deviations >= 0")
     if len(level) not in (1, len(image)):
         raise ValueError(f"sigma: got {len(level)} standard deviations, expected one or {len(image)}, one per image")
     return level

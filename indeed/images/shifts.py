@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
+from indeed.checks import expect
 from indeed.images.noise import GREY_LEVEL, gaussian, poisson_gaussian
 from indeed.images.pixels import as_channels, quantised
 from indeed.types import Images
@@ -70,8 +71,7 @@ def salt_and_pepper(image: Images, fraction: float, generator: torch.Generator) 
     ValueError
         Unless ``0 <= fraction <= 1``.
     """
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"fraction: got {fraction}, expected a number in [0, 1]")
+    expect(0 <= fraction <= 1, "fraction", fraction, "a number in [0, 1]")
     chance = torch.rand(image.shape, generator=generator, dtype=image.dtype, device=generator.device).to(image.device)
     return torch.where(chance < fraction, (chance < fraction / 2).to(image.dtype), image)
 
@@ -88,10 +88,8 @@ def jpeg(image: Images, quality: int) -> Images:
     """
     from PIL import Image
 
-    if not 1 <= quality <= 95:
-        raise ValueError(f"quality: got {quality}, expected 1 to 95")
-    if image.shape[1] not in (1, 3):
-        raise ValueError(f"image: got {image.shape[1]} channels, expected 1 or 3")
+    expect(1 <= quality <= 95, "quality", quality, "1 to 95")
+    expect(image.shape[1] in (1, 3), "image", f"{image.shape[1]} channels", "1 or 3")
     decoded = []
     for pixels in quantised(image.detach(), torch.uint8).cpu().movedim(1, 3).numpy():
         file = io.BytesIO()
@@ -130,10 +128,8 @@ def camera(
     ValueError
         If `photons` is not finite and positive or `reduction` not in [0, 1], or as `jpeg`.
     """
-    if not 0 < photons < math.inf:
-        raise ValueError(f"photons: got {photons}, expected a finite positive number")
-    if not 0 <= reduction <= 1:
-        raise ValueError(f"reduction: got {reduction}, expected a number in [0, 1]")
+    expect(0 < photons < math.inf, "photons", photons, "a finite positive number")
+    expect(0 <= reduction <= 1, "reduction", reduction, "a number in [0, 1]")
 
     def variance(linear: Tensor) -> Tensor:
         return linear / photons + (1 / 512) ** 2

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from indeed.checks import at_least, expect
+
 Norm = Literal["group", "channel", "batch", "none"]
 Features = Float[Tensor, "batch feature height width"]
 
@@ -25,8 +27,7 @@ def normalisation(norm: Norm, width: int) -> nn.Module:
         For another name, or a width that eight groups do not divide.
     """
     if norm == "group":
-        if width % 8:
-            raise ValueError(f"width: got {width}, expected a multiple of 8, the groups of norm 'group'")
+        expect(width % 8 == 0, "width", width, "a multiple of 8, the groups of norm 'group'")
         return nn.GroupNorm(8, width)
     if norm == "channel":
         return nn.GroupNorm(width, width)
@@ -88,11 +89,8 @@ class ResNet(nn.Module):
         halve_to: int = 1,
     ) -> None:
         super().__init__()
-        if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size: got {kernel_size}, expected an odd number")
-        for name, value in (("in_channels", in_channels), ("width", width), ("blocks", blocks)):
-            if value < 1:
-                raise ValueError(f"{name}: got {value}, expected at least 1")
+        expect(kernel_size % 2 != 0, "kernel_size", kernel_size, "an odd number")
+        at_least(1, in_channels=in_channels, width=width, blocks=blocks)
         self.halve = halve
         self.halve_to = halve_to
         self.stem = nn.Conv2d(in_channels, width, kernel_size, padding="same")
@@ -144,10 +142,7 @@ class UNet(nn.Module):
 
     def __init__(self, in_channels: int, width: int, blocks: int, halvings: int, norm: Norm = "group") -> None:
         super().__init__()
-        sizes = {"in_channels": in_channels, "width": width, "blocks": blocks, "halvings": halvings}
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name}: got {value}, expected at least 1")
+        at_least(1, in_channels=in_channels, width=width, blocks=blocks, halvings=halvings)
         pairs = list(pairwise(width * 2**level for level in range(halvings + 1)))
         self.stem = _activated(nn.Conv2d(in_channels, width, 3, padding="same"), norm)
         self.down = nn.ModuleList(
@@ -218,10 +213,7 @@ class Transformer(nn.Module):
         pooled: Literal["height", "width"] | None = None,
     ) -> None:
         super().__init__()
-        sizes = {"in_channels": in_channels, "features": features, "width": width, "blocks": blocks, "patch": patch}
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name}: got {value}, expected at least 1")
+        at_least(1, in_channels=in_channels, features=features, width=width, blocks=blocks, patch=patch)
         heads = max(1, width // 64)
         if width % (64 if width > 64 else 4):
             raise ValueError(f"width: got {width}, expected a multiple of 4, and of 64 where it is more than 64")

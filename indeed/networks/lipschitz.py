@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from indeed.bayes.variational_family import standard_normal
+from indeed.checks import at_least
 from indeed.networks.backbones import ResidualBlock, ResNet, UNet
 from indeed.networks.inference_network import RESIDUAL_GAIN, FactorNetwork, InDeed, SparseNetwork, cosines
 from indeed.types import Images, PerSample
@@ -274,8 +275,7 @@ def stretching(function: Callable[[Tensor], Tensor], y: Images, *, steps: int, g
     >>> stretching(lambda y: y * stretch, y, steps=20, generator=torch.Generator().manual_seed(0))
     tensor([3.0000])
     """
-    if steps < 1:
-        raise ValueError(f"steps: got {steps}, expected at least 1")
+    at_least(1, steps=steps)
     with torch.enable_grad():
         y = y.detach().requires_grad_()
         output = function(y)

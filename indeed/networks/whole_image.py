@@ -17,6 +17,7 @@ from torch import Tensor
 
 from indeed.bayes import refinement
 from indeed.bayes.variational_family import GaussianFactor, MiddleLevel
+from indeed.checks import at_least, expect
 from indeed.images.pixels import quantised, unit_scale
 from indeed.images.tiling import blend_weights, reflected_indices, tile_starts
 from indeed.networks.inference_network import InDeed
@@ -79,8 +80,7 @@ def decompose(
         If the image is empty, has NaN or infinite values, or other channels than the model; if `overlap`,
         `batch_tiles` or `refine` is out of range.
     """
-    if refine < 0:
-        raise ValueError(f"refine: got {refine}, expected at least 0 sweeps")
+    at_least(0, refine=refine)
     overlap = _overlap(model, overlap)
     parts = image.new_empty(2, *image.shape)
     posteriors = _Posteriors(scratch, image.device)
@@ -173,14 +173,11 @@ def _blended_rows(
     from tqdm import tqdm
 
     channel, height, width = image.shape
-    if channel != model.config.channels:
-        raise ValueError(f"image: got {channel} channels, expected the model's {model.config.channels}")
-    if image.dtype not in (torch.float32, torch.uint8, torch.uint16):
-        raise ValueError(f"image: got {image.dtype}, expected float32, uint8 or uint16")
+    expect(channel == model.config.channels, "image", f"{channel} channels", f"the model's {model.config.channels}")
+    expect(image.dtype in (torch.float32, torch.uint8, torch.uint16), "image", image.dtype, "float32, uint8 or uint16")
     if image.is_floating_point() and not bool(image.isfinite().all()):
         raise ValueError("image: got NaN or infinite values, expected finite ones")
-    if batch_tiles < 1:
-        raise ValueError(f"batch_tiles: got {batch_tiles}, expected at least 1")
+    at_least(1, batch_tiles=batch_tiles)
     tile, device = model.config.patch_size, next(model.parameters()).device
     tops, lefts = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
     vertical, horizontal = (blend_weights(starts, tile).to(image.device, torch.float32) for starts in (tops, lefts))

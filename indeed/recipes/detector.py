@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from indeed.bayes.generative_model import Hyperpriors
+from indeed.checks import expect
 from indeed.data.patches import PatchSampler
 from indeed.images.anomalies import Synthesis, TextureSource
 from indeed.images.anomaly_families import FAMILIES
@@ -117,8 +118,7 @@ def detector_network(preset: Preset, channels: Literal[1, 3], halvings: int = 0)
     """
     network = network_preset(preset, channels)
     if preset == "paper":
-        if halvings:
-            raise ValueError(f"halvings: got {halvings}, expected none at the preset paper, whose f_S is a ResNet")
+        expect(not halvings, "halvings", halvings, "none at the preset paper, whose f_S is a ResNet")
         return network
     network = replace(network, sparse_input="observation_and_residual", sparse_output="shrinkage")
     if preset == "cpu":

@@ -24,6 +24,7 @@ from indeed.baselines.reconstruction import (
     load_autoencoder,
     load_draem,
 )
+from indeed.checks import expect
 from indeed.data.patches import PatchSampler
 from indeed.images.anomalies import AnomalySample
 from indeed.images.tiling import split
@@ -272,7 +273,6 @@ def choose(maps: Mapping[str, MapOf], samples: Sequence[AnomalySample]) -> Choic
     ValueError
         If there is no map, or no sample with and without an anomalous pixel.
     """
-    if not maps:
-        raise ValueError("maps: got none, expected at least one")
+    expect(maps, "maps", "none", "at least one")
     found = [Choice(*setting, precision) for setting, precision in precisions(maps, samples).items()]
     return max(found, key=lambda choice: choice.average_precision)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from indeed.checks import expect
 from indeed.files import atomic_write
 from indeed.learning.distributed import from_first, process_group, process_rank
 from indeed.learning.loading import SampleSource
@@ -114,8 +115,7 @@ def train(run: Run, recipe: Recipe) -> Trainer:
     ValueError
         If ``run.out`` has another ending, or the run in its folder or the network in ``run.start`` is another one.
     """
-    if run.out.suffix != ".safetensors":
-        raise ValueError(f"out: got {run.out}, expected a file that ends in .safetensors")
+    expect(run.out.suffix == ".safetensors", "out", run.out, "a file that ends in .safetensors")
     with process_group(run.device) as own_device:
         weights, earlier = _weights(run.start, recipe.network) if run.start is not None else (None, None)
         trainer = trainer_of(run, recipe, own_device, weights)

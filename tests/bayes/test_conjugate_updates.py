@@ -295,7 +295,7 @@ def test_an_unknown_form_is_refused_by_name(make_problem):
         lambda: solve_leaf_level(p.y, p.middle, p.hyperpriors, form="doubled"),
     ]
     for call in calls:
-        with pytest.raises(ValueError, match="form: got 'doubled', expected 'exact' or 'paper'"):
+        with pytest.raises(ValueError, match="form: got 'doubled', expected one of exact, paper"):
             call()
     with pytest.raises(ValueError, match="noise: got 'row', expected one of"):
         update_lambda(p.y.square(), p.hyperpriors, noise="row")

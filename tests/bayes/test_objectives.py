@@ -292,7 +292,7 @@ def test_training_loss_is_eq_35_plus_weighted_orthogonality_per_element():
 def test_bad_arguments_are_refused_by_name(make_problem):
     p = make_problem()
     terms = supervised_terms(p)
-    with pytest.raises(ValueError, match="residual: got 'mean', expected 'sampled' or 'expected'"):
+    with pytest.raises(ValueError, match="residual: got 'mean', expected one of sampled, expected"):
         supervised_terms(p, residual="mean")
     with pytest.raises(ValueError, match="form: got 'gram', expected 'literal' or 'cosine'"):
         supervised_terms(p, orthogonality_form="gram")

@@ -6,7 +6,8 @@ from typing import Literal, get_args
 
 from indeed.bayes.conjugate_updates import LocalNoise
 from indeed.bayes.objectives import Modules
-from indeed.learning.adaptation.stopping import StoppingRule, at_least
+from indeed.checks import at_least, expect, one_of
+from indeed.learning.adaptation.stopping import StoppingRule
 from indeed.learning.training.config import TrainingConfig, training_preset
 from indeed.learning.training.task import DENOISING, Task
 
@@ -68,27 +69,21 @@ class AdaptationConfig:
     """Label-free stopping rule; None: all steps are taken and the last weights kept."""
 
     def __post_init__(self) -> None:  # noqa: D105
-        for name, options in (
-            ("objective", (*get_args(Objective), None)),
-            ("modules", get_args(Modules)),
-            ("parameters", ("all", "affine")),
-            ("schedule", ("constant", "linear")),
-            ("residual", ("sampled", "expected")),
-            ("noise", get_args(LocalNoise)),
-        ):
-            if getattr(self, name) not in options:
-                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {options}")
-        at_least(self, steps=1, patches=1, replay_patches=1, fisher_samples=1)
+        one_of((*get_args(Objective), None), objective=self.objective)
+        one_of(get_args(Modules), modules=self.modules)
+        one_of(("all", "affine"), parameters=self.parameters)
+        one_of(("constant", "linear"), schedule=self.schedule)
+        one_of(("sampled", "expected"), residual=self.residual)
+        one_of(get_args(LocalNoise), noise=self.noise)
+        counts = ("steps", "patches", "replay_patches", "fisher_samples")
+        at_least(1, **{name: getattr(self, name) for name in counts})
         for name in ("learning_rate", "gradient_clip"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected a finite positive number")
+            expect(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a finite positive number")
         for name in ("replay_weight", "fisher_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected a finite number >= 0")
-        if not 0 <= self.leak < 1:
-            raise ValueError(f"leak: got {self.leak}, expected 0 <= leak < 1")
-        if self.neighbourhood < 1 or self.neighbourhood % 2 == 0:
-            raise ValueError(f"neighbourhood: got {self.neighbourhood}, expected an odd number of pixels")
+            expect(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a finite number >= 0")
+        expect(0 <= self.leak < 1, "leak", self.leak, "0 <= leak < 1")
+        odd = self.neighbourhood >= 1 and self.neighbourhood % 2 == 1
+        expect(odd, "neighbourhood", self.neighbourhood, "an odd number of pixels")
         if self.objective is None and not self.replay_weight:
             raise ValueError("replay_weight: got 0 and no objective, expected a positive weight: nothing is minimised")
 

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from indeed.checks import expect
 from indeed.images.tiling import reflected_indices
 from indeed.learning.adaptation.config import AdaptationConfig
 from indeed.learning.adaptation.objectives import (
@@ -328,19 +329,15 @@ def _timed(state: AdaptationState, started: float) -> AdaptationState:
 
 def _check(model: InDeed, images: Sequence[AnySizeImage], config: AdaptationConfig, size: int) -> None:
     multiple = model.config.multiple * (2 if config.objective == "neighbor2neighbor" else 1)
-    if size < multiple or size % multiple:
-        raise ValueError(f"patch_size: got {size}, expected a positive multiple of {multiple}")
-    if not images:
-        raise ValueError("images: got none, expected at least one")
+    expect(size >= multiple and size % multiple == 0, "patch_size", size, f"a positive multiple of {multiple}")
+    expect(images, "images", "none", "at least one")
     for index, image in enumerate(images):
         name = f"images[{index}]"
         if image.ndim != 3 or image.shape[0] != model.config.channels:
             expected = f"({model.config.channels}, height, width)"
             raise ValueError(f"{name}: got shape {tuple(image.shape)}, expected {expected}")
-        if image.dtype != torch.float32:
-            raise ValueError(f"{name}: got {image.dtype}, expected float32")
-        if not bool(image.isfinite().all()):
-            raise ValueError(f"{name}: got NaN or infinite values, expected finite ones")
+        expect(image.dtype == torch.float32, name, image.dtype, "float32")
+        expect(bool(image.isfinite().all()), name, "NaN or infinite values", "finite ones")
 
 
 def _extended(image: AnySizeImage, side: int) -> AnySizeImage:

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from indeed.checks import one_of
 from indeed.images.noise_estimation import NoiseLaw
 from indeed.learning.adaptation.config import AdaptationConfig
 from indeed.learning.adaptation.engine import Adapted, Observe, adapt
@@ -60,8 +61,7 @@ class Online:
     """The network that the next image finds."""
 
     def __post_init__(self) -> None:  # noqa: D105
-        if self.reset not in ("image", "never"):
-            raise ValueError(f"reset: got {self.reset!r}, expected 'image' or 'never'")
+        one_of(("image", "never"), reset=self.reset)
         self.current = self.model
 
     def __call__(

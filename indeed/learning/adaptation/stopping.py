@@ -6,15 +6,8 @@ from typing import NamedTuple
 
 import torch
 
+from indeed.checks import at_least
 from indeed.types import Images
-
-
-def at_least(holder: object, **bounds: int) -> None:
-    """Raise a `ValueError` that names the first field of a configuration that is below its bound, or not a number."""
-    for name, bound in bounds.items():
-        value = getattr(holder, name)
-        if not value >= bound:
-            raise ValueError(f"{name}: got {value}, expected at least {bound}")
 
 
 class Monitor(NamedTuple):
@@ -52,7 +45,7 @@ class LowestFreeEnergy:
     patience: int = 3
 
     def __post_init__(self) -> None:  # noqa: D105
-        at_least(self, patience=1)
+        at_least(1, patience=self.patience)
 
     def __call__(self, history: Sequence[Monitor]) -> Verdict:  # noqa: D102
         return _patiently([monitor.free_energy for monitor in history], self.patience)
@@ -70,7 +63,8 @@ class LowestVariance:
     patience: int = 3
 
     def __post_init__(self) -> None:  # noqa: D105
-        at_least(self, window=2, patience=1)
+        at_least(2, window=self.window)
+        at_least(1, patience=self.patience)
 
     def __call__(self, history: Sequence[Monitor]) -> Verdict:  # noqa: D102
         starts = range(len(history) - self.window + 1)
@@ -94,7 +88,7 @@ class DriftCap:
     largest: float = 0.01
 
     def __post_init__(self) -> None:  # noqa: D105
-        at_least(self, largest=0)
+        at_least(0, largest=self.largest)
 
     def __call__(self, history: Sequence[Monitor]) -> Verdict:  # noqa: D102
         beyond = history[-1].drift > self.largest

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from indeed.bayes.elbo import rank_term, sparsity_term
 from indeed.bayes.variational_family import LeafLevel, MiddleLevel
+from indeed.checks import at_least, expect
 from indeed.types import Images
 
 Features = Float[Tensor, "_ _"]
@@ -89,8 +90,7 @@ def sliced_wasserstein(first: Features, second: Features, *, directions: int = 6
     from scipy.stats import wasserstein_distance
 
     _check(first, second, 1)
-    if directions < 1:
-        raise ValueError(f"directions: got {directions}, expected at least 1")
+    at_least(1, directions=directions)
     normals = torch.randn(directions, first.shape[1], dtype=torch.float64, generator=generator)
     units = (normals / normals.norm(dim=1, keepdim=True)).T
     projected = ((x.double().cpu() @ units).T.numpy() for x in (first, second))
@@ -122,8 +122,7 @@ def squared_mmd(first: Features, second: Features, *, bandwidth: float | None = 
     if bandwidth is None:
         rows, columns = torch.triu_indices(len(together), len(together), 1)
         bandwidth = squared[rows, columns].sqrt().median().item() or 1.0  # all samples alike: any will do
-    if not 0 < bandwidth < math.inf:
-        raise ValueError(f"bandwidth: got {bandwidth}, expected a positive and finite number")
+    expect(0 < bandwidth < math.inf, "bandwidth", bandwidth, "a positive and finite number")
     kernel = torch.exp(-squared / (2 * bandwidth**2))
     m, n = len(first), len(second)
     within = [(part.sum() - part.trace()) / (k * (k - 1)) for part, k in ((kernel[:m, :m], m), (kernel[m:, m:], n))]
@@ -150,8 +149,7 @@ def permutation_p_value(
         If the sets differ in features, one is empty, or ``permutations`` is smaller than one.
     """
     _check(first, second, 1)
-    if permutations < 1:
-        raise ValueError(f"permutations: got {permutations}, expected at least 1")
+    at_least(1, permutations=permutations)
     together, observed = torch.cat([first, second]), distance(first, second)
     as_large = 1
     for _ in range(permutations):
@@ -161,7 +159,6 @@ def permutation_p_value(
 
 
 def _check(first: Tensor, second: Tensor, least: int) -> None:
-    if first.shape[1] != second.shape[1]:
-        raise ValueError(f"second: got {second.shape[1]} features, expected {first.shape[1]} as in first")
+    expect(first.shape[1] == second.shape[1], "second", f"{second.shape[1]} features", f"{first.shape[1]} as in first")
     if min(len(first), len(second)) < least:
         raise ValueError(f"first, second: got {len(first)} and {len(second)} samples, expected at least {least} each")

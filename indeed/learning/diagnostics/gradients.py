@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from indeed.bayes.objectives import amortised_terms, training_loss
+from indeed.checks import at_least
 from indeed.learning.loading import Batch
 from indeed.learning.training.config import TrainingConfig
 from indeed.learning.training.task import supervised_denoising
@@ -63,9 +64,8 @@ def gradient_noise(
     ValueError
         If there are fewer than two batches or draws, or no draw of the precisions.
     """
-    for name, count, least in (("batches", len(batches), 2), ("draws", draws, 2), ("leaf_draws", leaf_draws, 1)):
-        if count < least:
-            raise ValueError(f"{name}: got {count}, expected at least {least}")
+    at_least(2, batches=len(batches), draws=draws)
+    at_least(1, leaf_draws=leaf_draws)
     gradients, distances = [], []
     for batch in batches:
         generators = batch.generators()  # one stream for all draws of a sample, as in a training step

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 
 from indeed.bayes.generative_model import Hyperpriors
+from indeed.checks import at_least, expect, one_of
 from indeed.images.noise import GREY_LEVEL
 
 PRECISIONS = {
@@ -61,20 +62,14 @@ class TrainingConfig:
     save_every_seconds: float = 120.0
 
     def __post_init__(self) -> None:  # noqa: D105
-        for name in ("steps", "batch_size", "accumulate", "validate_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least 1")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed: got {self.seed}, expected a number in [0, 2^32)")
+        counts = ("steps", "batch_size", "accumulate", "validate_every", "log_every")
+        at_least(1, **{name: getattr(self, name) for name in counts})
+        expect(0 <= self.seed < 2**32, "seed", self.seed, "a number in [0, 2^32)")
         for name in ("learning_rate", "gradient_clip", "target_precision"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected a positive number")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision: got {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
-        if self.leaf not in ("mean", "sampled"):
-            raise ValueError(f"leaf: got {self.leaf!r}, expected 'mean' or 'sampled'")
-        if self.schedule not in ("cosine", "halving"):
-            raise ValueError(f"schedule: got {self.schedule!r}, expected 'cosine' or 'halving'")
+            expect(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
+        one_of(PRECISIONS, precision=self.precision)
+        one_of(("mean", "sampled"), leaf=self.leaf)
+        one_of(("cosine", "halving"), schedule=self.schedule)
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay: got {self.ema_decay}, expected None or a number in [0, 1)")
         if not 0 <= self.noise_low < self.noise_high:

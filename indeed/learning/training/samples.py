@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from indeed.checks import expect
 from indeed.images.anomalies import Synthesis, TextureSource, anomalous_sample, foreign_to
 from indeed.images.noise import gaussian
 from indeed.images.noise_estimation import NoiseLaw
@@ -39,8 +40,7 @@ def matched_replay(
         Unless ``0 < low <= high < inf``; on a draw, if the patches have another number of channels than the law.
     """
     low, high = spread
-    if not 0 < low <= high < math.inf:
-        raise ValueError(f"spread: got {spread}, expected 0 < low <= high < inf")
+    expect(0 < low <= high < math.inf, "spread", spread, "0 < low <= high < inf")
 
     def draw(generator: torch.Generator) -> Sample:
         clean = clean_patch(generator)

@@ -24,6 +24,7 @@ from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import update_bn
 
+from indeed.checks import expect
 from indeed.files import atomic_write
 from indeed.learning.diagnostics.throughput import Throughput, operations, seconds_of_networks
 from indeed.learning.distributed import Preempted, from_first, process_count, process_rank, termination
@@ -191,8 +192,7 @@ class Trainer:
         ValueError
             If no step was taken since the trainer was made.
         """
-        if not self.durations:
-            raise ValueError("throughput: got no step yet, expected at least one")
+        expect(self.durations, "throughput", "no step yet", "at least one")
         observed = self.draw(self.step)[0].to(self.device, self.dtype).observed
         seconds = median(self.durations)
         networks = seconds_of_networks(self.model, observed, PRECISIONS[self.config.precision])
