@@ -14,7 +14,7 @@ from indeed.learning.loading import Batch
 from indeed.learning.training.config import TrainingConfig
 from indeed.learning.training.task import Forward, Task
 from indeed.networks.backbones import scale_
-from indeed.networks.checkpoint import CheckpointError, read_checkpoint
+from indeed.networks.checkpoint import load_network
 from indeed.networks.inference_network import full_precision
 from indeed.types import Image, Images, PerSample
 
@@ -112,11 +112,4 @@ def load_dncnn(path: Path, device: str | torch.device = "cpu") -> tuple[DnCNN, d
     CheckpointError
         If the file is missing, damaged or holds another network.
     """
-    network, record, tensors = read_checkpoint(path)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            model = DnCNN(DnCNNConfig(**network))
-        model.load_state_dict(tensors)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: holds no DnCNN ({' '.join(str(error).split())[:200]})") from error
-    return model.to(device).eval(), record
+    return load_network(path, lambda sizes: DnCNN(DnCNNConfig(**sizes)), device, "holds no DnCNN")

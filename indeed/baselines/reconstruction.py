@@ -9,11 +9,10 @@ A sample is the observed image and the normal one, :math:`Y` and :math:`U_N`. Th
 where the two are the same; DRAEM needs synthetic anomalies.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -25,11 +24,9 @@ from indeed.images.tiling import reflected_indices
 from indeed.learning.loading import Batch
 from indeed.learning.training.config import TrainingConfig
 from indeed.learning.training.task import Forward, Task
-from indeed.networks.checkpoint import CheckpointError, read_checkpoint
+from indeed.networks.checkpoint import load_network
 from indeed.networks.inference_network import full_precision
 from indeed.types import Images, Maps, PerSample
-
-Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -282,7 +279,7 @@ def load_autoencoder(path: Path, device: str | torch.device = "cpu") -> tuple[Au
     CheckpointError
         If the file is missing, damaged or holds another network.
     """
-    return _load(path, lambda sizes: Autoencoder(AutoencoderConfig(**sizes)), "autoencoder", device)
+    return load_network(path, lambda sizes: Autoencoder(AutoencoderConfig(**sizes)), device, "holds no autoencoder")
 
 
 def load_draem(path: Path, device: str | torch.device = "cpu") -> tuple[DRAEM, dict[str, Any]]:
@@ -293,20 +290,7 @@ def load_draem(path: Path, device: str | torch.device = "cpu") -> tuple[DRAEM, d
     CheckpointError
         If the file is missing, damaged or holds another network.
     """
-    return _load(path, lambda sizes: DRAEM(DRAEMConfig(**sizes)), "DRAEM", device)
-
-
-def _load(
-    path: Path, build: Callable[[dict[str, Any]], Network], name: str, device: str | torch.device
-) -> tuple[Network, dict[str, Any]]:
-    sizes, record, tensors = read_checkpoint(path)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            model = build(sizes)
-        model.load_state_dict(tensors)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: holds no {name} ({' '.join(str(error).split())[:200]})") from error
-    return model.to(device).eval(), record
+    return load_network(path, lambda sizes: DRAEM(DRAEMConfig(**sizes)), device, "holds no DRAEM")
 
 
 def _activated(convolution: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:

@@ -94,7 +94,7 @@ def test_bad_input_is_refused_by_name(make_problem):
     for wrong, error, message in [
         ({"steps": 0}, ValueError, "steps: got 0, expected at least 1"),
         ({"steps": []}, ValueError, "steps: got .*, expected at least 1"),
-        ({"residual": "both"}, ValueError, "residual: got 'both', expected 'sampled' or 'expected'"),
+        ({"residual": "both"}, ValueError, "residual: got 'both', expected one of sampled, expected"),
         ({"learning_rate": 0.0}, ValueError, "learning_rate: got 0.0, expected a positive number"),
         ({"leaf_every": 0}, ValueError, "leaf_every: got 0, expected a positive number"),
         ({"noise": "row"}, ValueError, "noise: got .*, expected one of"),
