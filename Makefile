@@ -13,15 +13,20 @@ THREADS  ?= 1
 EXECUTOR ?= local
 WORKFLOW := .venv-workflow
 
+# Threads that wait sleep: programs that wait actively take the cores from each other (book/execution.py).
+export OMP_WAIT_POLICY ?= passive
+
 .DEFAULT_GOAL := help
-.PHONY: help book test lab records reproduce clean
+.PHONY: help book test quick lint lab records reproduce release-check clean
 
 help:
 	@echo "make book      run every chapter and build the HTML book"
 	@echo "make test      lint, types and the test suite"
+	@echo "make quick     lint, types and the tests that need neither the book nor a shipped network, in a minute or two"
 	@echo "make lab       the chapters as notebooks, in JupyterLab"
 	@echo "make records   rerun the chapters and rewrite the published numbers in results/measured"
 	@echo "make reproduce rerun tables of the paper: TABLE=3 PROFILE=smoke (workflow/README.md)"
+	@echo "make release-check build the wheel, install it in an empty environment, denoise an image with it"
 	@echo "make clean     remove what was built (the environment $(VENV) stays)"
 
 $(READY): constraints.txt pyproject.toml
@@ -33,18 +38,26 @@ book: $(READY)
 	$(BIN)/python book/build.py
 
 # One thread each for two workers: as fast as two threads for one, and results do not depend on the number of cores.
-test: export OMP_NUM_THREADS := 1
-test: $(READY)
+# Tests that share a fixture stay together (tests/conftest.py), and the book, which takes longest, comes first.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+test: lint
+	$(PYTEST)
+
+quick: lint
+	$(PYTEST) -m "not book and not shipped and not slow"
+
+lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: $(READY)
-	$(BIN)/python book/chapters.py notebooks
+	$(BIN)/python book/chapters.py
 	INDEED_RECORDS=notebooks/records $(BIN)/jupyter lab --notebook-dir=notebooks
 
 records: $(READY)
-	$(BIN)/python book/chapters.py records
+	$(BIN)/python book/records.py
 
 # Snakemake pins other packages than the project: it has an environment of its own, and its jobs run in $(VENV).
 $(WORKFLOW)/.ready: workflow/requirements.txt
@@ -55,6 +68,19 @@ $(WORKFLOW)/.ready: workflow/requirements.txt
 reproduce: $(READY) $(WORKFLOW)/.ready
 	$(WORKFLOW)/bin/snakemake --snakefile workflow/Snakefile --workflow-profile workflow/profiles/$(EXECUTOR) \
 		--config table="$(TABLE)" profile=$(PROFILE) device=$(DEVICE) threads=$(THREADS) python=$(BIN)/python $(FLAGS)
+
+# The wheel alone, called from outside the repository: it brings its networks, and no package of the tests or the book.
+RELEASE := $(CURDIR)/_build/release
+release-check: export PYTHONPATH :=
+release-check: SAMPLE = $(RELEASE)/bin/python -c "from indeed.data.samples import sample_path; print(sample_path('camera'))"
+release-check:
+	rm -rf $(RELEASE)
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip wheel --quiet --no-deps --wheel-dir $(RELEASE) .
+	$(RELEASE)/bin/python -m pip install --quiet -c constraints.txt $(RELEASE)/*.whl
+	! $(RELEASE)/bin/python -m pip list | grep -iE "^(jupyter|pytest)"
+	cd / && $(RELEASE)/bin/indeed denoise "$$($(SAMPLE))" -o $(RELEASE)/denoised.png
+	test -s $(RELEASE)/denoised.png
 
 clean:
 	rm -rf _build

@@ -34,19 +34,18 @@ def main() -> int:
     import torch
     from torch import Tensor
 
-    from indeed.baselines import denoise as denoise_classically
+    from indeed.baselines import denoise_classically
     from indeed.data.files import read_image
     from indeed.data.samples import sample_image
-    from indeed.experiments.denoising import observe
     from indeed.images.metrics import psnr
-    from indeed.images.noise import GREY_LEVEL
+    from indeed.images.noise import GREY_LEVEL, seeded_gaussian
     from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
     from indeed.networks.whole_image import denoise
 
     torch.set_num_threads(options.threads)
     clean = read_image(options.image).tensor() if options.image else sample_image("astronaut")[:, 95:416, 15:496]
     clean = clean.contiguous()
-    noisy = observe(clean, SIGMA, seed=0)
+    noisy = seeded_gaussian(clean, SIGMA, seed=0)
     model, _ = load_checkpoint(shipped_checkpoint("denoise_color"))
 
     def timed(call: Callable[[], Tensor]) -> tuple[float, Tensor]:

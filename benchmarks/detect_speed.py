@@ -18,11 +18,12 @@ import numpy as np
 import torch
 
 from indeed import cli
-from indeed.data.files import Picture, to_pixels, write_image
+from indeed.cli.models import detector_checkpoint
+from indeed.data.files import write_image
+from indeed.data.picture import Picture, to_pixels
 from indeed.data.samples import sample_image
 from indeed.images.tiling import split
 from indeed.networks.anomaly_detection import load_detector
-from indeed.networks.checkpoint import shipped_checkpoint
 
 MORE = 4
 """Images of the longer run beyond that of the shorter one."""
@@ -37,8 +38,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    shipped = cli.DETECTORS.get(options.checkpoint)
-    detector = load_detector(shipped_checkpoint(shipped) if shipped else Path(options.checkpoint))
+    detector = load_detector(detector_checkpoint(options.checkpoint))
     model, turns = detector.model, detector.settings.turns
     tile = model.config.patch_size
     image = sample_image("brick")[:, : options.side, : options.side].contiguous()

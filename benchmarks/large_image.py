@@ -33,7 +33,7 @@ def large(side: int) -> Tensor:
 def noisy(clean: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
     """8-bit image with noise, made in strips: as floats it would need four times the memory."""
     result = torch.empty_like(clean)
-    for strip, out in zip(clean.split(128, dim=1), result.split(128, dim=1), strict=True):
+    for strip, out in zip(torch.split(clean, 128, dim=1), torch.split(result, 128, dim=1), strict=True):
         values = strip + sigma * torch.randn(strip.shape, generator=generator)
         out.copy_(values.round().clamp(0, 255))
     return result

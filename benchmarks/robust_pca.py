@@ -19,10 +19,10 @@ from indeed.baselines.robust_pca import inexact_augmented_lagrangian
 from indeed.data.samples import sample_image
 
 
-def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+def timed(call: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     """Seconds of one call, and what it returned."""
     start = time.perf_counter()
-    result = call()
+    result = call(*arguments)
     return time.perf_counter() - start, result
 
 
@@ -58,18 +58,18 @@ def main() -> None:
         ours, found = timed(lambda: inexact_augmented_lagrangian(y, tolerance=1e-7))
         pairs.append((theirs, ours))
     report("pyrpca over ours, 500 x 500", [a / b for a, b in pairs], *map(list, zip(*pairs, strict=True)))
-    for name, low_rank, sparse in (("pyrpca", *map(torch.from_numpy, parts)), ("ours", found.L, found.S)):
-        errors = ((a - b).norm() / b.norm() for a, b in ((low_rank, L), (sparse, S)))
+    for name, estimate in {"pyrpca": [torch.from_numpy(part) for part in parts], "ours": [found.L, found.S]}.items():
+        errors = ((a - b).norm() / b.norm() for a, b in zip(estimate, (L, S), strict=True))
         print("  relative error of L and S, {}: {:.1e}, {:.1e}".format(name, *errors))
 
     image = sample_image("camera")[0].double()
     photographs = image.unfold(0, 128, 54).unfold(1, 128, 54).reshape(-1, 128, 128)
-    synthetic = torch.stack([sum(problem(128, rank=4, share=0.05, seed=seed)) for seed in range(64)])
+    synthetic = torch.stack([torch.add(*problem(128, rank=4, share=0.05, seed=seed)) for seed in range(64)])
     for name, stack in {"synthetic patches": synthetic, "photograph patches": photographs}.items():
         pairs = []
         for _ in range(max(2, options.rounds // 2)):
-            alone, results = timed(lambda stack=stack: [inexact_augmented_lagrangian(patch) for patch in stack])
-            together, found = timed(lambda stack=stack: inexact_augmented_lagrangian(stack))
+            alone, results = timed(lambda stack: [inexact_augmented_lagrangian(patch) for patch in stack], stack)
+            together, found = timed(inexact_augmented_lagrangian, stack)
             pairs.append((alone, together))
         title = f"loop over batch, {len(stack)} {name} of 128 x 128"
         report(title, [a / b for a, b in pairs], *map(list, zip(*pairs, strict=True)))

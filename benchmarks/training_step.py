@@ -21,9 +21,11 @@ from pathlib import Path
 import torch
 
 from indeed.data.patches import PatchSampler
+from indeed.learning.diagnostics.throughput import forward_backward, operations
 from indeed.learning.loading import ahead
-from indeed.learning.throughput import forward_backward, operations
-from indeed.learning.training import PRECISIONS, Trainer, denoising_samples, training_preset
+from indeed.learning.training.config import PRECISIONS, training_preset
+from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.trainer import Trainer
 from indeed.networks.inference_network import InDeed, network_preset
 
 
@@ -66,7 +68,7 @@ def main() -> None:
             torch.cuda.synchronize(device)
         return clock() - start
 
-    with closing(ahead(trainer.draw, count())) as batches:
+    with closing(ahead(trainer.draw, count())) as batches:  # type: ignore[type-var]  # it is a generator
         calls = (lambda: trainer.advance(next(batches)), lambda: forward_backward(model, observed, precision))
         for call in calls:
             call()

@@ -1,4 +1,7 @@
-"""Build the book: ``python book/build.py`` runs what has changed, writes ``_build/html`` and fails on any warning."""
+"""Build the book: ``python book/build.py`` runs what has changed, writes ``_build/html`` and fails on any warning.
+
+``python book/build.py smoke`` does the same with chapters at their smallest size, in ``_build/smoke/_build``.
+"""
 
 import hashlib
 import os
@@ -8,12 +11,20 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-BUILD = ROOT / "_build"
-CACHE = BUILD / ".jupyter_cache"
-RECORDS = BUILD / "records"
-INPUTS_STAMP = BUILD / ".inputs"  # what the cached chapters were run with
-PAGES_STAMP = BUILD / ".pages"  # what the HTML was made of, written when that went well
+import chapters
+import execution
+import nbformat
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+
+from indeed import record
+
+ROOT = chapters.ROOT
+
+
+def folder(profile: str) -> Path:
+    """Return where the book is built: ``.jupyter_cache``, ``html``, ``records``, ``executed`` (the notebooks)."""
+    return ROOT / "_build" if profile == "cpu" else ROOT / "_build" / profile / "_build"
 
 
 def inputs() -> Iterator[Path]:
@@ -41,43 +52,89 @@ def fingerprint(paths: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def main() -> int:
+def run_chapters(profile: str) -> bool:
+    """Execute what the cache does not have, so that Sphinx finds every chapter there; return whether all went well."""
+    build = folder(profile)
+    cache = get_cache(build / ".jupyter_cache")
+
+    def keep(job: execution.Job, executed: nbformat.NotebookNode) -> None:
+        # Sphinx looks for the chapter as it is written, without what papermill adds to it.
+        book = chapters.notebook(job.chapter)
+        ran = [cell for cell in executed.cells if cell.cell_type == "code" and not execution.is_injected(cell)]
+        for cell, same in zip((cell for cell in book.cells if cell.cell_type == "code"), ran, strict=True):
+            cell.outputs, cell.execution_count = same.outputs, same.execution_count
+        book.metadata |= {
+            name: executed.metadata[name] for name in ("language_info", "widgets") if name in executed.metadata
+        }
+        cache.cache_notebook_bundle(CacheBundleIn(book, str(job.chapter)), check_validity=False, overwrite=True)
+
+    jobs = []
+    for chapter in chapters.chapters():
+        try:
+            cache.match_cache_notebook(chapters.notebook(chapter))
+        except KeyError:
+            parameters = {} if profile == "cpu" else {"profile": profile}
+            output = build / "executed" / f"{chapter.stem}.ipynb"
+            jobs.append(execution.Job(chapter, output, build / "records", parameters))
+    return execution.execute_all(jobs, ROOT / "_build" / "seconds.json", keep)
+
+
+def differences(profile: str) -> dict[str, record.Comparison]:
+    """Compare the numbers of the chapters with the published ones: what differs, by chapter."""
+    found = {}
+    for chapter in chapters.chapters():
+        names = [root / profile / f"{chapter.stem}.csv" for root in (folder(profile) / "records", chapters.MEASURED)]
+        fresh, published = (record.read(name).values() if name.is_file() else () for name in names)
+        if difference := record.compare(fresh, published):
+            found[chapter.stem] = difference
+    return found
+
+
+def main(profile: str = "cpu") -> int:
     """Build what has changed, and return the exit code of the build."""
+    build = folder(profile)
+    cache, records = build / ".jupyter_cache", build / "records"
+    inputs_stamp = build / ".inputs"  # what the cached chapters were run with
+    pages_stamp = build / ".pages"  # what the HTML was made of, written when that went well
     # The cache of executed chapters looks at their code cells only: without this, an edit of the library
     # would leave old figures standing.
     now = fingerprint(inputs())
-    if not INPUTS_STAMP.is_file() or INPUTS_STAMP.read_text() != now or not RECORDS.is_dir():
-        shutil.rmtree(CACHE, ignore_errors=True)
-        shutil.rmtree(RECORDS, ignore_errors=True)
-        RECORDS.mkdir(parents=True)
-        INPUTS_STAMP.write_text(now)
-        PAGES_STAMP.unlink(missing_ok=True)
+    if not inputs_stamp.is_file() or inputs_stamp.read_text() != now or not records.is_dir():
+        shutil.rmtree(cache, ignore_errors=True)
+        shutil.rmtree(records, ignore_errors=True)
+        records.mkdir(parents=True)
+        inputs_stamp.write_text(now)
+        pages_stamp.unlink(missing_ok=True)
     made_of = fingerprint(pages())
-    index = BUILD / "html" / "index.html"
-    if PAGES_STAMP.is_file() and PAGES_STAMP.read_text() == made_of and index.is_file():
+    index = build / "html" / "index.html"
+    if pages_stamp.is_file() and pages_stamp.read_text() == made_of and index.is_file():
         print(f"Nothing has changed. Open {index.as_uri()}")
         return 0
-    PAGES_STAMP.unlink(missing_ok=True)
+    pages_stamp.unlink(missing_ok=True)
     # A second build forgets the warnings of pages it does not read again, and leaves pages that are no more.
-    for stale in (BUILD / ".doctrees", BUILD / "html"):
+    for stale in (build / ".doctrees", build / "html"):
         shutil.rmtree(stale, ignore_errors=True)
 
-    environment = os.environ | {
-        "INDEED_RECORDS": str(RECORDS),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1))),
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # the kernel's debugger would warn in the middle of the log
-    }
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", "book/", "-W", "-n", "--keep-going"]
+    if not run_chapters(profile):
+        print("The book was not built: a chapter failed; see above.", file=sys.stderr)
+        return 1
+    environment = execution.THREADS | os.environ | {"INDEED_RECORDS": str(records)}
+    program = Path(sys.executable).with_name("jupyter-book")
+    command = [str(program), "build", "book/", "-W", "-n", "--keep-going", "--path-output", str(build.parent)]
     run = subprocess.run(command, cwd=ROOT, env=environment, check=False)
     if run.returncode:
         print(f"The book was not built (exit code {run.returncode}); see above.", file=sys.stderr)
-        for report in sorted((BUILD / "html" / "reports").glob("*.log")):
+        for report in sorted((build / "html" / "reports").glob("*.log")):
             print(f"--- {report.name}\n{report.read_text()}", file=sys.stderr)
-    else:
-        PAGES_STAMP.write_text(made_of)
-        print(f"\nThe book is ready. Open {index.as_uri()}")
-    return run.returncode
+        return run.returncode
+    pages_stamp.write_text(made_of)
+    for chapter, difference in differences(profile).items():
+        print(f"{chapter}: other numbers than the published ones: {difference}")
+    print(f"\nThe book is ready. Open {index.as_uri()}")
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1:] not in ([], ["smoke"]):
+        sys.exit("usage: python book/build.py [smoke]")
+    sys.exit(main(*sys.argv[1:]))

@@ -1,17 +1,12 @@
-"""The chapters as notebooks: listed, opened in JupyterLab, executed for the record.
+"""The chapters: listed, and as notebooks for JupyterLab.
 
-``python book/chapters.py notebooks`` writes them to ``notebooks/`` and keeps what a reader has edited there;
-``python book/chapters.py records`` reruns them and rewrites the published numbers in ``results/measured``.
+``python book/chapters.py`` writes them to ``notebooks/`` and keeps what a reader has edited there.
 """
 
 import hashlib
 import json
-import os
 import re
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jupytext
 import nbformat
@@ -19,7 +14,7 @@ import yaml
 
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
-PROFILES = ("smoke", "cpu")
+MEASURED = ROOT / "results" / "measured"
 
 
 def pages() -> list[Path]:
@@ -50,38 +45,6 @@ def notebook(chapter: Path) -> nbformat.NotebookNode:
     return jupytext.read(chapter, fmt="md:myst")
 
 
-def execute(chapter: Path, output: Path, parameters: Mapping[str, Any], records: Path) -> nbformat.NotebookNode:
-    """Run a chapter with papermill; ``output`` is the executed notebook, ``records`` the folder of its numbers.
-
-    Raises ValueError for a parameter that the chapter's ``parameters`` cell does not have.
-    """
-    import papermill
-
-    output.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook(chapter), output)
-    known = papermill.inspect_notebook(output)
-    unknown = sorted(set(parameters) - set(known))
-    if unknown:
-        output.unlink()
-        raise ValueError(f"{chapter.name} has no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
-    before = os.environ.get("INDEED_RECORDS")
-    os.environ["INDEED_RECORDS"] = str(records)
-    try:
-        executed = papermill.execute_notebook(
-            output, output, dict(parameters), kernel_name="python3", progress_bar=False, log_output=False
-        )
-    finally:
-        if before is None:
-            del os.environ["INDEED_RECORDS"]
-        else:
-            os.environ["INDEED_RECORDS"] = before
-    # Its own metadata hold paths and times of this machine, which belong in no record.
-    for part in (executed, *executed.cells):
-        part.metadata.pop("papermill", None)
-    nbformat.write(executed, output)
-    return executed
-
-
 def write_notebooks(folder: Path = ROOT / "notebooks") -> None:
     """Write the chapters as notebooks; one that was edited or run by its reader is kept as it is."""
     folder.mkdir(exist_ok=True)
@@ -106,17 +69,5 @@ def _hash(text: str, ids: bool = True) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_records() -> None:
-    """Rerun every chapter in every profile; rewrite ``results/measured`` and the last profile's notebooks."""
-    for chapter in chapters():
-        for profile in PROFILES:
-            print(f"{chapter.stem}, {profile}")
-            output = ROOT / "results" / "notebooks" / f"{chapter.stem}.ipynb"
-            execute(chapter, output, {"profile": profile}, ROOT / "results" / "measured")
-
-
 if __name__ == "__main__":
-    commands = {"notebooks": write_notebooks, "records": write_records}
-    if len(sys.argv) != 2 or sys.argv[1] not in commands:
-        sys.exit(f"usage: python book/chapters.py {'|'.join(commands)}")
-    commands[sys.argv[1]]()
+    write_notebooks()

@@ -54,7 +54,7 @@ def modules() -> str:
     for path in sorted(PACKAGE.rglob("*.py"), key=lambda path: (_part(path), path.name != "__init__.py", path)):
         module = ".".join(("indeed", *path.relative_to(PACKAGE).with_suffix("").parts))
         top = path.parent == PACKAGE or path.name == "__init__.py"
-        if module in {"indeed.__init__", "indeed.__main__", "indeed.cli"}:
+        if module == "indeed.__init__" or module.startswith("indeed.cli"):
             continue
         name = module.removesuffix(".__init__")
         heading = f"## {name}" if top else f"### {name.removeprefix('indeed.')}"
@@ -87,9 +87,10 @@ def as_written(
         return None
     if isinstance(node, ast.ClassDef):
         fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
-        node = next((part for part in node.body if getattr(part, "name", "") == "__init__"), node)
-    if isinstance(node, ast.ClassDef):
-        return f"({', '.join(_linked(part, obj.__module__) for part in fields)})", ""
+        inits = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
+        if not inits:
+            return f"({', '.join(_linked(part, obj.__module__) for part in fields)})", ""
+        node = inits[0]
     if what != "function" and node.args.args:
         del node.args.args[0]
     return f"({_linked(node.args, obj.__module__)})", _linked(node.returns, obj.__module__) if node.returns else ""

@@ -3,7 +3,9 @@
 import sys
 from pathlib import Path
 
-from indeed.data.public_sets import PublicSet, Source, command, read_sha256
+from indeed.data.checksums import read_sha256
+from indeed.data.download import Source
+from indeed.data.public_sets import PublicSet, command
 
 MCMASTER = PublicSet(
     name="mcmaster",

@@ -2,8 +2,9 @@
 
 import sys
 
-from indeed.data.anomaly_sets import folder_set
-from indeed.data.public_sets import PublicSet, Source, command
+from indeed.data.anomaly_readers import folder_set
+from indeed.data.download import Source
+from indeed.data.public_sets import PublicSet, command
 
 HOME = "https://www.mvtec.com/company/research/datasets/mvtec-ad"
 KINDS = "bottle|cable|capsule|carpet|grid|hazelnut|leather|metal_nut|pill|screw|tile|toothbrush|transistor|wood|zipper"

@@ -2,8 +2,9 @@
 
 import sys
 
-from indeed.data.anomaly_sets import severstal_set
-from indeed.data.public_sets import PublicSet, Source, command
+from indeed.data.anomaly_readers import severstal_set
+from indeed.data.download import Source
+from indeed.data.public_sets import PublicSet, command
 
 HOME = "https://www.kaggle.com/c/severstal-steel-defect-detection/data"
 

@@ -2,7 +2,8 @@
 
 import sys
 
-from indeed.data.public_sets import PublicSet, Source, command
+from indeed.data.download import Source
+from indeed.data.public_sets import PublicSet, command
 
 SIDD_SMALL = PublicSet(
     name="sidd_small",

@@ -4,23 +4,26 @@ A chapter records each number it claims. The prose shows it, the tests compare i
 ``results/measured``, and the reviewer reads the same line of the same file.
 """
 
-import csv
 import math
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, SupportsFloat
+from typing import Literal, NamedTuple, SupportsFloat
 
 import torch
 
 from indeed import __version__
-from indeed.files import atomic_write
+from indeed.checks import expect
+from indeed.tables import Row, publish_table, read_table
+
+Profile = Literal["smoke", "cpu", "paper"]
+"""One experiment in three sizes: seconds, for tests; what the book shows; the paper's."""
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,6 +40,10 @@ class Provenance:
     commit: str
     versions: str
     date: str
+
+
+RUN = tuple(field.name for field in fields(Provenance))
+"""What a record says of its run, once for all numbers of the run."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,8 @@ def records_folder() -> Path:
 class Recorder:
     """The numbers of one chapter or experiment, kept in ``<records folder>/<profile>/<chapter>.csv``.
 
+    The run that measured them is described in the file beside it, ``<chapter>.json``.
+
     Parameters
     ----------
     chapter
@@ -184,25 +193,24 @@ class Recorder:
             If the name is no identifier, the value not finite, the tolerance negative or not finite.
         """
         value, tolerance = float(value), float(tolerance)
-        if not name.isidentifier():
-            raise ValueError(f"name must be an identifier such as psnr_noisy, got {name!r}")
-        if not math.isfinite(value):
-            raise ValueError(f"value of {name} must be finite, got {value}")
+        expect(name.isidentifier(), "name", repr(name), "an identifier such as psnr_noisy")
+        expect(math.isfinite(value), f"value of {name}", value, "a finite number")
         if not (math.isfinite(tolerance) and tolerance >= 0):
-            raise ValueError(f"tolerance of {name} must be finite and not negative, got {tolerance}")
+            raise ValueError(f"tolerance of {name}: got {tolerance}, expected a finite number that is not negative")
         number = self.numbers[name] = Number(name, value, tolerance, unit, digits)
         self._write()
         _glue(f"{self.chapter}_{name}", str(number))
         return value
 
+    def show(self, name: str, value: SupportsFloat, digits: int = 2) -> None:
+        """Show a number to the prose of the chapter that has its one record elsewhere, such as a cell of a table."""
+        _glue(f"{self.chapter}_{name}", f"{float(value):.{digits}f}")
+
     def _write(self) -> None:
         # After every number, so that a chapter that fails half way leaves what it had measured.
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            columns = [field.name for kind in (Number, Provenance) for field in fields(kind)]
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(number) | asdict(self.provenance) for number in self.numbers.values())
+        rows = [asdict(number) | asdict(self.provenance) for number in self.numbers.values()]
+        publish_table(self.path, [{name: str(value) for name, value in row.items()} for row in rows], RUN)
 
 
 def _glue(key: str, text: str) -> None:
@@ -218,12 +226,32 @@ def _glue(key: str, text: str) -> None:
 
 def read(path: str | Path) -> dict[str, Number]:
     """Read a record: its numbers by name."""
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {
-        row["name"]: Number(row["name"], float(row["value"]), float(row["tolerance"]), row["unit"], int(row["digits"]))
-        for row in rows
-    }
+    return {row["name"]: _number(row) for row in read_table(Path(path))}
+
+
+def _number(row: Row) -> Number:
+    return Number(row["name"], float(row["value"]), float(row["tolerance"]), row["unit"], int(row["digits"]))
+
+
+def publish(fresh: Path, published: Path) -> bool:
+    """Bring a published record up to date with a fresh one of the same chapter; return whether anything changed.
+
+    A number that the fresh run confirms within its published tolerance stands, with the run that measured it; one that
+    is off, new or described in another way comes from the fresh run, and one that is gone goes.
+    """
+    standing = {row["name"]: row for row in read_table(published)} if published.is_file() else {}
+    rows = [
+        old if (old := standing.get(row["name"])) and _confirms(_number(row), _number(old)) else row
+        for row in read_table(fresh)
+    ]
+    published.parent.mkdir(parents=True, exist_ok=True)
+    publish_table(published, rows, RUN)
+    return rows != list(standing.values())
+
+
+def _confirms(fresh: Number, published: Number) -> bool:
+    same_claim = replace(fresh, value=0.0) == replace(published, value=0.0)
+    return same_claim and not compare([fresh], [published])
 
 
 def results_folder() -> Path:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indeed.data.anomaly_sets import READERS, anomaly_set, load
+from indeed.data.anomaly_readers import READERS, anomaly_set
+from indeed.data.anomaly_sets import load
 from indeed.data.benchmarks import SCRIPTS, SETS, data_root
 from indeed.data.public_sets import PublicSet, command, verify
 

@@ -9,6 +9,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "indeed"
 LAYERS = {
     "types": 0,
+    "checks": 0,
     "files": 0,
     "tables": 0,
     "bayes": 0,
@@ -67,6 +68,12 @@ def test_learning_receives_batches_and_never_imports_data():
     for path in MODULES:
         if part(path) == "learning":
             assert not [name for name in imports(path) if name.startswith("indeed.data")]
+
+
+def test_the_command_imports_recipes_and_never_experiments():
+    for path in MODULES:
+        if part(path) == "cli":
+            assert not [name for name in imports(path) if name.startswith("indeed.experiments")]
 
 
 def test_the_package_itself_imports_none_of_its_parts():

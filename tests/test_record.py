@@ -1,6 +1,8 @@
 """The record of a published number."""
 
 import csv
+import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from indeed import record
 from indeed.record import Number, Recorder, compare, provenance, read
+from indeed.tables import read_table
 
 
 def number(value: float, tolerance: float = 0.0, name: str = "psnr") -> Number:
@@ -35,17 +38,68 @@ def test_a_value_survives_the_file_to_the_bit(tmp_path_factory, value):
     assert read(recorder.path)["x"].value == value
 
 
-def test_every_line_says_where_it_came_from(tmp_path):
+def test_every_number_names_its_run_which_is_described_once(tmp_path):
     recorder = Recorder("chapter", "smoke", 3, data="Set12", folder=tmp_path)
     recorder.add("psnr", 1, tolerance=0)
+    recorder.add("ssim", 1, tolerance=0)
     with recorder.path.open(newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert (row["profile"], row["seed"], row["data"]) == ("smoke", "3", "Set12")
-    assert row["device"].startswith("cpu")
-    assert int(row["threads"]) == torch.get_num_threads()
-    assert f"torch={torch.__version__.split('+')[0]}" in row["versions"]
-    assert row["commit"]
-    assert row["date"]
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["name", "value", "tolerance", "unit", "digits", "run"]
+    runs = json.loads(recorder.path.with_suffix(".json").read_text())
+    assert [row["run"] for row in rows] == 2 * list(runs)
+    (run,) = runs.values()
+    assert (run["profile"], run["seed"], run["data"]) == ("smoke", "3", "Set12")
+    assert run["device"].startswith("cpu")
+    assert int(run["threads"]) == torch.get_num_threads()
+    assert f"torch={torch.__version__.split('+')[0]}" in run["versions"]
+    assert run["commit"]
+    assert run["date"]
+
+
+def published_and_fresh(tmp_path, published, fresh):
+    """Publish a record of one day over that of another, and return its rows."""
+    paths = []
+    for folder, numbers, date in (("published", published, "2026-01-01"), ("fresh", fresh, "2026-02-02")):
+        recorder = Recorder("chapter", "cpu", 0, folder=tmp_path / folder)
+        recorder.provenance = dataclasses.replace(recorder.provenance, date=date)
+        for one in numbers:
+            recorder.add(*dataclasses.astuple(one))
+        paths.append(recorder.path)
+    assert record.publish(paths[1], paths[0])
+    return {row["name"]: (row["value"], row["date"]) for row in read_table(paths[0])}
+
+
+def test_a_confirmed_number_stands_with_its_run_and_others_are_replaced(tmp_path):
+    rows = published_and_fresh(
+        tmp_path,
+        [number(1, 0.1, "same"), number(2, 0.1, "off"), number(3, 0.1, "gone"), number(5, 0.1, "described")],
+        [number(4, 0.1, "new"), number(1.05, 0.1, "same"), number(2.5, 0.1, "off"), number(5, 0.2, "described")],
+    )
+    assert rows == {
+        "new": ("4.0", "2026-02-02"),
+        "same": ("1.0", "2026-01-01"),
+        "off": ("2.5", "2026-02-02"),
+        "described": ("5.0", "2026-02-02"),
+    }
+
+
+def test_a_run_that_confirms_everything_changes_no_byte(tmp_path):
+    published = Recorder("chapter", "cpu", 0, folder=tmp_path / "published")
+    fresh = Recorder("chapter", "cpu", 0, folder=tmp_path / "fresh")
+    fresh.provenance = dataclasses.replace(fresh.provenance, date="2030-01-01")
+    for recorder, value in ((published, 1.0), (fresh, 1.001)):
+        recorder.add("psnr", value, tolerance=0.01)
+    files = [published.path, published.path.with_suffix(".json")]
+    before = [file.read_bytes() for file in files]
+    assert not record.publish(fresh.path, published.path)
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_a_first_record_is_published_as_it_is(tmp_path):
+    fresh = Recorder("chapter", "cpu", 0, folder=tmp_path / "fresh")
+    fresh.add("psnr", 1, tolerance=0)
+    record.publish(fresh.path, tmp_path / "published" / "cpu" / "chapter.csv")
+    assert read(tmp_path / "published" / "cpu" / "chapter.csv") == fresh.numbers
 
 
 def test_adding_a_name_again_replaces_it(tmp_path):
@@ -74,17 +128,17 @@ def test_a_write_that_fails_leaves_the_record_whole(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         recorder.add("y", 2, tolerance=0)
     assert recorder.path.read_bytes() == before
-    assert list(recorder.path.parent.iterdir()) == [recorder.path]
+    assert sorted(recorder.path.parent.iterdir()) == [recorder.path, recorder.path.with_suffix(".json")]
 
 
 @pytest.mark.parametrize(
     ("name", "value", "tolerance", "message"),
     [
-        ("two words", 1, 0, "name must be an identifier"),
-        ("x", float("nan"), 0, "value of x must be finite"),
-        ("x", float("inf"), 0, "value of x must be finite"),
-        ("x", 1, -0.1, "tolerance of x must be finite and not negative"),
-        ("x", 1, float("nan"), "tolerance of x must be finite and not negative"),
+        ("two words", 1, 0, "name: got 'two words', expected an identifier"),
+        ("x", float("nan"), 0, "value of x: got nan, expected a finite number"),
+        ("x", float("inf"), 0, "value of x: got inf, expected a finite number"),
+        ("x", 1, -0.1, "tolerance of x: got -0.1, expected a finite number that is not negative"),
+        ("x", 1, float("nan"), "tolerance of x: got nan, expected a finite"),
     ],
 )
 def test_what_cannot_be_published_is_refused(tmp_path, name, value, tolerance, message):
@@ -171,6 +225,15 @@ def test_in_a_notebook_the_number_is_glued_as_the_prose_shows_it(tmp_path, monke
     assert output.metadata["scrapbook"]["name"] == "chapter_psnr"
     assert list(output.data.values()) == ["'28.80'"]
     assert read(tmp_path / "smoke" / "chapter.csv")["psnr"].value == 28.8041
+
+
+def test_a_number_of_a_table_is_shown_and_has_no_second_record(tmp_path, monkeypatch):
+    shown = {}
+    monkeypatch.setattr(record, "_glue", shown.__setitem__)
+    recorder = Recorder("chapter", "cpu", 0, folder=tmp_path)
+    recorder.show("psnr", 30.993014386381592)
+    assert shown == {"chapter_psnr": "30.99"}
+    assert not recorder.path.exists()
 
 
 def test_a_published_number_is_quoted_from_its_one_record(tmp_path, monkeypatch):

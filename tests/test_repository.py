@@ -87,6 +87,22 @@ def test_every_package_that_the_library_imports_is_declared():
 
 
 @pytest.mark.parametrize(
+    "path", ".pre-commit-config.yaml .github/workflows/tests.yml .github/workflows/book.yml".split()
+)
+def test_what_runs_elsewhere_calls_make_targets_that_exist(path):
+    def commands(of: object) -> list[str]:
+        if isinstance(of, dict):
+            here = [value for key, value in of.items() if key in ("run", "entry")]
+            return here + [command for value in of.values() for command in commands(value)]
+        return [command for value in of for command in commands(value)] if isinstance(of, list) else []
+
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    called = commands(yaml.safe_load((ROOT / path).read_text()))
+    assert called
+    assert set(called) <= {f"make {target}" for target in targets}
+
+
+@pytest.mark.parametrize(
     "name",
     """README.md LICENSE CITATION.cff CHANGELOG.md CONTRIBUTING.md Makefile _config.yml environment.yml pyproject.toml
     constraints.txt .ci/run book/_toc.yml book/references.bib data_scripts/README.md results/README.md

@@ -1,6 +1,5 @@
 """The workflow: what its jobs call exists, and what they need is made by another job or is there."""
 
-import ast
 import importlib
 import os
 import re
@@ -11,71 +10,81 @@ from pathlib import Path
 import pytest
 import yaml
 
+from indeed.experiments.program import run_command
+from indeed.experiments.registry import OTHERS, TABLES, commands, graph, load_table
+
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEFILE = (ROOT / "workflow" / "Snakefile").read_text(encoding="utf-8")
 SNAKEMAKE = ROOT / ".venv-workflow" / "bin" / "snakemake"
-TABLES = ("3", "4", "5", "6")
+PAPER = ("table3", "table4", "table5", "table6")
 
 
-def commands():
+def jobs():
     """Module, command and options of each job."""
+    trained = {how.split(".")[-1] for of in graph(*PAPER, profile="smoke").values() for how in of["trained"].values()}
     for line in re.findall(r'f"\{RUN\}\.([^"]*)\{HAND_OVER\}"', SNAKEFILE):
-        module, command, *rest = line.split()
-        options = {word for word in rest if word.startswith("--")}
-        for table in TABLES if "{{wildcards.table}}" in module else [""]:
-            yield module.replace("{{wildcards.table}}", table), command, options
-
-
-def listed(table, capsys):
-    """Cells of a table at smoke size, and the networks that each needs."""
-    importlib.import_module(f"indeed.experiments.table{table}").main(["list", "--profile", "smoke"])
-    return {name: networks for name, *networks in map(str.split, capsys.readouterr().out.splitlines())}
+        line = line.replace("{FOLDER}", "--profile --folder").replace("{DEVICE}", "--device")
+        for command in sorted(trained) if "{{params.command}}" in line else [""]:
+            module, command, *rest = line.replace("{{params.command}}", command).split()
+            options = sorted({word for word in rest if word.startswith("--")})
+            for name in PAPER if module == "{name}" else [module]:
+                yield name, command, options
 
 
 def test_the_jobs_are_found():
-    assert {(module, command) for module, command, _ in commands()} == {
+    assert {(module, command) for module, command, _ in jobs()} == {
         ("equal_budget", "measure"),
         ("equal_budget", "train"),
         ("table6", "train"),
-        *((f"table{table}", command) for table in TABLES for command in ("cell", "table", "figure")),
+        *((table, command) for table in PAPER for command in ("cell", "table", "figure")),
     }
 
 
-@pytest.mark.parametrize(
-    ("module", "command", "options"),
-    [(module, command, sorted(options)) for module, command, options in commands()],
-    ids=str,
-)
-def test_every_job_calls_a_command_that_exists_with_options_that_it_has(module, command, options, capsys):
-    with pytest.raises(SystemExit) as stop:
-        importlib.import_module(f"indeed.experiments.{module}").main([command, "--help"])
-    assert stop.value.code == 0
-    offered = capsys.readouterr().out
-    assert all(option in offered or option.replace("--no-", "--") in offered for option in options)
+def test_every_job_calls_a_command_that_exists_with_options_that_it_has(capsys):
+    def main(module, *arguments):
+        if module in TABLES:
+            load_table(module).main(arguments)
+        else:
+            run_command(module, importlib.import_module(f"indeed.experiments.{module}").COMMANDS, arguments)
+
+    for module, command, options in jobs():
+        with pytest.raises(SystemExit) as stop:
+            main(module, command, "--help")
+        assert stop.value.code == 0
+        offered = capsys.readouterr().out
+        for option in options:
+            assert option in offered or option.replace("--no-", "--") in offered, (module, command, option)
 
 
-@pytest.mark.parametrize("table", TABLES)
-def test_every_cell_has_a_name_that_the_graph_takes_and_networks_that_it_can_get(table, capsys, monkeypatch, tmp_path):
+@pytest.mark.parametrize("table", PAPER)
+def test_every_cell_has_a_name_that_the_graph_takes_and_networks_that_it_can_get(table, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    cells = listed(table, capsys)
-    assert len(cells) > 5
-    assert all(re.fullmatch(r"[\w-]+", name) for name in cells)
-    trained = re.compile(
-        r"runs/equal_budget/smoke/(dncnn|indeed)_grey\.safetensors"
-        r"|runs/table6/smoke/networks/(autoencoder|draem|indeed)_\w+\.safetensors"
-    )
-    assert all(trained.fullmatch(path) or Path(path).is_file() for paths in cells.values() for path in paths)
+    described = graph(table, profile="smoke")[table]
+    assert len(described["cells"]) > 5
+    assert all(re.fullmatch(r"[\w-]+", name) for name in described["cells"])
+    needed = {path for paths in described["cells"].values() for path in paths}
+    assert all(path in described["trained"] or Path(path).is_file() for path in needed)
+    assert all(command.startswith("python -m indeed.experiments.") for command in described["trained"].values())
 
 
-def test_the_drawings_of_the_graph_are_those_that_the_commands_write():
-    drawings = ast.literal_eval(re.search(r"^DRAWINGS = (\{.*?^\})$", SNAKEFILE, re.MULTILINE | re.DOTALL)[1])
-    assert tuple(drawings) == TABLES
-    for table, names in drawings.items():
-        source = (ROOT / "indeed" / "experiments" / f"table{table}.py").read_text(encoding="utf-8")
-        written = re.findall(r'folder / f?"(table\w*(?:\{value\})?\.svg)"', source)
-        assert sorted(names) == sorted(
-            name.format(value=value) for name in written for value in (("psnr", "ssim") if "{" in name else ("",))
-        )
+def test_a_table_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="name: got 'table9', expected one of table3"):
+        load_table("table9")
+    assert all(load_table(name).name == name for name in TABLES)
+
+
+def test_every_file_of_measured_numbers_is_of_a_chapter_or_has_a_command_that_is_there():
+    chapters = {path.stem for path in (ROOT / "book").glob("*.md")}
+    measured = {path.stem for path in (ROOT / "results" / "measured").glob("*/*.csv")}
+    found = commands()
+    assert measured - chapters == found.keys()
+    listed = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    for file, command in found.items():
+        assert f"`{file}.csv`" in listed, file
+        assert command in listed, command
+    for command in OTHERS.values():
+        *_, script = [word for word in command.split() if word not in ("record", "python", "-m")]
+        assert (ROOT / (script if "/" in script else f"{script.replace('.', '/')}.py")).is_file()
 
 
 def test_the_environment_of_the_workflow_is_exact():
@@ -132,7 +141,7 @@ def test_the_graph_of_all_tables_is_complete(executor, tmp_path):
                 pytest.skip(f"{plugin} is not in the environment of the workflow")
         environment["INDEED_DATA"] = str(tmp_path)
         command += ["--default-storage-prefix", str(tmp_path)]
-    command += ["--config", f"table={' '.join(TABLES)}", "profile=smoke", f"python={sys.executable}"]
+    command += ["--config", "table=3 4 5 6", "profile=smoke", f"python={sys.executable}"]
     run = subprocess.run(
         [SNAKEMAKE, *command],
         cwd=ROOT,
@@ -143,7 +152,6 @@ def test_the_graph_of_all_tables_is_complete(executor, tmp_path):
         timeout=300,
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    counts = {"budget": 1, "network": 2, "detector": 3, "table": len(TABLES)}
-    counts |= {f"figure{table}": 1 for table in TABLES}
+    counts = {"budget": 1, "network": 5} | dict.fromkeys(PAPER, 1) | {f"figure_{table}": 1 for table in PAPER}
     for rule, count in counts.items():
         assert re.search(rf"^{rule} +{count}$", run.stdout + run.stderr, re.MULTILINE), rule

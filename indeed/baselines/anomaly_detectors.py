@@ -1,4 +1,4 @@
-"""Classical detectors of anomalies that see good images only: ``fit(images, method)``, then ``detector.map(images)``.
+"""Classical detectors of anomalies, from good images: ``fit_detector(images, method)``, then ``detector.map(images)``.
 
 A map has one value for each pixel, larger where the image is stranger; its unit is the method's own. What a detector
 can know of "normal" depends on the images:
@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from indeed.baselines.robust_pca import inexact_augmented_lagrangian
+from indeed.checks import expect, finite, one_of
 from indeed.images.noise import GREY_LEVEL
 from indeed.types import Images, Maps
 
@@ -34,7 +35,7 @@ CHUNK = 16
 
 
 @runtime_checkable
-class Detector(Protocol):
+class ClassicalDetector(Protocol):
     """What has seen good images and maps the anomalies of others."""
 
     def map(self, images: Images) -> Maps:
@@ -63,7 +64,7 @@ class MeanImage:
         Raises
         ------
         TypeError, ValueError
-            As `fit`.
+            As `fit_detector`.
         """
         _check(images, at_least=2)
         mean = images.mean(0)
@@ -112,11 +113,10 @@ class PrincipalComponents:
         Raises
         ------
         TypeError, ValueError
-            As `fit`; ValueError also for a share outside (0, 1), a patch larger than the images, or equal images.
+            As `fit_detector`; ValueError also for a share outside (0, 1), a patch that is too large, or equal images.
         """
         _check(images, at_least=2)
-        if not 0 < explained < 1:
-            raise ValueError(f"explained: got {explained}, expected a share of the variance in (0, 1)")
+        expect(0 < explained < 1, "explained", explained, "a share of the variance in (0, 1)")
         height, width = images.shape[-2:]
         if patch is not None and not 1 <= patch <= min(height, width):
             raise ValueError(f"patch: got {patch}, expected 1 to {min(height, width)} for {height} x {width} pixels")
@@ -195,12 +195,11 @@ class RobustPCA:
         Raises
         ------
         TypeError, ValueError
-            As `fit`.
+            As `fit_detector`.
         """
         _check(images, at_least=1)
         for name, value in (("sparsity_weight", sparsity_weight), ("tolerance", tolerance)):
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name}: got {value}, expected a finite positive number")
+            expect(value is None or 0 < value < math.inf, name, value, "a finite positive number")
         return cls(sparsity_weight, tolerance)
 
     def map(self, images: Images) -> Maps:
@@ -218,13 +217,13 @@ class RobustPCA:
         return found.S.abs().sum(1)
 
 
-DETECTORS: Mapping[str, Callable[..., Detector]] = MappingProxyType(
+DETECTORS: Mapping[str, Callable[..., ClassicalDetector]] = MappingProxyType(
     {"mean": MeanImage.fit, "pca": PrincipalComponents.fit, "rpca": RobustPCA.fit}
 )
 """The methods by name, as functions of the good images."""
 
 
-def fit(images: Images, method: str, **options: Any) -> Detector:
+def fit_detector(images: Images, method: str, **options: Any) -> ClassicalDetector:
     """Detector of anomalies by a classical method, from good images alone.
 
     Parameters
@@ -249,11 +248,10 @@ def fit(images: Images, method: str, **options: Any) -> Detector:
     >>> good = torch.rand(9, 1, 8, 8, generator=torch.Generator().manual_seed(0)) / 10
     >>> spoiled = good[:1].clone()
     >>> spoiled[0, 0, 2, 5] = 1.0
-    >>> divmod(int(fit(good, "mean").map(spoiled).argmax()), 8)
+    >>> divmod(int(fit_detector(good, "mean").map(spoiled).argmax()), 8)
     (2, 5)
     """
-    if method not in DETECTORS:
-        raise ValueError(f"method: got {method!r}, expected one of {', '.join(DETECTORS)}")
+    one_of(DETECTORS, method=method)
     return DETECTORS[method](images, **options)
 
 
@@ -268,7 +266,5 @@ def _check(images: Images, at_least: int = 0) -> None:
         raise TypeError(f"images: got {images.dtype}, expected a floating-point type")
     if images.ndim != 4 or 0 in images.shape[1:]:
         raise ValueError(f"images: got shape {tuple(images.shape)}, expected (batch, channel, height, width)")
-    if len(images) < at_least:
-        raise ValueError(f"images: got {len(images)}, expected at least {at_least} good ones")
-    if not bool(images.isfinite().all()):
-        raise ValueError("images: got NaN or infinite values, expected finite ones")
+    expect(len(images) >= at_least, "images", len(images), f"at least {at_least} good ones")
+    finite(images=images)

@@ -1,4 +1,4 @@
-"""One interface for the classical decompositions of an image: ``decompose(y, method, **options)``."""
+"""One interface for the classical decompositions of an image: ``decompose_classically(y, method, **options)``."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from indeed.baselines.robust_pca import (
     inexact_augmented_lagrangian,
     stable_pursuit,
 )
+from indeed.checks import one_of
 from indeed.types import Images
 
 
@@ -53,7 +54,7 @@ DECOMPOSITIONS: Mapping[str, Callable[..., Parts]] = MappingProxyType(
 """The methods by name. The first two have no sparse part; the noise part of PCP is what its tolerance leaves."""
 
 
-def decompose(y: Images, method: str = "pcp", **options: Any) -> Parts:
+def decompose_classically(y: Images, method: str = "pcp", **options: Any) -> Parts:
     """Low-rank, sparse and noise part of images by a classical method; each channel is a matrix of its own.
 
     Parameters
@@ -75,10 +76,9 @@ def decompose(y: Images, method: str = "pcp", **options: Any) -> Parts:
     Examples
     --------
     >>> y = torch.rand(2, 3, 16, 20, generator=torch.Generator().manual_seed(0))
-    >>> parts = decompose(y, "svd", rank=4)
+    >>> parts = decompose_classically(y, "svd", rank=4)
     >>> torch.allclose(parts.L + parts.S + parts.N, y)
     True
     """
-    if method not in DECOMPOSITIONS:
-        raise ValueError(f"method: got {method!r}, expected one of {', '.join(DECOMPOSITIONS)}")
+    one_of(DECOMPOSITIONS, method=method)
     return DECOMPOSITIONS[method](y, **options)

@@ -1,4 +1,4 @@
-"""One interface for the classical denoisers of photographs: ``denoise(y, method, sigma)``.
+"""One interface for the classical denoisers of photographs: ``denoise_classically(y, method, sigma)``.
 
 All are told the standard deviation of the noise. Their free constants were chosen for grey centres of 128 pixels of
 eight embedded photographs (all but camera, chelsea, china, flower, hubble and retina) at 10, 25 and 50 grey levels of
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from indeed.checks import expect, finite, one_of
 from indeed.types import Images
 
 Array = Float[np.ndarray, "height width channel"]
@@ -49,8 +50,7 @@ def wavelet(y: Array, sigma: float) -> Array:
 
     height, width, channels = y.shape
     levels = min(4, pywt.dwt_max_level(min(height, width), "sym4"))
-    if levels < 1:
-        raise ValueError(f"y: got {height} x {width} pixels, expected sides of at least 14 for one level of wavelets")
+    expect(levels >= 1, "y", f"{height} x {width} pixels", "sides of at least 14 for one level of wavelets")
     options = {"wavelet": "sym4", "wavelet_levels": levels, "method": "BayesShrink", "mode": "soft", "channel_axis": -1}
     return _same_shape(denoise_wavelet(y, sigma=sigma, rescale_sigma=True, convert2ycbcr=channels == 3, **options), y)
 
@@ -82,7 +82,7 @@ DENOISERS: Mapping[str, Callable[[Array, float], Array]] = MappingProxyType(
 """The methods by name, as functions of one (height, width, channel) image."""
 
 
-def denoise(y: Images, method: str, sigma: float) -> Images:
+def denoise_classically(y: Images, method: str, sigma: float) -> Images:
     """Denoised images by a classical method, computed on the CPU in double precision.
 
     Parameters
@@ -107,16 +107,12 @@ def denoise(y: Images, method: str, sigma: float) -> Images:
     ModuleNotFoundError
         If the method is ``bm3d`` and it is not installed.
     """
-    if method not in DENOISERS:
-        raise ValueError(f"method: got {method!r}, expected one of {', '.join(DENOISERS)}")
+    one_of(DENOISERS, method=method)
     if not y.is_floating_point():
         raise TypeError(f"y: got {y.dtype}, expected a floating-point type")
-    if y.ndim != 4 or y.shape[1] not in (1, 3):
-        raise ValueError(f"y: got shape {tuple(y.shape)}, expected (batch, 1 or 3, height, width)")
-    if not bool(y.isfinite().all()):
-        raise ValueError("y: got NaN or infinite values, expected finite ones")
-    if not 0 < sigma < math.inf:
-        raise ValueError(f"sigma: got {sigma}, expected a finite positive standard deviation")
+    expect(y.ndim == 4 and y.shape[1] in (1, 3), "y", f"shape {tuple(y.shape)}", "(batch, 1 or 3, height, width)")
+    finite(y=y)
+    expect(0 < sigma < math.inf, "sigma", sigma, "a finite positive standard deviation")
     arrays = y.detach().double().permute(0, 2, 3, 1).cpu().numpy()
     clean = [torch.from_numpy(DENOISERS[method](np.ascontiguousarray(array), sigma)) for array in arrays]
     return torch.stack(clean).permute(0, 3, 1, 2).to(y).contiguous() if clean else y.clone()

@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from indeed.bayes.variational_family import Draw, GaussianFactor, MiddleLevel
+from indeed.bayes.elbo import per_sample_sum
+from indeed.checks import at_least, expect
+from indeed.learning.loading import Batch
+from indeed.learning.training.config import TrainingConfig
+from indeed.learning.training.task import Forward, Task
 from indeed.networks.backbones import scale_
-from indeed.networks.checkpoint import CheckpointError, read_checkpoint
+from indeed.networks.checkpoint import load_network
 from indeed.networks.inference_network import full_precision
-from indeed.types import Images
+from indeed.types import Image, Images, PerSample
 
 
 @dataclass(frozen=True)
@@ -33,21 +36,13 @@ class DnCNNConfig:
     width: int = 64
 
     def __post_init__(self) -> None:  # noqa: D105
-        if self.channels not in (1, 3):
-            raise ValueError(f"channels must be 1 or 3, got {self.channels}")
-        if self.depth < 3:
-            raise ValueError(f"depth must be at least 3, got {self.depth}")
-        if self.width < 1:
-            raise ValueError(f"width must be at least 1, got {self.width}")
+        expect(self.channels in (1, 3), "channels", self.channels, "1 or 3")
+        at_least(3, depth=self.depth)
+        at_least(1, width=self.width)
 
 
 class DnCNN(nn.Module):
     r"""DnCNN of Zhang et al. (2017): convolutions of 3x3 with BatchNorm and ReLU that predict the noise.
-
-    It has the interface of an inference network whose low-rank part is empty: A and B have rank 0, so L = 0, and the
-    mean of S is the denoised image. The loop, the batches and the supervision of
-    :class:`indeed.learning.training.Trainer` therefore train it as they are. With ``variational=False`` and
-    ``orthogonality_weight=0`` in its configuration the loss is the squared error, up to a factor and a constant.
 
     Raises
     ------
@@ -57,9 +52,8 @@ class DnCNN(nn.Module):
     Examples
     --------
     >>> y = torch.rand(2, 1, 20, 24, generator=torch.Generator().manual_seed(0))
-    >>> middle, draw = DnCNN(DnCNNConfig(depth=3, width=4)).eval()(y)
-    >>> draw.S.shape == y.shape, draw.A.shape, float(draw.low_rank.abs().max())
-    (True, torch.Size([2, 1, 20, 0]), 0.0)
+    >>> DnCNN(DnCNNConfig(depth=3, width=4)).eval()(y).shape
+    torch.Size([2, 1, 20, 24])
     """
 
     def __init__(self, config: DnCNNConfig) -> None:
@@ -81,7 +75,7 @@ class DnCNN(nn.Module):
     def noise(self, y: Images) -> Images:
         """Predicted noise."""
         if y.shape[1] != self.config.channels:
-            raise ValueError(f"y must have {self.config.channels} channels, got {y.shape[1]}")
+            raise ValueError(f"y: got {y.shape[1]} channels, expected {self.config.channels}")
         x = functional.relu(self.first(y))
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = functional.relu(norm(convolution(x)), inplace=True)
@@ -89,20 +83,25 @@ class DnCNN(nn.Module):
             noise: Tensor = self.last(x.to(y.dtype))
         return noise
 
-    def forward(self, y: Images, generators: Any = None) -> tuple[MiddleLevel, Draw]:
-        """Middle level with an empty low-rank part, and its means; nothing is drawn, with or without generators."""
-        batch, channel, height, width = y.shape
-        empty = (y.new_zeros(batch, channel, side, 0) for side in (height, width))
-        A, B = (GaussianFactor(factor, factor) for factor in empty)
-        estimate = y - self.noise(y)
-        middle = MiddleLevel(A, B, GaussianFactor(estimate, torch.zeros_like(estimate)))
-        return middle, middle.means
+    def forward(self, y: Images) -> Images:
+        """Denoised images."""
+        return y - self.noise(y)
 
 
-def denoise(model: DnCNN, image: Float[Tensor, "channel height width"]) -> Float[Tensor, "channel height width"]:
+def dncnn_loss(model: Forward, batch: Batch, config: TrainingConfig) -> tuple[PerSample]:
+    """Squared error, summed over a sample, in units of the target precision: Eq. 44 without a low-rank part."""
+    error = (model(batch.observed) - batch.target).square()
+    return (0.5 * config.target_precision * per_sample_sum(error),)
+
+
+DNCNN_TASK = Task(("squared",), dncnn_loss)
+
+
+def dncnn_denoise(model: DnCNN, image: Image) -> Image:
     """Denoised image by a DnCNN in evaluation mode; the whole image goes through at once."""
     with torch.inference_mode():
-        return image - model.noise(image[None])[0]
+        denoised: Tensor = model(image[None])[0]
+        return denoised
 
 
 def load_dncnn(path: Path, device: str | torch.device = "cpu") -> tuple[DnCNN, dict[str, Any]]:
@@ -113,11 +112,4 @@ def load_dncnn(path: Path, device: str | torch.device = "cpu") -> tuple[DnCNN, d
     CheckpointError
         If the file is missing, damaged or holds another network.
     """
-    network, record, tensors = read_checkpoint(path)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            model = DnCNN(DnCNNConfig(**network))
-        model.load_state_dict(tensors)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: holds no DnCNN ({' '.join(str(error).split())[:200]})") from error
-    return model.to(device).eval(), record
+    return load_network(path, lambda sizes: DnCNN(DnCNNConfig(**sizes)), device, "holds no DnCNN")

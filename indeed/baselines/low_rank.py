@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from indeed.checks import expect, finite
 from indeed.types import Matrices
 
 
@@ -81,8 +82,7 @@ def optimal_shrinkage(y: Matrices, sigma: float | None = None) -> Matrices:
     tensor(0)
     """
     check_matrices(y)
-    if sigma is not None and not 0 <= sigma < math.inf:
-        raise ValueError(f"sigma: got {sigma}, expected a finite standard deviation >= 0")
+    expect(sigma is None or 0 <= sigma < math.inf, "sigma", sigma, "a finite standard deviation >= 0")
     U, s, Vh = torch.linalg.svd(y, full_matrices=False)
     level = _median_level(s, y.shape[-2:]) if sigma is None else y.new_tensor(sigma)
     short, long = sorted(y.shape[-2:])
@@ -130,8 +130,7 @@ def marchenko_pastur_median(beta: float) -> float:
     >>> round((x * (1 - x**2 / 4) ** 0.5 + 2 * math.asin(x / 2)) / math.pi, 6)
     0.5
     """
-    if not 0 < beta <= 1:
-        raise ValueError(f"beta: got {beta}, expected 0 < beta <= 1")
+    expect(0 < beta <= 1, "beta", beta, "0 < beta <= 1")
     cells = 100_000
     edges = torch.linspace(0, math.pi, cells + 1, dtype=torch.float64)
     theta = (edges[1:] + edges[:-1]) / 2
@@ -156,5 +155,4 @@ def check_matrices(y: Matrices) -> None:
         raise TypeError(f"y: got {y.dtype}, expected a floating-point type")
     if y.ndim < 2 or 0 in y.shape[-2:]:
         raise ValueError(f"y: got shape {tuple(y.shape)}, expected (..., height, width) with at least one pixel")
-    if not bool(y.isfinite().all()):
-        raise ValueError("y: got NaN or infinite values, expected finite ones")
+    finite(y=y)

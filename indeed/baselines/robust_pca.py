@@ -18,23 +18,20 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from indeed.baselines.low_rank import check_matrices
+from indeed.baselines.thresholding import (
+    Basis,
+    PerMatrix,
+    Rank,
+    Stack,
+    random_basis,
+    threshold_entries,
+    threshold_singular_values,
+)
 from indeed.types import Matrices
-
-Stack = Float[Tensor, "stack height width"]
-PerMatrix = Float[Tensor, " stack"]
-Rank = Int[Tensor, " stack"]
-Basis = Float[Tensor, "stack width vectors"]
-
-SPARE = 15
-"""Vectors followed beyond those last needed: room for the rank to grow, faster convergence, and one always random."""
-SWEEPS = 15
-"""Subspace iterations before a whole decomposition is taken instead; they cost about the same."""
-SHARE = 5
-"""A whole decomposition is taken where more than one in so many singular vectors would be followed."""
 
 
 class NotConvergedError(RuntimeError):
@@ -123,14 +120,14 @@ def inexact_augmented_lagrangian(
         shifted = torch.addcmul(y, dual, 1 / _column(penalty))
         # S first, as in the authors' code: the rank of L then grows from zero, and few singular vectors are needed
         S = threshold_entries(shifted - L, _column(weight / penalty))
-        L, rank, basis = _threshold_singular_values(shifted - S, 1 / penalty, 0.1 * tolerance * norm, rank, basis)
+        L, rank, basis = threshold_singular_values(shifted - S, 1 / penalty, 0.1 * tolerance * norm, rank, basis)
         gap = (y - L).sub_(S)
         dual = torch.addcmul(dual, _column(penalty), gap)
         residual = gap.norm(dim=(1, 2)) / norm
         penalty = torch.minimum(growth * penalty, highest)
         return (L, S, dual, residual, y, norm, penalty, highest, rank, basis), residual
 
-    state = (zeros, zeros, dual, norm, stack, norm, penalty, 1e7 * penalty, *_start(stack))
+    state = (zeros, zeros, dual, norm, stack, norm, penalty, 1e7 * penalty, *random_basis(stack))
     return _pursuit(y, step, state, tolerance, max_iterations, "relative residual ||Y - L - S|| / ||Y||")
 
 
@@ -200,7 +197,7 @@ def accelerated_proximal_gradient(
     ) -> tuple[tuple[Tensor, ...], PerMatrix]:
         last_L, last_S, last_momentum = L, S, momentum
         gap = (y - ahead_L - ahead_S) / 2  # half a step: the smooth term has Lipschitz constant two
-        L, rank, basis = _threshold_singular_values(ahead_L + gap, mu / 2, 1e-3 * tolerance * final, rank, basis)
+        L, rank, basis = threshold_singular_values(ahead_L + gap, mu / 2, 1e-3 * tolerance * final, rank, basis)
         S = threshold_entries(ahead_S + gap, _column(weight * mu / 2))
         dual = (y - L - S) / _column(mu)
         # subgradients of the two parts: what the thresholds took off, plus how far the gradient has moved meanwhile
@@ -216,7 +213,7 @@ def accelerated_proximal_gradient(
         return (L, S, dual, residual, y, norm, ahead_L, ahead_S, momentum, mu, final, rank, basis), measure
 
     ones, mu = torch.ones_like(norm), torch.maximum(spectral, final)
-    state = (zeros, zeros, zeros, norm, stack, norm, zeros, zeros, ones, mu, final, *_start(stack))
+    state = (zeros, zeros, zeros, norm, stack, norm, zeros, zeros, ones, mu, final, *random_basis(stack))
     return _pursuit(y, step, state, tolerance, max_iterations, "relative error of the certificate")
 
 
@@ -243,126 +240,6 @@ def stable_pursuit(y: Matrices, sigma: float, sparsity_weight: float | None = No
         raise ValueError(f"sigma: got {sigma}, expected a finite positive standard deviation")
     relaxation = sigma * math.sqrt(2 * max(y.shape[-2:]))
     return accelerated_proximal_gradient(y, sparsity_weight, relaxation=relaxation, **options)
-
-
-def threshold_entries(x: Stack, level: Float[Tensor, "#stack #height #width"]) -> Stack:
-    """Soft threshold: every entry moved towards zero by ``level``, and no further.
-
-    Examples
-    --------
-    >>> threshold_entries(torch.tensor([[[-3.0, 0.5, 2.0]]]), torch.tensor([[[1.0]]]))
-    tensor([[[-2.,  0.,  1.]]])
-    """
-    return x - torch.clamp(x, -level, level)
-
-
-def _threshold_singular_values(
-    x: Stack, level: PerMatrix, accuracy: PerMatrix, rank: Rank, basis: Basis
-) -> tuple[Stack, Rank, Basis]:
-    """Every singular value moved towards zero by ``level``; rank and right singular vectors to start from next time.
-
-    ``rank`` and ``basis`` are the last ones of similar matrices; ``accuracy`` bounds the error of the result in the
-    Frobenius norm, as `_settled` judges it.
-    """
-    threshold = _Threshold(x, level, accuracy, rank, basis)
-    few = rank + SPARE <= basis.shape[-1]
-    threshold.decompose((~few).nonzero()[:, 0])
-    if few.any():
-        threshold.iterate(few.nonzero()[:, 0], int(rank[few].max()) + SPARE)
-    return threshold.result, threshold.rank, threshold.basis
-
-
-class _Threshold:
-    """Thresholding of the singular values of a stack; ``which`` are the matrices of it that a method deals with."""
-
-    def __init__(self, x: Stack, level: PerMatrix, accuracy: PerMatrix, rank: Rank, basis: Basis) -> None:
-        self.x, self.level, self.accuracy = x, level, accuracy
-        self.result, self.rank, self.basis = torch.empty_like(x), rank.clone(), basis.clone()
-
-    def decompose(self, which: Rank) -> None:
-        """Take whole singular value decompositions."""
-        if len(which):
-            U, s, Vh = torch.linalg.svd(self.x[which], full_matrices=False)
-            self.put(which, U, s, Vh.mT)
-
-    def iterate(self, which: Rank, vectors: int) -> None:
-        """Follow the leading singular vectors by subspace iteration, and decompose what it does not settle."""
-        limit = self.basis.shape[-1]
-        x = self.x[which] if len(which) < len(self.x) else self.x
-        # The last column stays random. The others may have lost a direction that was weak before and is strong now (a
-        # faint block beside a bright one), and would never find it again.
-        start = self.basis[which]
-        product = x @ torch.cat([start[..., : vectors - 1], start[..., -1:]], dim=-1)
-        for _ in range(SWEEPS):
-            if not len(which):
-                return
-            U, s, V = _project(x, product)
-            product = x @ V
-            # X' U = V s holds exactly, X V = U s up to this
-            error = (product - U * s.unsqueeze(-2)).norm(dim=-2)
-            settled, too_few = _settled(s, error, self.level[which], self.accuracy[which])
-            if settled.any():
-                self.put(which[settled], U[settled], s[settled], V[settled])
-            if too_few.any():
-                if vectors < limit:
-                    self.iterate(which[too_few], limit)
-                else:
-                    self.decompose(which[too_few])
-            go = ~(settled | too_few)
-            if not go.all():
-                which, x, product = which[go], x[go], product[go]
-        self.decompose(which)
-
-    def put(
-        self,
-        which: Rank,
-        U: Float[Tensor, "some height vectors"],
-        s: Float[Tensor, "some vectors"],
-        V: Float[Tensor, "some width vectors"],
-    ) -> None:
-        """Keep the result of some matrices, and their vectors for the next time."""
-        excess = s - self.level[which, None]
-        self.rank[which] = (excess > 0).sum(-1)
-        count = min(V.shape[-1], self.basis.shape[-1] - 1)
-        self.basis[which, :, :count] = V[..., :count]
-        kept = slice(int(self.rank[which].max()))
-        self.result[which] = (U[..., kept] * excess[:, None, kept].clamp(min=0)) @ V[..., kept].mT
-
-
-def _project(
-    x: Stack, product: Float[Tensor, "stack height vectors"]
-) -> tuple[Float[Tensor, "stack height vectors"], Float[Tensor, "stack vectors"], Basis]:
-    """Singular triplets of the projection of x onto the column space of ``product``."""
-    Q = torch.linalg.qr(product).Q
-    P, triangle = torch.linalg.qr(x.mT @ Q)
-    left, s, right = torch.linalg.svd(triangle.mT)
-    return Q @ left, s, P @ right.mT
-
-
-def _settled(
-    s: Float[Tensor, "stack vectors"], error: Float[Tensor, "stack vectors"], level: PerMatrix, accuracy: PerMatrix
-) -> tuple[Bool[Tensor, " stack"], Bool[Tensor, " stack"]]:
-    """Which matrices are thresholded well enough, and which have more values above the threshold than vectors.
-
-    X differs by the matrix of the vectors ``error`` from one that falls into two orthogonal blocks: the triplets above
-    the threshold, and the rest. Thresholding is non-expansive, so the triplets alone are off by no more than its norm,
-    if the rest has no singular value above the threshold. That is judged by the first triplet below, not proved: a
-    direction that the vectors do not contain escapes, until the random one among them has brought it in.
-    """
-    above = s > level[:, None]
-    too_few = above[:, -1]
-    first_below = above.sum(-1, keepdim=True).clamp(max=s.shape[-1] - 1)
-    largest_of_rest = (s + error).gather(-1, first_below)[:, 0]
-    settled = ((error * above).norm(dim=-1) <= accuracy) & (largest_of_rest <= level) & ~too_few
-    return settled, too_few
-
-
-def _start(stack: Stack) -> tuple[Rank, Basis]:
-    """No vectors needed yet, and random ones to start from, the last of which is never replaced."""
-    vectors = min(stack.shape[1:]) // SHARE + 1
-    generator = torch.Generator().manual_seed(0)
-    basis = torch.randn(stack.shape[2], vectors, generator=generator, dtype=stack.dtype).to(stack.device)
-    return torch.zeros(len(stack), dtype=torch.long, device=stack.device), basis.repeat(len(stack), 1, 1)
 
 
 def _pursuit(

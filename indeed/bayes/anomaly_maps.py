@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from indeed.bayes.generative_model import low_rank
 from indeed.bayes.variational_family import LeafLevel, MiddleLevel
+from indeed.checks import expect
 from indeed.images.noise import GREY_LEVEL
 from indeed.types import Images, Maps
 
@@ -61,9 +61,13 @@ def share(y: Images, middle: MiddleLevel, leaf: LeafLevel) -> Maps:
     below which no pixel counts. It judges a faint defect and a strong one alike, and a pixel in which a defect happens
     to have the grey of the surface like its neighbours. Where f_S puts out a shrinkage, that is what it shows.
     """
-    sparse = middle.S.mean.abs()
-    noise = (y - low_rank(middle.A.mean, middle.B.mean) - middle.S.mean).abs()
+    sparse, noise = sparse_and_noise(y, middle)
     return sparse.sum(1) / (sparse + noise + GREY_LEVEL).sum(1)
+
+
+def sparse_and_noise(y: Images, middle: MiddleLevel) -> tuple[Images, Images]:
+    r"""Magnitudes :math:`|\mu_S|` and :math:`|Y - \mu_L - \mu_S|`: what S takes of a pixel, and what L and S leave."""
+    return middle.S.mean.abs(), (y - middle.means.low_rank - middle.S.mean).abs()
 
 
 ANOMALY_MAPS: dict[str, Callable[[Images, MiddleLevel, LeafLevel], Maps]] = {
@@ -86,8 +90,7 @@ def smoothed(anomaly_map: Maps, sigma: float = 4.0) -> Maps:
     ValueError
         Unless `sigma`, in pixels, is finite and positive.
     """
-    if not 0 < sigma < math.inf:
-        raise ValueError(f"sigma: got {sigma}, expected a finite positive number of pixels")
+    expect(0 < sigma < math.inf, "sigma", sigma, "a finite positive number of pixels")
     rows, columns = (_gaussian_rows(side, sigma).to(anomaly_map) for side in anomaly_map.shape[-2:])
     return rows @ anomaly_map @ columns.mT
 

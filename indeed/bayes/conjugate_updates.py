@@ -6,25 +6,29 @@ n/2,\ \beta^0 + e/2)`: the default, ``form="exact"``. The paper prints twice bot
 same mean, half the variance.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from indeed.bayes.elbo import negative_expected_log_likelihood, per_sample_sum, rank_kl, sparsity_kl
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import expected_squared_residual, sampled_squared_residual
 from indeed.bayes.variational_family import Draw, Factor, GammaFactor, GaussianFactor, LeafLevel, MiddleLevel, gamma_kl
+from indeed.checks import expect, one_of
 from indeed.types import Images, PerSample
 
 Form = Literal["exact", "paper"]
 Noise = Literal["pixel", "scalar"]
+"""Pixels that share a noise precision: none, as in the paper, or all of a channel of an image."""
+LocalNoise = Literal[Noise, "neighbourhood"]
+"""As `Noise`, or those of a window around each pixel: then the solution minimises no free energy."""
 
 
 def _posterior(prior_shape: float, prior_rate: float, count: int, energy: Tensor, form: Form) -> GammaFactor:
     """Gamma posterior of a precision shared by ``count`` variables whose expected squares sum to ``energy``."""
-    if form not in ("exact", "paper"):
-        raise ValueError(f"form must be 'exact' or 'paper', got {form!r}")
+    one_of(("exact", "paper"), form=form)
     scale = 1.0 if form == "exact" else 2.0
     shape = torch.full_like(energy, scale * (prior_shape + 0.5 * count))
     return GammaFactor(shape, scale * (prior_rate + 0.5 * energy))
@@ -63,7 +67,11 @@ def update_omega(S: GaussianFactor, hyperpriors: Hyperpriors, form: Form = "exac
 
 
 def update_lambda(
-    squared_residual: Images, hyperpriors: Hyperpriors, form: Form = "exact", noise: Noise = "pixel"
+    squared_residual: Images,
+    hyperpriors: Hyperpriors,
+    form: Form = "exact",
+    noise: LocalNoise = "pixel",
+    neighbourhood: int = 7,
 ) -> GammaFactor:
     r"""Posterior of the noise precisions given the squared residual (Eq. 30).
 
@@ -74,12 +82,28 @@ def update_lambda(
 
     With ``noise="scalar"`` all pixels of a channel share one precision, (batch, channel, 1, 1), and both parameters
     count them all: :math:`\alpha^0_\lambda + \tfrac12 hw` and :math:`\beta^0_\lambda + \tfrac12\sum r^2`.
+
+    With ``noise="neighbourhood"`` the precision of a pixel is that of the n pixels of a window around it, in which the
+    noise is taken to be stationary: :math:`\alpha^0_\lambda + \tfrac12 n` and :math:`\beta^0_\lambda + \tfrac12\sum
+    r^2`. A precision for each pixel makes the fidelity a log penalty, whose gradient grows as the residual shrinks and
+    pulls every residual to zero; with a window, a residual smaller than those around it is pulled no harder for that.
+    At the border the mean over the part of the window inside stands for that over the whole. Not in the paper.
+
+    Raises
+    ------
+    ValueError
+        For another ``form`` or ``noise``, and for a side of the window, ``neighbourhood``, that is not odd.
     """
-    if noise not in ("pixel", "scalar"):
-        raise ValueError(f"noise must be 'pixel' or 'scalar', got {noise!r}")
+    one_of(get_args(LocalNoise), noise=noise)
     count, energy = 1, squared_residual
     if noise == "scalar":
         count, energy = squared_residual[0, 0].numel(), squared_residual.sum((-2, -1), keepdim=True)
+    elif noise == "neighbourhood":
+        expect(neighbourhood >= 1 and neighbourhood % 2 != 0, "neighbourhood", neighbourhood, "an odd number of pixels")
+        count, inside = neighbourhood**2, neighbourhood // 2
+        energy = count * functional.avg_pool2d(
+            squared_residual, neighbourhood, stride=1, padding=inside, count_include_pad=False
+        )
     return _posterior(hyperpriors.lambda_shape, hyperpriors.lambda_rate, count, energy, form)
 
 
@@ -90,7 +114,8 @@ def solve_leaf_level(
     *,
     draw: Draw | None = None,
     form: Form = "exact",
-    noise: Noise = "pixel",
+    noise: LocalNoise = "pixel",
+    neighbourhood: int = 7,
 ) -> LeafLevel:
     r"""Solution of sub-problem 1, :math:`\mathcal F(P^0_{\mathcal Z_l}, \phi_{\mathcal Z_m}, Y)` (Eq. 6).
 
@@ -108,13 +133,16 @@ def solve_leaf_level(
     form
         ``exact`` conjugate posterior, or the ``paper``'s doubled parameters.
     noise
-        One noise precision per ``pixel``, as in the paper, or one ``scalar`` per channel of an image.
+        One noise precision per ``pixel``, as in the paper, one ``scalar`` per channel of an image, or one per
+        ``neighbourhood`` of each pixel: :func:`update_lambda`.
+    neighbourhood
+        Side of that window in pixels, odd.
     """
     residual = expected_squared_residual(y, middle) if draw is None else sampled_squared_residual(y, draw)
     return LeafLevel(
         update_gamma(middle.A, middle.B, hyperpriors, form),
         update_omega(middle.S, hyperpriors, form),
-        update_lambda(residual, hyperpriors, form, noise),
+        update_lambda(residual, hyperpriors, form, noise, neighbourhood),
     )
 
 

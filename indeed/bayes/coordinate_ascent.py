@@ -19,8 +19,10 @@ from torch import Tensor
 from indeed.bayes.conjugate_updates import Noise, solve_leaf_level, update_gamma, update_lambda, update_omega
 from indeed.bayes.elbo import elbo_terms, negative_elbo
 from indeed.bayes.generative_model import Hyperpriors
+from indeed.bayes.middle_updates import full_covariances, update_factor, update_rows, update_sparse
 from indeed.bayes.posterior_summaries import expected_squared_residual
 from indeed.bayes.variational_family import Factor, GammaFactor, GaussianFactor, LeafLevel, MiddleLevel, RowGaussian
+from indeed.checks import at_least, expect, one_of
 from indeed.types import ColumnPrecision, Images, NoisePrecision, PerSample
 
 Family = Literal["diagonal", "full"]
@@ -28,107 +30,6 @@ Family = Literal["diagonal", "full"]
 # Bayesian robust PCA (Babacan et al. 2012) is this model with flat priors, one noise precision and full covariances:
 # fit(y, max_rank, FLAT, family="full", noise="scalar").
 FLAT = Hyperpriors(1e-6, 1e-6, 1e-6, 1e-10, 1e-6, 1e-6)
-
-
-def update_factor(
-    target: Images,
-    this: GaussianFactor,
-    other: GaussianFactor,
-    mean_gamma: ColumnPrecision,
-    mean_lambda: NoisePrecision,
-) -> GaussianFactor:
-    r"""Optimum of one factor of :math:`L = A B^\top`, column after column, given the other factor.
-
-    The minimiser of Eq. 31 over :math:`q(a_{jk})` has
-
-    .. math::
-        \sigma_{a_{jk}}^{-2} = \mu_{\gamma_k} + \sum_l \mu_{\lambda_{jl}} E[b_{lk}^2], \qquad
-        \mu_{a_{jk}} = \sigma_{a_{jk}}^2 \sum_l \mu_{\lambda_{jl}} \mu_{b_{lk}}
-        \Big(t_{jl} - \sum_{m \neq k} \mu_{a_{jm}} \mu_{b_{lm}}\Big) .
-
-    Parameters
-    ----------
-    target
-        What the product should explain, :math:`Y - \mu_S`; transposed to update B.
-    this, other
-        The factor to update and the one held fixed: A and B, or B and A.
-    mean_gamma, mean_lambda
-        Expected column precisions, and noise precisions in the orientation of ``target``.
-    """
-    mean_lambda = mean_lambda.expand_as(target)
-    precision = mean_gamma.unsqueeze(-2) + mean_lambda @ other.second_moment
-    columns = list(this.mean.unbind(-1))
-    residual = target - this.mean @ other.mean.mT
-    for k, (old, partner) in enumerate(zip(this.mean.unbind(-1), other.mean.unbind(-1), strict=True)):
-        residual = residual + old.unsqueeze(-1) * partner.unsqueeze(-2)
-        columns[k] = (mean_lambda * residual * partner.unsqueeze(-2)).sum(-1) / precision[..., k]
-        residual = residual - columns[k].unsqueeze(-1) * partner.unsqueeze(-2)
-    mean = torch.stack(columns, -1) if columns else this.mean
-    return GaussianFactor(mean, -precision.log())
-
-
-def update_rows(
-    target: Images, other: RowGaussian, mean_gamma: ColumnPrecision, mean_lambda: NoisePrecision
-) -> RowGaussian:
-    r"""Optimum of one factor of :math:`L = A B^\top` with full row covariances, given the other factor.
-
-    .. math::
-        C_j^{-1} = \operatorname{diag}(\mu_\gamma) + \sum_l \mu_{\lambda_{jl}} E[b_l b_l^\top], \qquad
-        m_j = C_j \sum_l \mu_{\lambda_{jl}} t_{jl}\, \mu_{b_l} ,
-
-    with :math:`b_l` the rows of B. One noise precision for all pixels gives all rows the same covariance.
-
-    Parameters
-    ----------
-    target, other, mean_gamma, mean_lambda
-        As for :func:`update_factor`.
-    """
-    precision, linear = _row_equations(target, other, mean_gamma, mean_lambda)
-    covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision))
-    return RowGaussian((covariance @ linear.unsqueeze(-1)).squeeze(-1), covariance)
-
-
-def update_columns(
-    target: Images, other: GaussianFactor, mean_gamma: ColumnPrecision, mean_lambda: NoisePrecision
-) -> GaussianFactor:
-    r"""Optimum of one factor of :math:`L = A B^\top`, all columns at once, given the other factor.
-
-    The variances of :func:`update_factor` and the means :math:`m_j` of :func:`update_rows`: the best that diagonal
-    covariances allow. It costs a linear system for each row, where :func:`update_factor` goes from column to column;
-    it needs far fewer sweeps where columns resemble each other, as those of a network do.
-
-    Parameters
-    ----------
-    target, other, mean_gamma, mean_lambda
-        As for :func:`update_factor`.
-    """
-    precision, linear = _row_equations(target, _full(other), mean_gamma, mean_lambda)
-    mean = torch.cholesky_solve(linear.unsqueeze(-1), torch.linalg.cholesky(precision)).squeeze(-1)
-    return GaussianFactor(mean, -precision.diagonal(dim1=-2, dim2=-1).log().expand_as(mean))
-
-
-def _row_equations(
-    target: Images, other: RowGaussian, mean_gamma: ColumnPrecision, mean_lambda: NoisePrecision
-) -> tuple[Tensor, Tensor]:
-    """Matrix (batch, channel, row or 1, rank, rank) and right side (..., row, rank) of the rows' normal equations."""
-    rank = mean_gamma.shape[-1]
-    weights = mean_lambda.expand(*mean_lambda.shape[:-1], target.shape[-1])
-    products = weights @ (other.mean_products + other.covariances)
-    precision = torch.diag_embed(mean_gamma).unsqueeze(-3) + products.reshape(*products.shape[:-1], rank, rank)
-    return precision, (mean_lambda * target) @ other.mean
-
-
-def update_sparse(target: Images, mean_omega: Images, mean_lambda: NoisePrecision) -> GaussianFactor:
-    r"""Optimum of q(S) given the low-rank part: a shrunken residual.
-
-    :math:`\sigma_s^{-2} = \mu_\omega + \mu_\lambda` and :math:`\mu_s = \sigma_s^2\,\mu_\lambda\,t` with the target
-    :math:`t = Y - \mu_A \mu_B^\top`.
-    """
-    precision = mean_omega + mean_lambda
-    return GaussianFactor(mean_lambda * target / precision, -precision.log())
-
-
-# -- the whole alternation -------------------------------------------------------------------------------------------
 
 
 class Fit(NamedTuple):
@@ -159,8 +60,7 @@ def svd_start(y: Images, max_rank: int, hyperpriors: Hyperpriors | None = None) 
         If ``y`` is not a finite floating-point image, or ``max_rank`` is not in 1 to min(height, width).
     """
     _check_image(y)
-    if not 1 <= max_rank <= min(y.shape[-2:]):
-        raise ValueError(f"max_rank must be in 1 to min(height, width) = {min(y.shape[-2:])}, got {max_rank}")
+    expect(1 <= max_rank <= min(y.shape[-2:]), "max_rank", max_rank, f"1 to min(height, width) = {min(y.shape[-2:])}")
     hyperpriors = hyperpriors or Hyperpriors()
     left, values, right = torch.linalg.svd(y, full_matrices=False)
     noise = values.median(-1).values.square() / max(y.shape[-2:])
@@ -183,19 +83,18 @@ def check_problem(y: Images, start: MiddleLevel, noise: Noise) -> None:
         unknown.
     """
     _check_image(y)
-    if noise not in get_args(Noise):
-        raise ValueError(f"noise must be one of {get_args(Noise)}, got {noise!r}")
+    one_of(get_args(Noise), noise=noise)
     batch, channels, height, width = y.shape
     rank = start.A.mean.shape[-1]
     shapes = ((batch, channels, height, rank), (batch, channels, width, rank), (batch, channels, height, width))
     for name, factor, shape in zip("ABS", start, shapes, strict=True):
         if factor.mean.shape != shape:
-            raise ValueError(f"start.{name} must have shape {shape} for this image, got {tuple(factor.mean.shape)}")
+            raise ValueError(f"start.{name}: got shape {tuple(factor.mean.shape)}, expected {shape} for this image")
         if factor.variance.shape != shape:
             got = tuple(factor.variance.shape)
-            raise ValueError(f"start.{name} must have variances of shape {shape} like its mean, got {got}")
+            raise ValueError(f"start.{name}: got variances of shape {got}, expected {shape} like its mean")
         if not (factor.mean.isfinite().all() and factor.variance.isfinite().all()):
-            raise ValueError(f"start.{name} must have finite means and variances")
+            raise ValueError(f"start.{name}: got NaN or infinite values, expected finite means and variances")
 
 
 def free_energy(y: Images, middle: MiddleLevel, hyperpriors: Hyperpriors, noise: Noise = "pixel") -> PerSample:
@@ -263,10 +162,8 @@ def fit(
         If ``y`` is not a finite floating-point image, ``start`` does not fit it, or an option is unknown.
     """
     check_problem(y, start, noise)
-    if family not in get_args(Family):
-        raise ValueError(f"family must be one of {get_args(Family)}, got {family!r}")
-    if max_sweeps < 1:
-        raise ValueError(f"max_sweeps must be at least 1, got {max_sweeps}")
+    one_of(get_args(Family), family=family)
+    at_least(1, max_sweeps=max_sweeps)
     hyperpriors = hyperpriors or Hyperpriors()
     sizes = y.shape[:2]
 
@@ -374,12 +271,7 @@ def _update(
 def _in_family(factor: Factor, family: Family) -> Factor:
     if family == "diagonal":
         return GaussianFactor(factor.mean, factor.log_variance)
-    return factor if isinstance(factor, RowGaussian) else _full(factor)
-
-
-def _full(factor: GaussianFactor) -> RowGaussian:
-    """Diagonal covariances as matrices."""
-    return RowGaussian(factor.mean, torch.diag_embed(factor.variance))
+    return factor if isinstance(factor, RowGaussian) else full_covariances(factor)
 
 
 def _floor(hyperpriors: Hyperpriors) -> float:
@@ -410,6 +302,5 @@ def _take(factor: Factor, columns: Tensor) -> Factor:
 
 def _check_image(y: Tensor) -> None:
     if not y.is_floating_point():
-        raise TypeError(f"y must be a floating-point image in [0, 1], got {y.dtype}")
-    if not y.isfinite().all():
-        raise ValueError("y must be finite, got NaN or infinite pixels")
+        raise TypeError(f"y: got {y.dtype}, expected a floating-point image in [0, 1]")
+    expect(y.isfinite().all(), "y", "NaN or infinite pixels", "finite ones")

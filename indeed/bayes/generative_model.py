@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from indeed.checks import at_least, expect
 from indeed.types import ColumnPrecision, Images, LeftFactor, PerSample, RightFactor
 
 
@@ -46,8 +47,7 @@ class Hyperpriors:
         """Reject what is not a Gamma distribution."""
         for field in fields(self):
             value = getattr(self, field.name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{field.name} must be a positive finite number, got {value!r}")
+            expect(math.isfinite(value) and value > 0, field.name, value, "a positive finite number")
 
 
 class PriorSample(NamedTuple):
@@ -152,10 +152,7 @@ def sample_prior(
     ValueError
         If a size is smaller than one.
     """
-    sizes = {"batch": batch, "channels": channels, "height": height, "width": width, "rank": rank}
-    for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    at_least(1, batch=batch, channels=channels, height=height, width=width, rank=rank)
     device = generator.device
 
     def gamma_draw(shape: float, rate: float, *size: int) -> Tensor:

@@ -1,4 +1,6 @@
-r"""What a task minimises: supervision, orthogonality and the training loss (Eq. 12, 14-15, 35 and 42-45).
+r"""What a task minimises: supervision, orthogonality, the loss of training and that of active generalisation.
+
+Eq. 12, 14-15, 35 and 39-45.
 
 These functions take posterior parameters and draws, never a network.
 """
@@ -6,18 +8,22 @@ These functions take posterior parameters and draws, never a network.
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor
 
+from indeed.bayes.anomaly_maps import sparse_and_noise
 from indeed.bayes.conjugate_updates import solve_leaf_level
-from indeed.bayes.elbo import ElboTerms, negative_elbo, per_sample_sum, sub_problem_2_terms
-from indeed.bayes.generative_model import Hyperpriors, low_rank
+from indeed.bayes.elbo import ElboTerms, MiddleTerms, negative_elbo, per_sample_sum, sub_problem_2_terms
+from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import expected_squared_residual, sampled_squared_residual
 from indeed.bayes.variational_family import Draw, Generators, MiddleLevel
+from indeed.checks import at_least, expect, one_of
 from indeed.images.noise import GREY_LEVEL
-from indeed.types import Images, PerSample, Scalar
+from indeed.types import Images, Masks, PerSample, Scalar
 
 _FLOOR = 1e-5
+
+Modules = Literal["L", "S", "LS"]
+"""Modules of the network: that of L (f_A and f_B), that of S, or both."""
 
 
 class LossTerms(NamedTuple):
@@ -68,18 +74,16 @@ def anomaly_supervision(draw: Draw, normal: Images, anomaly: Images, target_prec
     return 0.5 * target_precision * per_sample_sum(error)
 
 
-def mask_supervision(y: Images, middle: MiddleLevel, mask: Bool[Tensor, "batch height width"]) -> PerSample:
-    r"""Cross-entropy, in nats, of the share p that S has in what L leaves of a pixel, against the mask of the anomaly.
+def mask_supervision(y: Images, middle: MiddleLevel, mask: Masks) -> PerSample:
+    r"""Cross-entropy, in nats, of the :func:`indeed.bayes.anomaly_maps.share` p against the mask of the anomaly.
 
-    .. math:: -\sum_{ij} M_{ij} \ln p_{ij} + (1 - M_{ij}) \ln (1 - p_{ij}), \qquad
-        p = \frac{\sum_c |\mu_S|}{\sum_c (|\mu_S| + |Y - \mu_L - \mu_S| + \delta)}
+    .. math:: -\sum_{ij} M_{ij} \ln p_{ij} + (1 - M_{ij}) \ln (1 - p_{ij})
 
-    with one grey level for :math:`\delta`: p is the map :func:`indeed.bayes.anomaly_maps.share`. Eq. 45 weighs an error
-    by the square of its intensity, so that a faint defect, and false alarms where L leaves little, cost nothing; here
-    every pixel counts alike. Not in the paper.
+    Eq. 45 weighs an error by the square of its intensity, so that a faint defect, and false alarms where L leaves
+    little, cost nothing; here every pixel counts alike. Not in the paper.
     """
-    sparse = middle.S.mean.abs().sum(1)
-    rest = (y - low_rank(middle.A.mean, middle.B.mean) - middle.S.mean).abs().sum(1) + y.shape[1] * GREY_LEVEL
+    sparse, noise = (each.sum(1) for each in sparse_and_noise(y, middle))
+    rest = noise + y.shape[1] * GREY_LEVEL
     # The floor keeps the gradient finite where S is exactly zero.
     likely = torch.where(mask, sparse + _FLOOR, rest)
     return per_sample_sum((sparse + rest).log() - likely.log())
@@ -100,7 +104,7 @@ def orthogonality(draw: Draw, form: Literal["literal", "cosine"] = "literal") ->
         unit_A = draw.A / draw.A.norm(dim=-2, keepdim=True).clamp_min(1e-12)
         unit_B = draw.B / draw.B.norm(dim=-2, keepdim=True).clamp_min(1e-12)
         return per_sample_sum(_off_diagonal(unit_A)) + per_sample_sum(_off_diagonal(unit_B))
-    raise ValueError(f"form must be 'literal' or 'cosine', got {form!r}")
+    raise ValueError(f"form: got {form!r}, expected 'literal' or 'cosine'")
 
 
 def amortised_terms(
@@ -129,8 +133,7 @@ def amortised_terms(
     leaf_generator
         With it, the precisions of the leaf level enter by one draw each in the place of their means (section 3.1.4).
     """
-    if residual not in ("sampled", "expected"):
-        raise ValueError(f"residual must be 'sampled' or 'expected', got {residual!r}")
+    one_of(("sampled", "expected"), residual=residual)
     sampled = residual == "sampled"
     with torch.no_grad():
         leaf = solve_leaf_level(y, middle, hyperpriors, draw=draw if sampled else None)
@@ -162,14 +165,25 @@ def training_loss(terms: LossTerms, *, orthogonality_weight: float, elements: in
     ValueError
         If ``orthogonality_weight`` is negative or ``elements`` smaller than one.
     """
-    if not orthogonality_weight >= 0:
-        raise ValueError(f"orthogonality_weight must not be negative, got {orthogonality_weight!r}")
-    if elements < 1:
-        raise ValueError(f"elements must be at least 1, got {elements!r}")
+    at_least(0, orthogonality_weight=orthogonality_weight)
+    at_least(1, elements=elements)
     per_sample = terms.supervision
     if variational:
         per_sample = per_sample + terms.fidelity + terms.rank + terms.sparsity
     return (per_sample + orthogonality_weight * terms.orthogonality).mean() / elements
+
+
+def active_generalisation_loss(terms: MiddleTerms, modules: Modules) -> PerSample:
+    r"""Unsupervised loss of the module that adapts: S, L, or both (Eq. 39-41).
+
+    :math:`\ell_{fid} + \ell_{sparse}`, :math:`\ell_{fid} + \ell_{rank}`, or all three; in nats, (batch,).
+    """
+    loss = terms.fidelity
+    if "L" in modules:
+        loss = loss + terms.rank
+    if "S" in modules:
+        loss = loss + terms.sparsity
+    return loss
 
 
 def _gram_error(factor: Tensor) -> Tensor:
@@ -183,5 +197,4 @@ def _off_diagonal(unit_columns: Tensor) -> Tensor:
 
 
 def _check_positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{name} must be positive, got {value!r}")
+    expect(value > 0, name, value, "a positive number")

@@ -20,6 +20,7 @@ from indeed.bayes.elbo import elbo_terms
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import sampled_squared_residual
 from indeed.bayes.variational_family import AnyShape, Draw, LeafLevel, MiddleLevel
+from indeed.checks import at_least
 from indeed.types import Images, PerSample, Scalar
 
 
@@ -99,7 +100,7 @@ def right_hand_side(loss: float, lipschitz_factor: float, discrepancy: float, co
         and the log-likelihood of a Gaussian has no Lipschitz constant.
     discrepancy
         :math:`d(\hat p_D, p)`: *estimated* at best, since p is known by samples only
-        (:mod:`indeed.learning.discrepancy`).
+        (:mod:`indeed.learning.diagnostics.discrepancy`).
     constant
         C, which depends on the prior, on p and on :math:`\delta`: *unknown*, and infinite for the priors of Table 2:
         see `log_exponential_moment`.
@@ -114,12 +115,10 @@ def right_hand_side(loss: float, lipschitz_factor: float, discrepancy: float, co
     >>> right_hand_side(-1.0, 2.0, 0.5, math.inf)
     inf
     """
-    for name, value in (("lipschitz_factor", lipschitz_factor), ("discrepancy", discrepancy)):
-        if not value >= 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
+    at_least(0, lipschitz_factor=lipschitz_factor, discrepancy=discrepancy)
     for name, value in (("loss", loss), ("constant", constant)):
         if math.isnan(value):
-            raise ValueError(f"{name} must be a number, got {value}")
+            raise ValueError(f"{name}: got {value}, expected a number")
     return loss + (lipschitz_factor * discrepancy if discrepancy else 0.0) + constant
 
 

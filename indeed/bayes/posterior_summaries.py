@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from indeed.bayes.variational_family import Draw, Factor, GammaFactor, MiddleLevel
+from indeed.checks import expect
 from indeed.types import Images
 
 
@@ -39,7 +40,7 @@ def low_rank_moments(A: Factor, B: Factor, form: Literal["exact", "paper"] = "ex
         ones_A, ones_B = torch.ones_like(A.mean), torch.ones_like(B.mean)
         total = A.variance @ ones_B.mT + ones_A @ B.variance.mT
         return (A.mean @ B.variance.mT + A.variance @ B.mean.mT) / total, A.variance @ B.variance.mT / total
-    raise ValueError(f"form must be 'exact' or 'paper', got {form!r}")
+    raise ValueError(f"form: got {form!r}, expected 'exact' or 'paper'")
 
 
 def sampled_squared_residual(y: Images, draw: Draw) -> Images:
@@ -66,8 +67,7 @@ def inverse_precision_tail(precision: GammaFactor, threshold: float) -> Float[Te
     ValueError
         If ``threshold`` is not positive.
     """
-    if not threshold > 0:
-        raise ValueError(f"threshold must be positive, got {threshold!r}")
+    expect(threshold > 0, "threshold", threshold, "a positive number")
     tail: Tensor = torch.special.gammainc(precision.shape, precision.rate / threshold)
     return tail
 
@@ -83,8 +83,7 @@ def rank_index(gamma: GammaFactor, threshold: float, probability: float = 0.95) 
     ValueError
         If ``threshold`` is not positive or ``probability`` not in (0, 1).
     """
-    if not 0 < probability < 1:
-        raise ValueError(f"probability must be in (0, 1), got {probability!r}")
+    expect(0 < probability < 1, "probability", probability, "a number in (0, 1)")
     return (inverse_precision_tail(gamma, threshold) > probability).sum(-1)
 
 
@@ -96,7 +95,6 @@ def effective_rank(image: Images, relative_threshold: float = 0.003) -> Int[Tens
     >>> effective_rank(torch.diag_embed(torch.tensor([[[1.0, 0.5, 0.001]]]))).item()
     2
     """
-    if not 0 <= relative_threshold < 1:
-        raise ValueError(f"relative_threshold must be in [0, 1), got {relative_threshold!r}")
+    expect(0 <= relative_threshold < 1, "relative_threshold", relative_threshold, "a number in [0, 1)")
     singular_values: Tensor = torch.linalg.svdvals(image)
     return (singular_values > relative_threshold * singular_values[..., :1]).sum(-1)

@@ -18,11 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from indeed.bayes.conjugate_updates import update_gamma, update_lambda, update_omega
-from indeed.bayes.coordinate_ascent import check_problem, update_columns
+from indeed.bayes.coordinate_ascent import check_problem
 from indeed.bayes.elbo import elbo_terms, fidelity_term, negative_elbo
 from indeed.bayes.generative_model import Hyperpriors
+from indeed.bayes.middle_updates import update_columns
 from indeed.bayes.posterior_summaries import low_rank_moments
 from indeed.bayes.variational_family import GaussianFactor, LeafLevel, MiddleLevel
+from indeed.checks import at_least
 from indeed.types import Images, PerSample
 
 
@@ -54,7 +56,7 @@ def refine(y: Images, middle: MiddleLevel, hyperpriors: Hyperpriors | None = Non
         Observed images, of which only the value of the free energy depends.
     middle
         Posterior as a network gives it, with diagonal covariances. Double precision is advised: columns that resemble
-        each other make the systems of :func:`~indeed.bayes.coordinate_ascent.update_columns` nearly singular.
+        each other make the systems of :func:`~indeed.bayes.middle_updates.update_columns` nearly singular.
     hyperpriors
         Shapes and rates of the priors; the paper's by default.
     sweeps
@@ -69,9 +71,8 @@ def refine(y: Images, middle: MiddleLevel, hyperpriors: Hyperpriors | None = Non
     check_problem(y, middle, "pixel")
     A, B = middle.A, middle.B
     if not (isinstance(A, GaussianFactor) and isinstance(B, GaussianFactor)):
-        raise TypeError(f"middle must have diagonal covariances of A and B, got {type(A).__name__}")
-    if sweeps < 1:
-        raise ValueError(f"sweeps must be at least 1, got {sweeps}")
+        raise TypeError(f"middle: got {type(A).__name__}, expected diagonal covariances of A and B")
+    at_least(1, sweeps=sweeps)
     hyperpriors = hyperpriors or Hyperpriors()
     denoised = middle.means.low_rank + middle.S.mean
     squared_noise = (y - denoised).square() + middle.S.variance

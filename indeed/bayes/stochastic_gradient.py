@@ -17,6 +17,7 @@ from indeed.bayes.elbo import sub_problem_2_terms
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.posterior_summaries import sampled_squared_residual
 from indeed.bayes.variational_family import GaussianFactor, MiddleLevel
+from indeed.checks import expect, one_of
 from indeed.types import Images
 
 
@@ -72,13 +73,10 @@ def descend(
     """
     wanted = sorted({steps} if isinstance(steps, int) else set(steps))
     check_problem(y, start, noise)
-    if residual not in ("sampled", "expected"):
-        raise ValueError(f"residual must be 'sampled' or 'expected', got {residual!r}")
-    if not wanted or wanted[0] < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    one_of(("sampled", "expected"), residual=residual)
+    expect(wanted and wanted[0] >= 1, "steps", steps, "at least 1")
     for name, value in (("learning_rate", learning_rate), ("decay", decay), ("leaf_every", leaf_every)):
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value!r}")
+        expect(value > 0, name, value, "a positive number")
     hyperpriors = hyperpriors or Hyperpriors()
     factors = [[x.detach().to(y, copy=True).requires_grad_() for x in (q.mean, q.log_variance)] for q in start]
     middle = MiddleLevel(*(GaussianFactor(*pair) for pair in factors))

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from indeed.bayes.generative_model import low_rank
+from indeed.checks import expect
 
 AnyShape = Float[Tensor, "*shape"]
 Generators = torch.Generator | Sequence[torch.Generator]
@@ -40,8 +41,7 @@ def standard_normal(like: Tensor, generator: Generators) -> Tensor:
 
 
 def _check_one_each(generator: Sequence[torch.Generator], batch: Tensor) -> None:
-    if len(generator) != len(batch):
-        raise ValueError(f"generator: got {len(generator)} for {len(batch)} samples, expected one for each")
+    expect(len(generator) == len(batch), "generator", f"{len(generator)} for {len(batch)} samples", "one for each")
 
 
 class GaussianFactor(NamedTuple):

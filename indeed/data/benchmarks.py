@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from indeed.checks import expect, one_of
 from indeed.data.files import FORMATS
 
 Item = TypeVar("Item")
@@ -61,8 +62,7 @@ def benchmark(name: str) -> list[Path]:
     DataMissingError
         If it is not on disk.
     """
-    if name not in SETS:
-        raise ValueError(f"name must be one of {', '.join(SETS)}, got {name!r}")
+    one_of(SETS, name=name)
     folder = data_root() / SETS[name]
     files = image_files(folder) if folder.is_dir() else []
     if not files:
@@ -84,26 +84,23 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
     ValueError
         If there are not so many.
     """
-    if not 1 <= count <= len(items):
-        raise ValueError(f"count must be between 1 and the {len(items)} there are, got {count}")
+    expect(1 <= count <= len(items), "count", count, f"1 to {len(items)}, the number of images")
     return [items[index * len(items) // count] for index in range(count)]
 
 
-def split(files: Sequence[Path], validation: int) -> tuple[list[Path], list[Path]]:
+def hold_out(files: Sequence[Path], validation: int) -> tuple[list[Path], list[Path]]:
     """Training and validation files; the latter are spread evenly over the sorted names, so the split needs no seed.
 
-    >>> train, held_out = split([Path(str(i)) for i in range(10)], 2)
+    >>> train, held_out = hold_out([Path(str(i)) for i in range(10)], 2)
     >>> len(train), [path.name for path in held_out]
     (8, ['0', '5'])
     """
-    if not 0 < validation < len(files):
-        raise ValueError(f"validation must be between 1 and {len(files) - 1}, got {validation}")
+    expect(0 < validation < len(files), "validation", validation, f"1 to {len(files) - 1}")
     held_out = evenly(files, validation)
     return [path for path in files if path not in held_out], held_out
 
 
 def training_split(name: str) -> tuple[list[Path], list[Path]]:
     """Training and validation files of ``bsd400_gray`` (360 + 40) or ``cbsd432`` (400 + 32)."""
-    if name not in VALIDATION_SIZE:
-        raise ValueError(f"name must be one of {', '.join(VALIDATION_SIZE)}, got {name!r}")
-    return split(benchmark(name), VALIDATION_SIZE[name])
+    one_of(VALIDATION_SIZE, name=name)
+    return hold_out(benchmark(name), VALIDATION_SIZE[name])

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from indeed.checks import one_of
 from indeed.data.benchmarks import benchmark
 from indeed.data.download import DataError
 from indeed.data.files import read_image
@@ -104,8 +105,7 @@ def camera_pairs(name: str) -> tuple[CameraPair, ...]:
     DataError
         If a file's name is not of the set's layout, its camera is unknown, or it is without its other half.
     """
-    if name not in _LAYOUTS:
-        raise ValueError(f"name must be one of {', '.join(_LAYOUTS)}, got {name!r}")
+    one_of(_LAYOUTS, name=name)
     layout = _LAYOUTS[name]
     halves: dict[str, dict[str, Path]] = {}
     cameras = {}

@@ -66,7 +66,7 @@ class Source:
         if not self.name:
             object.__setattr__(self, "name", urlsplit(self.url).path.rsplit("/", 1)[-1])
         if self.checksum is not None and self.checksum.split(":")[0] not in hashlib.algorithms_guaranteed:
-            raise ValueError(f"checksum must be '<algorithm>:<digest>', got {self.checksum!r}")
+            raise ValueError(f"checksum: got {self.checksum!r}, expected '<algorithm>:<digest>'")
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:

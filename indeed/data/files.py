@@ -252,5 +252,3 @@ def _encode_jpeg(samples: np.ndarray, metadata: Metadata) -> bytes:
     image = Image.fromarray(samples.squeeze(2) if samples.shape[2] == 1 else samples)
     image.save(buffer, "JPEG", quality=95, subsampling=0, **options)
     return buffer.getvalue()
-
-

@@ -8,6 +8,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from indeed.checks import expect
+
 
 class PatchSampler:
     """Uniformly chosen images, uniformly placed square crops, one of the eight symmetries of the square.
@@ -30,15 +32,13 @@ class PatchSampler:
     """
 
     def __init__(self, images: Sequence[UInt8[Tensor, "channel _ _"]], patch_size: int, spread: float = 1.0) -> None:
-        if not images:
-            raise ValueError("images must hold at least one image")
+        expect(images, "images", "none", "at least one")
         for index, image in enumerate(images):
             if image.shape[0] != images[0].shape[0]:
                 raise ValueError(f"images[{index}] has {image.shape[0]} channels, expected {images[0].shape[0]}")
             if min(image.shape[1:]) < patch_size:
                 raise ValueError(f"images[{index}] is {tuple(image.shape[1:])}, smaller than patch_size {patch_size}")
-        if not 1 <= spread < math.inf:
-            raise ValueError(f"spread must be finite and at least 1, got {spread}")
+        expect(1 <= spread < math.inf, "spread", spread, "a finite number of at least 1")
         self.images = list(images)
         self.patch_size = patch_size
         self.spread = spread

@@ -1,8 +1,8 @@
 """JPEG, BMP and WebP files, decoded by Pillow: 8 bit, grey or colour."""
 
 import struct
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Literal
 
@@ -42,7 +42,14 @@ def decode(data: bytes, kind: PillowFormat) -> Samples:
             profile, dropped = None, ["the colour profile of its inks"]
         block = info.get("exif")
         exif, orientation, left = without_orientation(block) if block else (None, 1, ())
-        dropped += [*left, *(word for name, word in (("xmp", "XMP"), ("photoshop", "Photoshop"), ("comment", "comment")) if info.get(name))]
+        dropped += [
+            *left,
+            *(
+                word
+                for name, word in (("xmp", "XMP"), ("photoshop", "Photoshop"), ("comment", "comment"))
+                if info.get(name)
+            ),
+        ]
         transparent = image.mode.endswith("A") or "transparency" in info
         mode = ("L" if image.mode in ("1", "L", "LA") else "RGB") + ("A" if transparent else "")
         values = np.array(image.convert(mode))

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float32, UInt8, UInt16
 
 from indeed.data.samples_of_files import Metadata
+from indeed.images.pixels import quantised, unit_scale
 from indeed.types import Image
 
 Pixels = (
@@ -66,19 +67,18 @@ def largest(dtype: np.dtype[Any]) -> int:
     return int(np.iinfo(dtype).max) if dtype.kind == "u" else 1
 
 
-def to_tensor(pixels: Pixels, white: int = 0) -> Image:
-    """Float32 image in [0, 1] from pixels; ``white`` 0 stands for the largest value of their type.
+def to_tensor(pixels: Pixels, white: int | None = None) -> Image:
+    """Float32 image in [0, 1] from pixels; ``white`` None stands for the largest value of their type.
 
     Examples
     --------
     >>> to_tensor(np.array([[[0], [51], [255]]], dtype=np.uint8))
     tensor([[[0.0000, 0.2000, 1.0000]]])
     """
-    scaled = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
-    return torch.from_numpy(scaled / np.float32(white or largest(pixels.dtype)))
+    return unit_scale(torch.from_numpy(pixels).permute(2, 0, 1), white).clone(memory_format=torch.contiguous_format)
 
 
-def to_pixels(image: Image, dtype: np.dtype[Any], white: int = 0) -> Pixels:
+def to_pixels(image: Image, dtype: np.dtype[Any], white: int | None = None) -> Pixels:
     """Pixels of the given type from an image: integers are clipped to [0, white] and rounded, floats kept as they are.
 
     Examples
@@ -86,7 +86,5 @@ def to_pixels(image: Image, dtype: np.dtype[Any], white: int = 0) -> Pixels:
     >>> to_pixels(torch.tensor([[[-0.1, 0.2, 1.7]]]), np.dtype(np.uint8)).ravel().tolist()
     [0, 51, 255]
     """
-    array = image.detach().cpu().numpy().transpose(1, 2, 0)
-    if dtype.kind == "u":
-        array = np.rint(array.clip(0, 1) * np.float32(white or largest(dtype)))
-    return np.ascontiguousarray(array, dtype=dtype)
+    stored = quantised(image.detach().cpu(), getattr(torch, dtype.name), white)
+    return np.ascontiguousarray(stored.numpy().transpose(1, 2, 0))

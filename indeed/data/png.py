@@ -71,7 +71,9 @@ def decode(data: bytes) -> Samples:
         raise UnsupportedError("holds several pictures, expected one")
     try:
         # The other chunks are none of its business, and it would print what it thinks of them.
-        values = imagecodecs.png_decode(SIGNATURE + b"".join(_packed(chunk) for chunk in whole if chunk.name in _PIXELS))
+        values = imagecodecs.png_decode(
+            SIGNATURE + b"".join(_packed(chunk) for chunk in whole if chunk.name in _PIXELS)
+        )
     except imagecodecs.PngError as error:
         raise ValueError(str(error)) from error
     if values.shape[:2] != (height, width):
@@ -80,7 +82,9 @@ def decode(data: bytes) -> Samples:
     alpha = values.shape[2] in (2, 4)
     exif, orientation, described = _exif(held.get(b"eXIf"))
     dropped = {"text" for name in _TEXT if name in held} | {word for name, word in _COLOUR.items() if name in held}
-    metadata = Metadata(_profile(held.get(b"iCCP")), _resolution(held.get(b"pHYs")), exif, None, (*described, *sorted(dropped)))
+    metadata = Metadata(
+        _profile(held.get(b"iCCP")), _resolution(held.get(b"pHYs")), exif, None, (*described, *sorted(dropped))
+    )
     white = None if colour_type == 3 else _significant(held.get(b"sBIT", b""), depth, values, alpha)
     return Samples(values, alpha, white, orientation, metadata)
 
@@ -136,7 +140,9 @@ def encode(samples: np.ndarray, metadata: Metadata, *, white: int | None = None)
         more.append(Chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc_profile)))
     if white is not None:
         count = samples.shape[2]
-        more.append(Chunk(b"sBIT", bytes([white.bit_length()] * (count - (count in (2, 4))) + [16] * (count in (2, 4)))))
+        more.append(
+            Chunk(b"sBIT", bytes([white.bit_length()] * (count - (count in (2, 4))) + [16] * (count in (2, 4))))
+        )
     if metadata.resolution:
         x, y, unit = metadata.resolution
         per_unit = [round(value / unit) if unit else round(value) for value in (x, y)]

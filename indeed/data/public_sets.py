@@ -6,23 +6,21 @@ verifies.
 
 import argparse
 import csv
-import os
 import re
 import shutil
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from indeed.data.benchmarks import SETS, data_root
+from indeed.data.checksums import SUMS, read_sums, relative_paths, verify_files, verify_images, write_sums
 from indeed.data.download import DataError, Source, check, digest, fetch
 from indeed.data.files import FORMATS
 from indeed.data.unpack import unpack, whole_folder
 from indeed.files import atomic_write
 
-SUMS = "SHA256SUMS"
 RECORDED = "checksums.csv"
 """Beside the data: checksums that were unknown before the first download, and are verified since."""
 Report = Callable[[str], None]
@@ -101,68 +99,6 @@ class PublicSet:
         return name if not self.files or name in self.files else None
 
 
-def read_sha256(path: Path) -> dict[str, str]:
-    """Checksums by file name from a table with the columns ``file`` and ``sha256``."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return {row["file"]: row["sha256"] for row in csv.DictReader(file)}
-
-
-def _paths(folder: Path) -> list[str]:
-    """Paths of all files below a folder, as they are written in ``SHA256SUMS``."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-
-
-def verify_files(folder: Path, files: Mapping[str, str | None], counts: Mapping[str, int] | None = None) -> None:
-    """Compare the files of a folder with names and checksums; what is neither an image nor named is left alone.
-
-    Raises
-    ------
-    DataError
-        If a file is missing, differs or, being an image, is not expected, or there are not so many of a kind.
-    """
-    there = _paths(folder)
-    images = [name for name in there if name.lower().endswith((*FORMATS, ".nii.gz"))]
-    missing = sorted(set(files) - set(there))
-    if missing:
-        raise DataError(f"{folder / missing[0]}: missing ({len(missing)} of {len(files)} files are), expected all")
-    extra = sorted(set(images) - set(files)) if files else []
-    if extra:
-        raise DataError(f"{folder / extra[0]}: {len(extra)} image(s) more than the {len(files)} files expected")
-    for pattern, count in (counts or {}).items():
-        if (found := sum(re.fullmatch(pattern, name) is not None for name in there)) != count:
-            raise DataError(f"{folder}: {found} files {pattern}, expected {count}")
-    for name, expected in sorted(files.items()):
-        if not (folder / name).is_file():
-            raise DataError(f"{folder / name}: not a file, expected one")
-        if expected is not None and (actual := digest(folder / name)) != expected:
-            raise DataError(f"{folder / name}: sha256 {actual}, expected {expected}")
-
-
-def verify_images(folder: Path, sizes: frozenset[tuple[int, int]]) -> None:
-    """Open every image of a folder, check its integrity as far as its format can tell, and its width and height.
-
-    Raises
-    ------
-    DataError
-        If one is not an image or has another size.
-    """
-    from PIL import Image
-
-    for path in map(folder.joinpath, _paths(folder)):
-        if path.suffix.lower() not in FORMATS:
-            continue
-        try:
-            with warnings.catch_warnings(), Image.open(path) as image:
-                warnings.simplefilter("error")
-                size = image.size
-                image.verify()
-        except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError) as error:
-            raise DataError(f"{path}: damaged or not an image ({' '.join(str(error).split())})") from error
-        if sizes and size not in sizes:
-            wanted = " or ".join(f"{width}x{height}" for width, height in sorted(sizes))
-            raise DataError(f"{path}: {size[0]}x{size[1]} pixels, expected {wanted}")
-
-
 def verify(public: PublicSet, folder: Path) -> None:
     """Verify a set that is there: against what was known before, and against its own ``SHA256SUMS`` if it has one.
 
@@ -172,7 +108,7 @@ def verify(public: PublicSet, folder: Path) -> None:
         If it is not what it was, or nobody knows what it should be.
     """
     if (folder / SUMS).exists():
-        noted = _read_sums(folder / SUMS)
+        noted = read_sums(folder / SUMS)
         for name in sorted(set(noted) | set(public.files)) if public.files else ():
             found, expected = noted.get(name), public.files.get(name)
             if found is None or name not in public.files or expected not in (None, found):
@@ -248,14 +184,14 @@ def obtain(
                     if source.checksum is None:
                         (downloads / source.name).unlink(missing_ok=True)
             raise
-        _write_sums(temporary)
+        write_sums(temporary)
     _record(root / RECORDED, fresh, report)
     report(f"{public.name}: {_number(public, folder)} files, verified, in {folder}")
     return folder
 
 
 def _number(public: PublicSet, folder: Path) -> int:
-    return len(public.files) or len([name for name in _paths(folder) if name != SUMS])
+    return len(public.files) or len([name for name in relative_paths(folder) if name != SUMS])
 
 
 def centre_crops(public: PublicSet, root: Path, *, report: Report = print) -> Path:
@@ -269,14 +205,14 @@ def centre_crops(public: PublicSet, root: Path, *, report: Report = print) -> Pa
     from PIL import Image
 
     if public.crop is None:
-        raise ValueError(f"public must have a crop, got {public.name} without")
+        raise ValueError(f"public: got {public.name}, expected a set with a crop")
     side, name = public.crop, f"{public.name}_{public.crop}"
     folder, target = root / SETS[public.name], root / SETS[name]
     sizes = frozenset({(side, side)})
     if target.is_dir() and any(target.iterdir()):
         if not (target / SUMS).exists():
             raise DataError(f"{target}: has no {SUMS}, expected a set that this script wrote; move it away")
-        verify_files(target, _read_sums(target / SUMS))
+        verify_files(target, read_sums(target / SUMS))
         report(f"{name}: {public.expected} files in {target} are whole; nothing to do")
         return target
     with whole_folder(target) as temporary:
@@ -289,7 +225,7 @@ def centre_crops(public: PublicSet, root: Path, *, report: Report = print) -> Pa
                 image.crop((left, top, left + side, top + side)).save(temporary / f"{path.stem}.png")
         verify_files(temporary, {}, {r".*\.png": public.expected})
         verify_images(temporary, sizes)
-        _write_sums(temporary)
+        write_sums(temporary)
     report(f"{name}: {public.expected} centre crops in {target}")
     return target
 
@@ -403,24 +339,6 @@ def _copy_images(public: PublicSet, given: Path, folder: Path) -> None:
     for name, path in found.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / name)
-
-
-def _read_sums(path: Path) -> dict[str, str]:
-    rows = (line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines())
-    try:
-        return {name: checksum for checksum, name in rows}
-    except ValueError as error:
-        raise DataError(f"{path}: a line is not '<sha256>  <file>', expected the output of sha256sum") from error
-
-
-def _write_sums(folder: Path) -> None:
-    lines = []
-    for name in _paths(folder):
-        with (folder / name).open("rb+") as file:
-            os.fsync(file.fileno())
-        lines.append(f"{digest(folder / name)}  {name}\n")
-    with atomic_write(folder / SUMS) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
 
 
 def _read_recorded(path: Path) -> dict[str, tuple[int, str]]:

@@ -11,10 +11,11 @@ from typing import Literal, NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from indeed.checks import one_of
 from indeed.data.files import read_image
 
 
-class Sample(NamedTuple):
+class SampleImage(NamedTuple):
     """One photograph: where it is installed, what it shows, and the licence as its package states it."""
 
     package: str
@@ -24,27 +25,29 @@ class Sample(NamedTuple):
     licence: str
 
 
-SAMPLES: dict[str, Sample] = {
-    "astronaut": Sample("skimage", "data/astronaut.png", 3, "Eileen Collins (NASA Great Images)", "public domain"),
-    "brick": Sample("skimage", "data/brick.png", 1, "brick wall (CC0Textures)", "CC0"),
-    "camera": Sample("skimage", "data/camera.png", 1, "cameraman (Lav Varshney)", "CC0"),
-    "chelsea": Sample("skimage", "data/chelsea.png", 3, "Chelsea the cat (Stefan van der Walt)", "CC0"),
-    "china": Sample(
+SAMPLES: dict[str, SampleImage] = {
+    "astronaut": SampleImage("skimage", "data/astronaut.png", 3, "Eileen Collins (NASA Great Images)", "public domain"),
+    "brick": SampleImage("skimage", "data/brick.png", 1, "brick wall (CC0Textures)", "CC0"),
+    "camera": SampleImage("skimage", "data/camera.png", 1, "cameraman (Lav Varshney)", "CC0"),
+    "chelsea": SampleImage("skimage", "data/chelsea.png", 3, "Chelsea the cat (Stefan van der Walt)", "CC0"),
+    "china": SampleImage(
         "sklearn", "datasets/images/china.jpg", 3, "temple in China (danielbuechele, flickr.com, 2011)", "CC BY 2.0"
     ),
-    "coffee": Sample("skimage", "data/coffee.png", 3, "cup of coffee (Rachel Michetti)", "CC0"),
-    "coins": Sample(
+    "coffee": SampleImage("skimage", "data/coffee.png", 3, "cup of coffee (Rachel Michetti)", "CC0"),
+    "coins": SampleImage(
         "skimage", "data/coins.png", 1, "Greek coins from Pompeii (Brooklyn Museum)", "no known copyright restrictions"
     ),
-    "flower": Sample("sklearn", "datasets/images/flower.jpg", 3, "flower (vultilion, flickr.com, 2011)", "CC BY 2.0"),
-    "grass": Sample("skimage", "data/grass.png", 1, "grass (linolafett, DeviantArt)", "CC0"),
-    "gravel": Sample("skimage", "data/gravel.png", 1, "gravel (CC0Textures)", "CC0"),
-    "hubble": Sample(
+    "flower": SampleImage(
+        "sklearn", "datasets/images/flower.jpg", 3, "flower (vultilion, flickr.com, 2011)", "CC BY 2.0"
+    ),
+    "grass": SampleImage("skimage", "data/grass.png", 1, "grass (linolafett, DeviantArt)", "CC0"),
+    "gravel": SampleImage("skimage", "data/gravel.png", 1, "gravel (CC0Textures)", "CC0"),
+    "hubble": SampleImage(
         "skimage", "data/hubble_deep_field.jpg", 3, "Hubble eXtreme Deep Field (NASA)", "may be freely used"
     ),
-    "moon": Sample("skimage", "data/moon.png", 1, "surface of the moon", "not stated by scikit-image"),
-    "retina": Sample("skimage", "data/retina.jpg", 3, "human retina (Wikimedia Commons)", "CC0"),
-    "rocket": Sample("skimage", "data/rocket.jpg", 3, "launch of DSCOVR on a Falcon 9 (SpaceX)", "public domain"),
+    "moon": SampleImage("skimage", "data/moon.png", 1, "surface of the moon", "not stated by scikit-image"),
+    "retina": SampleImage("skimage", "data/retina.jpg", 3, "human retina (Wikimedia Commons)", "CC0"),
+    "rocket": SampleImage("skimage", "data/rocket.jpg", 3, "launch of DSCOVR on a Falcon 9 (SpaceX)", "public domain"),
 }
 """Photographs by name; the notes are those of scikit-image's docstrings and of scikit-learn's ``images/README.txt``."""
 
@@ -70,8 +73,7 @@ def sample_path(name: str) -> Path:
     FileNotFoundError
         If the package is not installed or no longer ships the file.
     """
-    if name not in SAMPLES:
-        raise ValueError(f"name: got {name!r}, expected one of {', '.join(SAMPLES)}")
+    one_of(SAMPLES, name=name)
     sample = SAMPLES[name]
     spec = find_spec(sample.package)  # does not import the package
     folders = (spec.submodule_search_locations if spec else None) or []

@@ -188,7 +188,9 @@ def layout(page: "TiffPage", *, channels: int | None = None) -> Layout:
     """
     photometric, samples, extra = int(page.photometric or 0), page.samplesperpixel, tuple(map(int, page.extrasamples))
     if photometric not in _COLOURS:
-        raise UnsupportedError(f"holds {_PHOTOMETRIC.get(photometric, f'colours of kind {photometric}')}, not supported")
+        raise UnsupportedError(
+            f"holds {_PHOTOMETRIC.get(photometric, f'colours of kind {photometric}')}, not supported"
+        )
     if page.compression not in COMPRESSIONS:
         raise UnsupportedError(f"has compression {int(page.compression)}, not supported")
     if page.imagedepth > 1 or page.is_volumetric:
@@ -234,7 +236,9 @@ def layout(page: "TiffPage", *, channels: int | None = None) -> Layout:
 
 def decoded(page: "TiffPage", kind: Layout) -> np.ndarray:
     """Raw samples of a page as (height, width, sample)."""
-    lacking = [k for k, (at, size) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)) if not at * size]
+    lacking = [
+        k for k, (at, size) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)) if not at * size
+    ]
     if lacking or not page.dataoffsets:
         raise UnsupportedError("is damaged (a part of the pixels is missing)")
     samples = page.asarray(maxworkers=1)

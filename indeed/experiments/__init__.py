@@ -1,1 +1,1 @@
-"""Layer 4: one module per table, figure or shipped model: a profile in, a record out."""
+"""Tables: one module for each, all on the one program, a profile in, a record out."""

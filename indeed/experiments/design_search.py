@@ -7,18 +7,19 @@ cost, forward and backward, what the steps of the base cost. Choices are made on
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import tyro  # noqa: TID253  (a command's own module: no other module of the library imports it)
 
 from indeed.data.patches import PatchSampler
-from indeed.experiments.cells import run_cell
-from indeed.experiments.denoiser import training_images, validation_on
-from indeed.experiments.training_run import Preset
-from indeed.learning.training import Trainer, TrainingConfig, denoising_samples, training_preset
+from indeed.experiments.program import Cell, run_cell, run_command
+from indeed.learning.training.config import TrainingConfig, training_preset
+from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.trainer import Trainer
 from indeed.networks.backbones import parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
+from indeed.recipes.denoiser import training_images, validation_on
+from indeed.recipes.run import Preset
 from indeed.tables import Row, write_table
 
 
@@ -120,13 +121,13 @@ def measure(
     network, training = configurations(form, preset, channels, steps)
     source, train, held_out = training_images(data, channels, network.patch_size)
 
-    def compute() -> dict[str, float]:
+    def compute() -> list[dict[str, float]]:
         run = replace(training, seed=seed)
         samples = denoising_samples(PatchSampler(train, network.patch_size), run)
         trainer = Trainer(network, run, samples, folder / form.name, resume=True, description={"data": source})
         trainer.run(progress=False)
         merits = validation_on(held_out, network.patch_size)(trainer.average)
-        return {
+        values = {
             "psnr": merits.psnr,
             "psnr_low_rank": merits.psnr_low_rank,
             "steps": run.steps,
@@ -134,8 +135,10 @@ def measure(
             "parameters": parameter_count(trainer.model),
             "gflop_per_step": flops(network, run.batch_size) / 1e9,
         }
+        return [values]
 
-    return run_cell(folder / f"{form.name}.csv", {"form": form.name}, compute, profile=profile, seed=seed, data=source)
+    (row,) = run_cell(folder / f"{form.name}.csv", {"form": form.name}, Cell(compute, source, seed=seed), profile)
+    return row
 
 
 def search(
@@ -155,29 +158,31 @@ def search(
     return rows
 
 
-@dataclass(frozen=True)
-class Command:
-    """Search the design of the `cpu` preset; the state lies in runs/, so that a killed search continues."""
+def search_forms(
+    folder: Path = Path("runs/design_search"),
+    table: Path = Path("results/measured/cpu/design_search.csv"),
+    only: tuple[str, ...] = (),
+) -> None:
+    """Search the design of the `cpu` preset; the state lies in runs/, so that a killed search continues.
 
-    folder: Path = Path("runs/design_search")
-    table: Annotated[Path, tyro.conf.arg(help="Table to write.")] = Path("results/measured/cpu/design_search.csv")
-    only: tuple[str, ...] = ()
-    """Names of the forms to measure; default: all. With some of them no table is written."""
-
-
-def main() -> None:
-    """Run the search from the command line."""
-    command = tyro.cli(Command)
-    if unknown := set(command.only) - {form.name for form in FORMS}:
+    Parameters
+    ----------
+    folder
+        Where the runs are kept.
+    table
+        Table to write.
+    only
+        Names of the forms to measure; default: all. With some of them no table is written.
+    """
+    if unknown := set(only) - {form.name for form in FORMS}:
         known = ", ".join(form.name for form in FORMS)
         raise SystemExit(f"only: got {', '.join(sorted(unknown))}, expected some of {known}")
-    if command.only:
-        for form in FORMS:
-            if form.name in command.only:
-                print(measure(form, command.folder))
-        return
-    search(command.folder, command.table, report=lambda row: print(row["form"], row["psnr"], row["psnr_low_rank"]))
+    if not only:
+        search(folder, table, report=lambda row: print(row["form"], row["psnr"], row["psnr_low_rank"]))
+    for form in FORMS:
+        if form.name in only:
+            print(measure(form, folder))
 
 
 if __name__ == "__main__":
-    main()
+    run_command("design_search", search_forms)

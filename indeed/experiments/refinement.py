@@ -5,27 +5,25 @@
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 
 from indeed.data.benchmarks import evenly
-from indeed.experiments.cells import cell_name, run_cell, run_command
-from indeed.experiments.denoising import observe
-from indeed.experiments.equal_budget import Profile
+from indeed.experiments.program import Cell, Job, Key, Table, Values
 from indeed.experiments.table4 import DATA_SETS, SEED
 from indeed.images.metrics import psnr
+from indeed.images.noise import seeded_gaussian
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
-from indeed.record import records_folder
-from indeed.tables import Row, write_table
+from indeed.record import Profile
+from indeed.tables import Row
 
-Key = dict[str, str | int]
 SIGMA = 25
 
 
-def cells(profile: Profile) -> list[Key]:
-    """Keys (dataset, sigma, sweeps, images) of a profile: CBSD68, or for ``smoke`` two embedded photographs.
+def cells(profile: Profile) -> list[Values]:
+    """Cells, (dataset, sigma, sweeps, images): CBSD68, or for ``smoke`` two embedded photographs.
 
     Raises
     ------
@@ -34,88 +32,65 @@ def cells(profile: Profile) -> list[Key]:
     """
     dataset = "embedded_color" if profile == "smoke" else "cbsd68"
     images = len(DATA_SETS[dataset].files())
-    return [
-        {"dataset": dataset, "sigma": SIGMA, "sweeps": sweeps, "images": images}
-        for sweeps in ((0, 2) if profile == "smoke" else (0, 1, 10))
-    ]
+    return [(dataset, SIGMA, sweeps, images) for sweeps in ((0, 2) if profile == "smoke" else (0, 1, 10))]
 
 
-def cell(dataset: str, sigma: int, sweeps: int, images: int, *, profile: Profile, runs: Path | None = None) -> Row:
-    """Measure one cell, or read what was measured before.
+def networks(key: Key, profile: Profile) -> dict[Path, str]:
+    """Shipped denoiser, the same for every profile."""
+    return {shipped_checkpoint("denoise_grey" if DATA_SETS[str(key["dataset"])].channels == 1 else "denoise_color"): ""}
+
+
+def cell(job: Job, dataset: str, sigma: int, sweeps: int, images: int) -> Cell:
+    """Make ready a cell.
 
     Returns
     -------
-    Means over the images of ``psnr_low_rank`` and ``psnr`` (of L and of L + S, in dB) and ``seconds_per_image``, with
-    the columns of :func:`indeed.experiments.cells.run_cell`.
+    Means over the images of ``psnr_low_rank`` and ``psnr`` (of L and of L + S, in dB) and ``seconds_per_image``.
 
     Raises
     ------
-    DataMissingError, CheckpointError
-        If the images or the trained network are missing.
+    DataMissingError
+        If the images are missing.
     ValueError
-        If an argument is out of range, or the file of the cell is damaged.
+        If there are not so many.
     """
-    if dataset not in DATA_SETS:
-        raise ValueError(f"dataset must be one of {', '.join(DATA_SETS)}, got {dataset!r}")
     data = DATA_SETS[dataset]
     files = data.files()
     chosen = evenly(files, images)
-    network = shipped_checkpoint("denoise_grey" if data.channels == 1 else "denoise_color")
 
-    def compute() -> dict[str, float]:
-        model, _ = load_checkpoint(network)
+    def compute() -> list[dict[str, float]]:
+        model, _ = load_checkpoint(job.networks[0])
         rows = []
         for file in chosen:
             clean = data.image(file)
-            noisy = observe(clean, sigma, SEED)
+            noisy = seeded_gaussian(clean, sigma, SEED)
             start = time.perf_counter()
             parts = decompose(model, noisy, refine=sweeps)
             seconds = time.perf_counter() - start
             low_rank, both = (psnr(part[None], clean[None]).item() for part in (parts.L, parts.L + parts.S))
             rows.append((low_rank, both, seconds))
         low_rank, both, seconds = map(fmean, zip(*rows, strict=True))
-        return {"psnr_low_rank": low_rank, "psnr": both, "seconds_per_image": seconds}
+        return [{"psnr_low_rank": low_rank, "psnr": both, "seconds_per_image": seconds}]
 
-    key: Key = {"dataset": dataset, "sigma": sigma, "sweeps": sweeps, "images": images}
-    return run_cell(
-        (runs or Path("runs") / "refinement" / profile) / f"{cell_name(key)}.csv",
-        key,
-        compute,
-        profile=profile,
-        seed=SEED,
-        data=f"{dataset} ({images} of {len(files)} images)",
-        files=[*chosen, network],
-    )
+    return Cell(compute, f"{dataset} ({images} of {len(files)} images)", [*chosen, *job.networks], SEED)
 
 
-def table(profile: Profile, folder: Path | None = None, *, runs: Path | None = None) -> list[Row]:
-    """All cells of a profile, computed where they are missing, and written to ``<folder>/refinement.csv``.
-
-    ``folder`` is by default that of fresh records (:func:`indeed.record.records_folder`), with the name of the profile.
-
-    Raises
-    ------
-    DataMissingError
-        If CBSD68 is not on disk.
-    """
-    rows = [cell(**key, profile=profile, runs=runs) for key in cells(profile)]  # type: ignore[arg-type]
-    folder = folder or records_folder() / profile
-    folder.mkdir(parents=True, exist_ok=True)
-    write_table(folder / "refinement.csv", rows)
-    return rows
-
-
-def _print_table(profile: Profile = "cpu", folder: Path | None = None, runs: Path | None = None) -> None:
-    """Compute the cells that are missing, write refinement.csv, and print it."""
-    for row in table(profile, folder, runs=runs):
+def _lines(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
         merits = f"L {float(row['psnr_low_rank']):.2f} dB, L + S {float(row['psnr']):.2f} dB"
-        print(f"{row['dataset']}, sigma {row['sigma']}, {row['sweeps']} sweeps: {merits}")
+        yield f"{row['dataset']}, sigma {row['sigma']}, {row['sweeps']} sweeps: {merits}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run ``python -m indeed.experiments.refinement``."""
-    run_command("refinement", {"table": _print_table}, arguments)
-
+TABLE = Table(
+    name="refinement",
+    key={"dataset": DATA_SETS, "sigma": int, "sweeps": int, "images": int},
+    example="cbsd68-25-10-68",
+    cells=cells,
+    measure=cell,
+    networks=networks,
+    report=_lines,
+    only_cpu=True,
+)
 
 if __name__ == "__main__":
-    main()
+    TABLE.main()

@@ -1,47 +1,26 @@
 """Figures of the chapters and of the command: functions that return the figure and the data it shows.
 
-The only part that uses matplotlib and seaborn; it loads them when a figure is drawn.
+A module for each chapter that draws, beside ``images``, ``curves`` and ``canvas``, which they share. The only part that
+uses matplotlib and seaborn; it loads them when a figure is drawn.
 """
 
-from indeed.figures.adaptation import (
+from indeed.figures.ablations import ablation_study, conclusion_margins, low_rank_by_rank
+from indeed.figures.active_generalisation import (
     adaptation_gains,
     adaptation_progress,
     coordinate_distributions,
     decompositions_before_after,
+    detection_gains,
     sparsity_against_psnr,
 )
-from indeed.figures.amortisation import all_or_nothing, parts_by_stage, per_image_progress, terms_before_after
-from indeed.figures.anomalies import anomaly_families, heat, heat_overlay
-from indeed.figures.architecture import (
-    architecture,
-    gradient_flow,
-    maps,
-    module_shares,
-    receptive_fields,
-    stages,
+from indeed.figures.amortisation import (
+    all_or_nothing,
+    parts_by_stage,
+    per_image_progress,
+    terms_before_after,
 )
-from indeed.figures.decomposition import rank_curves, recovery_map
-from indeed.figures.denoising import (
-    cost_chart,
-    denoising_curve,
-    noise_estimates,
-    rank_reference,
-    refinement_curves,
-    spread_against_error,
-    training_curves,
-)
-from indeed.figures.detection import detection_gains, detection_maps, detection_scores
-from indeed.figures.errata import moments_against_samples
-from indeed.figures.free_energy import evidence_bound, term_bars, term_response
-from indeed.figures.generalisation import generalisation_curves, loss_against_error
-from indeed.figures.images import decomposition_panel, image_grid, png, signed_display
-from indeed.figures.inference import (
-    ascent_traces,
-    descent_against_ascent,
-    fidelity_of_a_pixel,
-    target_precision_curve,
-)
-from indeed.figures.leaf_level import (
+from indeed.figures.anomaly_detection import anomaly_families, detection_maps, detection_scores
+from indeed.figures.conjugate_updates import (
     Landscape,
     column_precisions,
     column_switch,
@@ -49,10 +28,36 @@ from indeed.figures.leaf_level import (
     precision_maps,
     variance_tails,
 )
-from indeed.figures.model import column_variances, heavy_tails, model_graph, prior_gallery
-from indeed.figures.roofline import roofline
-from indeed.figures.table3 import ablation_study, conclusion_margins, low_rank_by_rank
-from indeed.figures.table4 import denoising_table
+from indeed.figures.curves import denoising_curve, training_curves
+from indeed.figures.denoising import (
+    cost_chart,
+    denoising_table,
+    noise_estimates,
+    refinement_curves,
+    spread_against_error,
+)
+from indeed.figures.errata import moments_against_samples
+from indeed.figures.first_decomposition import rank_reference
+from indeed.figures.free_energy import evidence_bound, term_bars, term_response
+from indeed.figures.hierarchical_model import column_variances, heavy_tails, model_graph, prior_gallery
+from indeed.figures.image_decompositions import rank_curves, recovery_map
+from indeed.figures.images import (
+    decomposition_panel,
+    heat,
+    heat_overlay,
+    image_grid,
+    png,
+    signed_display,
+)
+from indeed.figures.modular_network import architecture, gradient_flow, maps, module_shares, receptive_fields
+from indeed.figures.pac_bayes import generalisation_curves, loss_against_error
+from indeed.figures.per_image_inference import (
+    ascent_traces,
+    descent_against_ascent,
+    fidelity_of_a_pixel,
+    target_precision_curve,
+)
+from indeed.figures.scale import roofline
 from indeed.figures.training import (
     design_differences,
     leaf_noise_shares,
@@ -61,71 +66,3 @@ from indeed.figures.training import (
     orthogonality_limit,
     values_and_gradients,
 )
-
-__all__ = [
-    "Landscape",
-    "ablation_study",
-    "adaptation_gains",
-    "adaptation_progress",
-    "all_or_nothing",
-    "anomaly_families",
-    "architecture",
-    "ascent_traces",
-    "column_precisions",
-    "column_switch",
-    "column_variances",
-    "conclusion_margins",
-    "coordinate_distributions",
-    "cost_chart",
-    "decomposition_panel",
-    "decompositions_before_after",
-    "denoising_curve",
-    "denoising_table",
-    "descent_against_ascent",
-    "design_differences",
-    "detection_gains",
-    "detection_maps",
-    "detection_scores",
-    "evidence_bound",
-    "fidelity_of_a_pixel",
-    "generalisation_curves",
-    "gradient_flow",
-    "heat",
-    "heat_overlay",
-    "heavy_tails",
-    "image_grid",
-    "leaf_noise_shares",
-    "leaf_sampling_effect",
-    "loss_against_error",
-    "loss_terms",
-    "low_rank_by_rank",
-    "maps",
-    "model_graph",
-    "module_shares",
-    "moments_against_samples",
-    "noise_estimates",
-    "orthogonality_limit",
-    "parts_by_stage",
-    "per_image_progress",
-    "png",
-    "precision_landscapes",
-    "precision_maps",
-    "prior_gallery",
-    "rank_curves",
-    "rank_reference",
-    "receptive_fields",
-    "recovery_map",
-    "refinement_curves",
-    "roofline",
-    "signed_display",
-    "sparsity_against_psnr",
-    "spread_against_error",
-    "stages",
-    "target_precision_curve",
-    "term_bars",
-    "term_response",
-    "terms_before_after",
-    "training_curves",
-    "values_and_gradients",
-    "variance_tails",
-]

@@ -1,16 +1,12 @@
 """Figures of amortisation: one network against one optimisation per image."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from jaxtyping import Float
 
 from indeed.bayes.elbo import ElboTerms
+from indeed.figures.canvas import Drawn, blank, page, palette
 from indeed.figures.images import signed_display
 from indeed.types import Image, Images
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Path = dict[int, dict[str, float]]
 """What was measured (``free energy``, ``L``, ``L + S``) after so many steps; 0 is the start."""
@@ -18,7 +14,7 @@ Path = dict[int, dict[str, float]]
 
 def per_image_progress(
     paths: dict[str, dict[str, Path]],
-) -> tuple["Figure", dict[str, dict[str, dict[str, list[float]]]]]:
+) -> Drawn[dict[str, dict[str, dict[str, list[float]]]]]:
     """Free energy and PSNR against the number of steps spent on an image, a column of panels for each model.
 
     Parameters
@@ -28,14 +24,9 @@ def per_image_progress(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The curves by model and method, with their ``steps``.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     data = {
         model: {
             method: {"steps": [float(step) for step in path]}
@@ -44,9 +35,8 @@ def per_image_progress(
         }
         for model, methods in paths.items()
     }
-    figure = Figure(figsize=(3.5 * len(data), 5.4), layout="constrained")
-    axes = figure.subplots(2, len(data), sharex=True, squeeze=False)
-    colours = seaborn.color_palette("colorblind", 4)
+    figure, axes = page(3.5 * len(data), 5.4, 2, len(data), sharex=True, squeeze=False)
+    colours = palette(4)
     for column, (model, methods) in enumerate(data.items()):
         above, below = axes[:, column]
         for i, (method, curves) in enumerate(methods.items()):
@@ -72,7 +62,7 @@ def per_image_progress(
 
 def terms_before_after(
     terms: dict[str, dict[str, ElboTerms]], pixels: int
-) -> tuple["Figure", dict[str, dict[str, dict[str, float]]]]:
+) -> Drawn[dict[str, dict[str, dict[str, float]]]]:
     """Terms of the free energy in several states, in nats per pixel; the two terms of one part of the image together.
 
     Parameters
@@ -84,14 +74,9 @@ def terms_before_after(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         Mean over the images of each term by model and state.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     labels = {
         "fidelity": r"N: $\ell_{fid}$",
         "lambda_prior": r"N: $\ell_\Lambda$",
@@ -107,12 +92,12 @@ def terms_before_after(
         }
         for model, states in terms.items()
     }
-    figure = Figure(figsize=(3.5 * len(data), 3.2), layout="constrained")
+    figure = blank(3.5 * len(data), 3.2)
     for ax, (model, states) in zip(figure.subplots(1, len(data), squeeze=False)[0], data.items(), strict=True):
         height = 0.8 / len(states)
         for i, (state, values) in enumerate(states.items()):
             places = np.arange(len(labels)) + (i - (len(states) - 1) / 2) * height
-            colour = seaborn.color_palette("colorblind", len(states))[i]
+            colour = palette(len(states))[i]
             total = f"{sum(values.values()):.1f}".replace("-", "−")
             ax.barh(places, list(values.values()), height, color=colour, label=f"{state}, sum {total}")
         ax.axvline(0, color="black", linewidth=0.8)
@@ -127,7 +112,7 @@ def terms_before_after(
 
 def all_or_nothing(
     panels: dict[str, tuple[Images, Images]], limit: float = 100
-) -> tuple["Figure", dict[str, tuple[Float[np.ndarray, " pixel"], Float[np.ndarray, " pixel"]]]]:
+) -> Drawn[dict[str, tuple[Float[np.ndarray, " pixel"], Float[np.ndarray, " pixel"]]]]:
     """Sparse part of each pixel against what is left of it after the low-rank part; the rest is noise.
 
     Parameters
@@ -139,29 +124,21 @@ def all_or_nothing(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         Both in 8-bit grey levels, by title.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     data = {
         title: (255 * target.flatten().numpy(), 255 * sparse.flatten().numpy())
         for title, (target, sparse) in panels.items()
     }
-    blue, orange, green = seaborn.color_palette("colorblind", 3)
-    figure = Figure(figsize=(3.3 * len(data), 3.3), layout="constrained")
-    axes = figure.subplots(1, len(data), sharey=True, squeeze=False)[0]
+    blue, orange, green = palette(3)
+    figure, (axes,) = page(3.3 * len(data), 3.3, 1, len(data), sharey=True, squeeze=False)
     ends = np.array([-limit, limit])
     for ax, (title, (target, sparse)) in zip(axes, data.items(), strict=True):
         ax.plot(ends, ends, color=orange, label="S takes all")
         ax.plot(ends, 0 * ends, color=green, label="N takes all")
         ax.plot(target, sparse, ".", color=blue, markersize=1.5, alpha=0.5)
-        ax.set_xlim(-limit, limit)
-        ax.set_ylim(-limit, limit)
-        ax.set_xlabel("Y − L (8-bit grey levels)")
+        ax.set(xlim=(-limit, limit), ylim=(-limit, limit), xlabel="Y − L (8-bit grey levels)")
         ax.set_title(title, fontsize=10)
         ax.legend(fontsize=8, loc="upper left")
     axes[0].set_ylabel("S (8-bit grey levels)")
@@ -170,7 +147,7 @@ def all_or_nothing(
 
 def parts_by_stage(
     stages: dict[str, tuple[Image, Image]],
-) -> tuple["Figure", dict[str, dict[str, Float[np.ndarray, "height width"]]]]:
+) -> Drawn[dict[str, dict[str, Float[np.ndarray, "height width"]]]]:
     """Low-rank part, sparse part and their sum at several stages, one a column; S with mid grey as zero.
 
     All pictures of S have the contrast of the first.
@@ -182,13 +159,9 @@ def parts_by_stage(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         What each panel shows, by stage and part.
     """
-    from matplotlib.figure import Figure
-
     _, limit = signed_display(next(iter(stages.values()))[1])
     data = {
         title: {
@@ -198,8 +171,7 @@ def parts_by_stage(
         }
         for title, (L, S) in stages.items()
     }
-    figure = Figure(figsize=(1.4 * len(data) + 0.3, 4.7), layout="constrained")
-    axes = figure.subplots(3, len(data), squeeze=False)
+    figure, axes = page(1.4 * len(data) + 0.3, 4.7, 3, len(data), squeeze=False)
     for column, (title, parts) in zip(axes.T, data.items(), strict=True):
         for ax, picture in zip(column, parts.values(), strict=True):
             ax.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")

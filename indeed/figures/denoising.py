@@ -1,126 +1,119 @@
-"""Curves of denoising: quality against noise, rank, time, sweep or training step; what the posterior claims of it."""
+"""Figures of denoising: the table beside the paper's, quality against time and sweeps, what the posterior claims."""
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from indeed.checks import expect, one_of
+from indeed.experiments.methods import TABLE4_METHODS, titles
+from indeed.figures.canvas import Drawn, draw_lines, name_axes, page, palette
+
+NAMES = titles(TABLE4_METHODS)
+SETS = {
+    "cbsd68": "CBSD68",
+    "kodak24": "Kodak24",
+    "kodak24_500": "Kodak24, centres",
+    "mcmaster": "McMaster",
+    "set12": "Set12",
+    "bsd68": "BSD68",
+}
 
 
-def denoising_curve(
-    sigma: list[float], psnr: dict[str, list[float]]
-) -> tuple["Figure", dict[str, list[tuple[float, float]]]]:
-    """PSNR against the standard deviation of the noise, one line for each named image.
+def denoising_table(
+    rows: Sequence[Mapping[str, Any]], value: str = "psnr", limit: float | None = None
+) -> Drawn[dict[tuple[str, int, str, int], tuple[float, float]]]:
+    """Table of a figure of merit by method and noise level, with the difference to the paper as number and colour.
 
-    Parameters
-    ----------
-    sigma
-        Noise levels in 8-bit grey levels.
-    psnr
-        PSNR in dB at each level, by the name of the line.
-
-    Returns
-    -------
-    figure
-        A matplotlib figure.
-    data
-        The points (sigma, PSNR) of each line.
-    """
-    import seaborn
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
-    ax = figure.subplots()
-    colours = seaborn.color_palette("colorblind", len(psnr))
-    for (name, values), colour, marker in zip(psnr.items(), colours, "os^Dv", strict=False):
-        ax.plot(sigma, values, color=colour, marker=marker, label=name)
-    ax.set_xlabel("noise standard deviation σ (8-bit grey levels)")
-    ax.set_ylabel("PSNR (dB)")
-    ax.grid(alpha=0.3)
-    ax.legend()
-    return figure, {name: list(zip(sigma, values, strict=True)) for name, values in psnr.items()}
-
-
-def rank_reference(best_psnr: list[float], psnr: float, label: str) -> tuple["Figure", dict[str, list[float]]]:
-    """PSNR of the best rank-k approximation of the clean image against k, and one method as a horizontal line.
+    Orange is below the paper, purple above, white equal; a cell without colour has no counterpart in the paper.
 
     Parameters
     ----------
-    best_psnr
-        PSNR in dB of the truncated singular value decomposition of rank 1, 2, ...
-    psnr, label
-        PSNR in dB of the method, and its name.
+    rows
+        As :func:`indeed.experiments.table4.beside_paper` returns them: ``dataset``, ``images``, ``method``, ``sigma``,
+        the value and its difference to the paper (NaN where the paper has none).
+    value
+        ``psnr`` or ``ssim``.
+    limit
+        Difference that has the full colour; None: the largest in the table.
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
-        The ranks, the curve and the height of the line.
+    figure, data
+        Value and difference by (data set, images, method, sigma), as they are shown.
+
+    Raises
+    ------
+    ValueError
+        If there is no row, or another value is asked for.
     """
-    import seaborn
+    import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
-    curve, line = seaborn.color_palette("colorblind", 2)
-    ranks = list(range(1, len(best_psnr) + 1))
-    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
-    ax = figure.subplots()
-    ax.plot(
-        ranks, best_psnr, color=curve, marker="o", markersize=3, label="best rank-k approximation of the clean tile"
-    )
-    ax.axhline(psnr, color=line, linestyle="--", label=label)
-    ax.set_xscale("log", base=2)
-    ax.set_xticks([rank for rank in (1, 2, 4, 8, 16, 32, 64) if rank <= len(ranks)])
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.set_xlabel("rank k")
-    ax.set_ylabel("PSNR (dB)")
-    ax.grid(alpha=0.3)
-    ax.legend()
-    return figure, {"rank": [float(rank) for rank in ranks], "best": best_psnr, label: [psnr]}
-
-
-def training_curves(
-    logs: dict[str, list[dict[str, str]]], column: str = "psnr", label: str = "validation PSNR of L + S (dB)"
-) -> tuple["Figure", dict[str, list[tuple[float, float]]]]:
-    """One column of the logs of training runs against the step, where the log has a value.
-
-    Parameters
-    ----------
-    logs
-        Rows of ``log.csv`` by the name of the run.
-    column, label
-        Column of the log, and the name of its axis.
-
-    Returns
-    -------
-    figure
-        A matplotlib figure.
-    data
-        The points (step, value) of each run.
-    """
-    import seaborn
-    from matplotlib.figure import Figure
-
+    one_of(("psnr", "ssim"), value=value)
+    expect(rows, "rows", "none", "at least one")
     data = {
-        name: [(float(row["step"]), float(row[column])) for row in rows if row[column]] for name, rows in logs.items()
+        (str(row["dataset"]), int(row["images"]), str(row["method"]), int(row["sigma"])): (
+            float(row[value]),
+            float(row[f"{value}_difference"]),
+        )
+        for row in rows
     }
-    figure = Figure(figsize=(5.6, 3.2), layout="constrained")
-    ax = figure.subplots()
-    for (name, points), colour, marker in zip(data.items(), seaborn.color_palette("colorblind"), "os^Dv", strict=False):
-        steps, values = zip(*points, strict=True)
-        ax.plot(steps, values, color=colour, marker=marker, markersize=4, label=name)
-    ax.set_xlabel("training step")
-    ax.set_ylabel(label)
-    ax.grid(alpha=0.3)
-    ax.legend()
+    differences = [abs(difference) for _, difference in data.values() if not math.isnan(difference)]
+    limit = limit or max(differences, default=1.0) or 1.0
+    sigmas = sorted({sigma for *_, sigma in data})
+    blocks: dict[tuple[str, int], list[str]] = {}
+    for dataset, images, method, _ in data:
+        methods = blocks.setdefault((dataset, images), [])
+        if method not in methods:
+            methods.append(method)
+
+    digits = 2 if value == "psnr" else 4
+    lines = sum(len(methods) + 1 for methods in blocks.values())
+    label, cell, height = 1.55, 1.12, 0.21  # inches; a figure is about six inches wide in the book
+    size = (label + cell * len(sigmas), height * (lines + 1.2))
+    figure = Figure(figsize=size)
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.set(xlim=(0, size[0]), ylim=(size[1], 0))
+    ax.set_axis_off()
+    text: dict[str, Any] = {"fontsize": 8.5, "va": "center"}
+    colours = matplotlib.colormaps["PuOr"]
+    unit = "PSNR (dB)" if value == "psnr" else "SSIM"
+    ax.text(0.05, 0.6 * height, unit, **text, fontweight="bold")
+    for column, sigma in enumerate(sigmas):
+        ax.text(label + (column + 0.5) * cell, 0.6 * height, f"σ = {sigma}", ha="center", **text, fontweight="bold")
+    line = 1.2
+    for (dataset, images), methods in blocks.items():
+        middle = (line + 0.5) * height
+        ax.axhline(line * height, color="0.6", linewidth=0.8)
+        plural = "image" if images == 1 else "images"
+        ax.text(0.05, middle, f"{SETS.get(dataset, dataset)} ({images} {plural})", fontstyle="italic", **text)
+        line += 1
+        for method in methods:
+            middle = (line + 0.5) * height
+            ax.text(0.15, middle, NAMES.get(method, method), **text)
+            for column, sigma in enumerate(sigmas):
+                if (dataset, images, method, sigma) not in data:
+                    continue
+                here, difference = data[dataset, images, method, sigma]
+                left = label + column * cell
+                shown = f"{here:.{digits}f}"
+                if not math.isnan(difference):
+                    shown += f" ({difference:+.{digits}f})".replace("-", "−")
+                    # The ends of the map are too dark to read black on.
+                    face = colours(0.5 + 0.3 * max(-1.0, min(1.0, difference / limit)))
+                    ax.add_patch(Rectangle((left + 0.02, line * height + 0.01), cell - 0.04, height - 0.02, color=face))
+                ax.text(left + 0.5 * cell, middle, shown, ha="center", **text)
+            line += 1
     return figure, data
 
 
 def cost_chart(
     psnr: dict[str, float], seconds: dict[str, float], observed: float
-) -> tuple["Figure", dict[str, tuple[float, float]]]:
+) -> Drawn[dict[str, tuple[float, float]]]:
     """PSNR of denoisers against their time, one labelled point for each; the observation is a dashed line.
 
     Parameters
@@ -132,33 +125,23 @@ def cost_chart(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The point (seconds, PSNR) of each method.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     data = {name: (seconds[name], value) for name, value in psnr.items()}
-    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
-    ax = figure.subplots()
-    styles = zip(seaborn.color_palette("colorblind"), "os^DvP*X", strict=False)
+    figure, ax = page(5.6, 3.4)
+    styles = zip(palette(), "os^DvP*X", strict=False)
     for (name, point), (colour, marker) in zip(data.items(), styles, strict=False):
         ax.plot(*point, marker, color=colour, label=name)
     ax.axhline(observed, color="0.4", linestyle="--", label="the observation")
     ax.set_xscale("log")
     ax.margins(x=0.15)
-    ax.set_xlabel("seconds for an image")
-    ax.set_ylabel("PSNR (dB)")
-    ax.grid(alpha=0.3)
+    name_axes(ax, "seconds for an image", "PSNR (dB)")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
     return figure, data
 
 
-def refinement_curves(
-    psnr: dict[str, list[float]], best_psnr: dict[int, float]
-) -> tuple["Figure", dict[str, list[float]]]:
+def refinement_curves(psnr: dict[str, list[float]], best_psnr: dict[int, float]) -> Drawn[dict[str, list[float]]]:
     """PSNR after each sweep of a refinement, and that of the best approximations of some ranks as thin lines.
 
     Parameters
@@ -170,18 +153,11 @@ def refinement_curves(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The heights of the lines by name; those of the ranks are named ``rank k``.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.8, 3.6), layout="constrained")
-    ax = figure.subplots()
-    for (name, values), colour, marker in zip(psnr.items(), seaborn.color_palette("colorblind"), "os^Dv", strict=False):
-        ax.plot(range(len(values)), values, color=colour, marker=marker, markersize=4, label=name)
+    figure, ax = page(5.8, 3.6)
+    draw_lines(ax, {name: list(enumerate(values)) for name, values in psnr.items()}, markersize=4)
     for rank, value in best_psnr.items():
         ax.axhline(value, color="0.6", linewidth=0.8, zorder=0)
         ax.annotate(
@@ -194,15 +170,14 @@ def refinement_curves(
             fontsize=9,
             color="0.3",
         )
-    ax.set_xlabel("sweeps")
-    ax.set_ylabel("PSNR (dB)")
+    ax.set(xlabel="sweeps", ylabel="PSNR (dB)")
     ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2)
     return figure, psnr | {f"rank {rank}": [value] for rank, value in best_psnr.items()}
 
 
 def noise_estimates(
     true: list[float], estimates: dict[str, list[float]], trained_to: float
-) -> tuple["Figure", dict[str, list[tuple[float, float]]]]:
+) -> Drawn[dict[str, list[tuple[float, float]]]]:
     """Estimated minus true standard deviation of the noise, in grey levels; levels beyond training are shaded.
 
     Parameters
@@ -216,23 +191,16 @@ def noise_estimates(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The points (true, estimated minus true) of each line.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     data = {
         name: [(level, value - level) for level, value in zip(true, values, strict=True)]
         for name, values in estimates.items()
     }
-    figure = Figure(figsize=(5.6, 3.2), layout="constrained")
-    ax = figure.subplots()
+    figure, ax = page(5.6, 3.2)
     ax.axhline(0, color="0.4", linestyle="--", label="the truth")
-    for (name, points), colour, marker in zip(data.items(), seaborn.color_palette("colorblind"), "os^Dv", strict=False):
-        ax.plot(*zip(*points, strict=True), color=colour, marker=marker, label=name)
+    draw_lines(ax, data)
     right = 1.05 * max(true)
     if right > trained_to:
         ax.axvspan(trained_to, right, color="0.9", zorder=0, label="not in training")
@@ -244,7 +212,7 @@ def noise_estimates(
 
 def spread_against_error(
     spread: Float[Tensor, "*shape"], error: Float[Tensor, "*shape"], bins: int = 12
-) -> tuple["Figure", dict[str, list[float]]]:
+) -> Drawn[dict[str, list[float]]]:
     """Error of pixels against the standard deviation that a posterior claims for them, both in grey levels.
 
     The pixels are sorted by their standard deviation into bins of equal size; a point is the root mean square of both.
@@ -258,30 +226,23 @@ def spread_against_error(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         ``spread`` and ``error`` of each point.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     order = spread.flatten().argsort()
     points = {
         name: [255 * part.square().mean().sqrt().item() for part in values.flatten()[order].double().tensor_split(bins)]
         for name, values in (("spread", spread), ("error", error))
     }
-    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
-    ax = figure.subplots()
-    colour = seaborn.color_palette("colorblind")[0]
+    figure, ax = page(5.6, 3.4)
+    colour = palette()[0]
     ax.loglog(points["spread"], points["error"], color=colour, marker="o", label="pixels of equal claim")
     ax.axline((1, 1), (10, 10), color="0.4", linestyle="--", label="an honest claim")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.xaxis.set_minor_formatter(lambda value, _: "")
     ax.yaxis.set_minor_formatter(lambda value, _: "")
-    ax.set_xlabel("standard deviation claimed (8-bit grey levels)")
-    ax.set_ylabel("error made (8-bit grey levels)")
+    ax.set(xlabel="standard deviation claimed (8-bit grey levels)", ylabel="error made (8-bit grey levels)")
     ax.grid(alpha=0.3, which="both")
     ax.legend()
     return figure, points

@@ -1,17 +1,13 @@
 """Figures of the free energy: the bound on the evidence, and what each of its terms answers to."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from indeed.bayes.elbo import ElboTerms
 from indeed.bayes.variational_family import GaussianFactor
+from indeed.figures.canvas import Drawn, page, palette
 from indeed.images.noise import GREY_LEVEL
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Table = Float[np.ndarray, "row term"]
 
@@ -25,7 +21,7 @@ def evidence_bound(
     s: Float[Tensor, " grid"],
     posterior: Float[Tensor, " grid"],
     approximations: dict[str, GaussianFactor],
-) -> tuple["Figure", dict[str, dict[str, Float[np.ndarray, " point"]]]]:
+) -> Drawn[dict[str, dict[str, Float[np.ndarray, " point"]]]]:
     """ELBO while q is improved, under the exact log evidence; and the exact posterior of S beside q(S), for one pixel.
 
     Parameters
@@ -41,43 +37,34 @@ def evidence_bound(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The ``gaps`` between evidence and bound, and the ``densities`` per grey level.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
-    blue, orange, green, red = seaborn.color_palette("colorblind", 4)
+    blue, orange, green, red = palette(4)
     gaps = {name: log_evidence - bound.numpy() for name, bound in bounds.items()}
     densities = {"exact": GREY_LEVEL * posterior.numpy()}
     for name, q in approximations.items():
         std = float(q.std)
         normal = np.exp(-((s.numpy() - float(q.mean)) ** 2) / (2 * std**2)) / (std * np.sqrt(2 * np.pi))
         densities[name] = GREY_LEVEL * normal
-    figure = Figure(figsize=(6.6, 3.3), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = page(6.6, 3.3, 1, 2)
     for (name, gap), colour, marker in zip(gaps.items(), (blue, green, red), "os^", strict=False):
         left.plot(log_evidence - gap, color=colour, marker=marker, markersize=3, linewidth=1, label=name)
     left.axhline(log_evidence, color="black", linestyle="--", linewidth=1.2, label="ln p(Y), exact")
     last, worst = max((gap[-1], len(gap) - 1) for gap in gaps.values())[::-1]
     left.annotate("", (last, log_evidence), (last, log_evidence - worst), arrowprops={"arrowstyle": "<->"})
     left.text(last - 1, log_evidence - worst / 2, "KL(q || p)", ha="right", va="center", fontsize=8)
-    left.set_xlabel("update")
-    left.set_ylabel("ELBO (nats)")
+    left.set(xlabel="update", ylabel="ELBO (nats)")
     left.legend(fontsize=8, loc="lower right")
     right.fill_between(s.numpy() / GREY_LEVEL, densities["exact"], color="0.8", label="exact posterior")
     for name, style, width in zip(approximations, (":", "--", "-"), (1.5, 1.5, 2), strict=False):
         right.plot(s.numpy() / GREY_LEVEL, densities[name], style, color=orange, linewidth=width, label=name)
-    right.set_ylim(0, None)
-    right.set_xlabel("s (8-bit grey levels)")
-    right.set_ylabel("density")
+    right.set(ylim=(0, None), xlabel="s (8-bit grey levels)", ylabel="density")
     right.legend(fontsize=8, loc="upper left")
     return figure, {"gaps": gaps, "densities": densities}
 
 
-def term_bars(terms: dict[str, ElboTerms], pixels: int) -> tuple["Figure", dict[str, Float[np.ndarray, " bar"]]]:
+def term_bars(terms: dict[str, ElboTerms], pixels: int) -> Drawn[dict[str, Float[np.ndarray, " bar"]]]:
     """Bars of the seven terms of one image and of their sum; one panel, with a scale of its own, for each state.
 
     Parameters
@@ -89,22 +76,16 @@ def term_bars(terms: dict[str, ElboTerms], pixels: int) -> tuple["Figure", dict[
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         Seven terms and their sum, in nats per pixel, by title.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
-    blue, orange = seaborn.color_palette("colorblind", 2)
+    blue, orange = palette(2)
     data = {}
     for title, state in terms.items():
         each = np.array([float(term) / pixels for term in state])
         data[title] = np.append(each, each.sum())
     labels = [*LABELS, "sum"]
-    figure = Figure(figsize=(6.6, 3.0), layout="constrained")
-    axes = figure.subplots(1, len(data), sharey=True, squeeze=False)[0]
+    figure, (axes,) = page(6.6, 3.0, 1, len(data), sharey=True, squeeze=False)
     for ax, (title, values) in zip(axes, data.items(), strict=True):
         bars = ax.barh(labels, values, color=[blue] * len(LABELS) + [orange])
         ax.bar_label(bars, [f"{value:.2f}".replace("-", "−") for value in values], padding=3, fontsize=8)
@@ -116,7 +97,7 @@ def term_bars(terms: dict[str, ElboTerms], pixels: int) -> tuple["Figure", dict[
     return figure, data
 
 
-def term_response(base: ElboTerms, changed: dict[str, ElboTerms], pixels: int) -> tuple["Figure", Table]:
+def term_response(base: ElboTerms, changed: dict[str, ElboTerms], pixels: int) -> Drawn[Table]:
     """Table of what each change of a posterior does to each term, as numbers on colours.
 
     The last column is the free energy without a target: the sum of all terms but the supervision.
@@ -132,21 +113,17 @@ def term_response(base: ElboTerms, changed: dict[str, ElboTerms], pixels: int) -
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         Differences in nats per pixel, one row a change.
     """
     from matplotlib.colors import SymLogNorm
-    from matplotlib.figure import Figure
 
     rows = []
     for terms in changed.values():
         each = np.array([float(after - before) / pixels for after, before in zip(terms, base, strict=True)])
         rows.append(np.append(each, each.sum() - each[LABELS.index("supervision")]))
     data = np.array(rows)
-    figure = Figure(figsize=(6.6, 0.9 + 0.34 * len(rows)), layout="constrained")
-    ax = figure.subplots()
+    figure, ax = page(6.6, 0.9 + 0.34 * len(rows))
     limit = max(1.0, float(np.abs(data).max()))
     norm = SymLogNorm(0.01, vmin=-limit, vmax=limit)
     ax.imshow(data, cmap="RdBu_r", norm=norm, aspect="auto", alpha=0.75)

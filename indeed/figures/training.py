@@ -3,21 +3,20 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 
-from indeed.learning.gradients import GradientNoise
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from indeed.checks import expect
+from indeed.figures.canvas import Drawn, blank, draw_lines, name_axes, page, palette
+from indeed.learning.diagnostics.gradients import GradientNoise
 
 Points = list[tuple[float, float]]
+
 _PSNR = {"psnr": "L + S", "psnr_low_rank": "L"}
 
 
-def loss_terms(log: Sequence[Mapping[str, str]]) -> tuple["Figure", dict[str, Points]]:
+def loss_terms(log: Sequence[Mapping[str, str]]) -> Drawn[dict[str, Points]]:
     """Each term of the training loss against the step, and the PSNR of L and L + S in validation.
 
     Supervision and orthogonality, which fall by orders of magnitude, are on a logarithmic axis.
@@ -29,19 +28,15 @@ def loss_terms(log: Sequence[Mapping[str, str]]) -> tuple["Figure", dict[str, Po
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The points (step, value) of each column, where the log has a value.
     """
-    import seaborn
-    from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
     terms = ("fidelity", "supervision", "rank", "sparsity", "orthogonality")
     data = {name: [(float(row["step"]), float(row[name])) for row in log if row[name]] for name in (*terms, *_PSNR)}
-    colours = seaborn.color_palette("colorblind")
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    colours = palette()
+    figure = blank(6.4, 4.2)
     axes = figure.subplots(2, 3, sharex=True).flat
     for ax, name, colour in zip(axes, terms, colours, strict=False):
         ax.plot(*zip(*data[name], strict=True), color=colour, linewidth=1.2)
@@ -73,7 +68,7 @@ def loss_terms(log: Sequence[Mapping[str, str]]) -> tuple["Figure", dict[str, Po
 
 def values_and_gradients(
     anatomy: Mapping[str, Mapping[str, tuple[float, float]]],
-) -> tuple["Figure", dict[str, dict[str, tuple[float, float]]]]:
+) -> Drawn[dict[str, dict[str, tuple[float, float]]]]:
     """Value of each term of the loss beside the norm of its gradient, at some stages of a training.
 
     Parameters
@@ -83,24 +78,15 @@ def values_and_gradients(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         What is shown, as it was given.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 2.8), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
+    figure, axes = page(6.4, 2.8, 1, 2, sharey=True)
     terms = list(next(iter(anatomy.values())))
     for column, (ax, title) in enumerate(zip(axes, ("value (nats per pixel)", "norm of the gradient"), strict=True)):
-        for (stage, by_term), colour, marker in zip(
-            anatomy.items(), seaborn.color_palette("colorblind"), "os^D", strict=False
-        ):
+        for (stage, by_term), colour, marker in zip(anatomy.items(), palette(), "os^D", strict=False):
             ax.plot([by_term[term][column] for term in terms], terms, marker, color=colour, label=stage, alpha=0.9)
-        ax.set_xscale("log")
-        ax.set_xlabel(title)
+        ax.set(xscale="log", xlabel=title)
         ax.grid(alpha=0.3)
         ax.margins(x=0.1, y=0.12)
     axes[0].invert_yaxis()
@@ -108,9 +94,7 @@ def values_and_gradients(
     return figure, {stage: dict(by_term) for stage, by_term in anatomy.items()}
 
 
-def leaf_noise_shares(
-    noise: Mapping[str, Mapping[float, GradientNoise]], preset: float
-) -> tuple["Figure", dict[str, Points]]:
+def leaf_noise_shares(noise: Mapping[str, Mapping[float, GradientNoise]], preset: float) -> Drawn[dict[str, Points]]:
     """Share of the gradient's variance that draws of the leaf level add, against the target precision.
 
     Parameters
@@ -122,35 +106,25 @@ def leaf_noise_shares(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         The points (target precision, share) of each network.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     data = {
         name: [(precision, part.leaf / sum(part)) for precision, part in by_precision.items()]
         for name, by_precision in noise.items()
     }
-    figure = Figure(figsize=(5.6, 3.2), layout="constrained")
-    ax = figure.subplots()
-    colours = seaborn.color_palette("colorblind")
-    for (name, points), colour, marker in zip(data.items(), colours, "os^D", strict=False):
-        ax.plot(*zip(*points, strict=True), color=colour, marker=marker, label=name)
+    figure, ax = page(5.6, 3.2)
+    draw_lines(ax, data)
     ax.axvline(preset, color="0.4", linestyle=":", label="the preset")
     ax.set(xscale="log", yscale="log")
-    ax.set_xlabel("target precision σ₀")
-    ax.set_ylabel("share of the variance")
-    ax.grid(alpha=0.3)
+    name_axes(ax, "target precision σ₀", "share of the variance")
     ax.legend(fontsize=9)
     return figure, data
 
 
 def orthogonality_limit(
     singular_values: Float[torch.Tensor, "tile number"], ratios: Sequence[float], constant_psnr: float, rank: int
-) -> tuple["Figure", dict[str, list[float]]]:
+) -> Drawn[dict[str, list[float]]]:
     r"""PSNR of the best L under the literal orthogonality against the ratio of target precision to its weight.
 
     A singular value :math:`s` of the target becomes :math:`(\sigma_0 s + 4\tau) / (\sigma_0 + 4\tau)` where that is at
@@ -170,15 +144,10 @@ def orthogonality_limit(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         ``ratio``; ``median`` and quartiles (``lower``, ``upper``) of the PSNR over the tiles at each; ``limit``, the
         median without orthogonality. (A mean would be that of the tiles of low rank, whose PSNR has no bound.)
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     pixels = singular_values.shape[-1] ** 2
 
     def psnr(found: torch.Tensor) -> torch.Tensor:
@@ -193,9 +162,8 @@ def orthogonality_limit(
     limit = psnr(kept * singular_values).quantile(0.5).item()
     lower, median, upper = (curves.quantile(share, dim=1).tolist() for share in (0.25, 0.5, 0.75))
     data = {"ratio": list(ratios), "lower": lower, "median": median, "upper": upper, "limit": [limit]}
-    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
-    ax = figure.subplots()
-    curve, flat = seaborn.color_palette("colorblind", 2)
+    figure, ax = page(5.6, 3.4)
+    curve, flat = palette(2)
     ax.fill_between(
         data["ratio"], data["lower"], data["upper"], color=curve, alpha=0.2, label="the middle half of the tiles"
     )
@@ -203,16 +171,14 @@ def orthogonality_limit(
     ax.axhline(limit, color="0.4", linestyle=":", label=f"without orthogonality, rank {rank}")
     ax.axhline(constant_psnr, color=flat, linestyle="--", label="a constant tile")
     ax.set_xscale("log")
-    ax.set_xlabel("target precision over weight of orthogonality, σ₀ / τ")
-    ax.set_ylabel("PSNR of L (dB)")
-    ax.grid(alpha=0.3)
+    name_axes(ax, "target precision over weight of orthogonality, σ₀ / τ", "PSNR of L (dB)")
     ax.legend(fontsize=8)
     return figure, data
 
 
 def design_differences(
     rows: Sequence[Mapping[str, str]], meanings: Mapping[str, str], base: str = "preset"
-) -> tuple["Figure", dict[str, tuple[float, float]]]:
+) -> Drawn[dict[str, tuple[float, float]]]:
     """Difference of each form to the base in validation PSNR, of L + S and of L, ordered by the former.
 
     Parameters
@@ -226,9 +192,7 @@ def design_differences(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         Differences in dB of L + S and of L by the name of the form, the best one first.
 
     Raises
@@ -236,19 +200,14 @@ def design_differences(
     ValueError
         If the base is not among the forms, or is the only one.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     by_form = {row["form"]: tuple(float(row[name]) for name in _PSNR) for row in rows}
-    if base not in by_form or len(by_form) < 2:
-        raise ValueError(f"rows: expected {base!r} and other forms, got {', '.join(by_form) or 'none'}")
+    expect(base in by_form and len(by_form) >= 2, "rows", ", ".join(by_form) or "none", f"{base!r} and other forms")
     total, low_rank = by_form.pop(base)
     differences = {form: (here[0] - total, here[1] - low_rank) for form, here in by_form.items()}
     data = dict(sorted(differences.items(), key=lambda item: -item[1][0]))
-    figure = Figure(figsize=(6.4, 0.8 + 0.29 * len(data)), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
+    figure, axes = page(6.4, 0.8 + 0.29 * len(data), 1, 2, sharey=True)
     places = range(len(data))
-    worse, better = (seaborn.color_palette("colorblind")[index] for index in (1, 0))
+    worse, better = (palette()[index] for index in (1, 0))
     for column, (ax, part) in enumerate(zip(axes, _PSNR.values(), strict=True)):
         values = [pair[column] for pair in data.values()]
         ax.barh(places, values, color=[better if value > 0 else worse for value in values], height=0.65)
@@ -264,7 +223,7 @@ def design_differences(
 
 def leaf_sampling_effect(
     rows: Sequence[Mapping[str, str]], meanings: Mapping[str, str]
-) -> tuple["Figure", dict[str, dict[str, list[float]]]]:
+) -> Drawn[dict[str, dict[str, list[float]]]]:
     """Change that training with draws of the precisions makes to L and to L + S, seed by seed.
 
     Parameters
@@ -277,16 +236,11 @@ def leaf_sampling_effect(
 
     Returns
     -------
-    figure
-        A matplotlib figure.
-    data
+    figure, data
         By condition: for ``psnr`` and ``psnr_low_rank`` the differences (draws minus means, dB, one for each seed) in
         ``validation_...`` and of the gap between training and validation in ``gap_...``, and the range over the seeds
         of the validation with means in ``range_...``.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-
     cells = {(row["condition"], row["leaf"], row["seed"]): row for row in rows}
     seeds = sorted({row["seed"] for row in rows})
     data: dict[str, dict[str, list[float]]] = {}
@@ -299,8 +253,8 @@ def leaf_sampling_effect(
             entry[f"validation_{name}"] = [after - before for before, after in zip(*by_leaf, strict=True)]
             entry[f"gap_{name}"] = [after - before for before, after in zip(*gaps, strict=True)]
             entry[f"range_{name}"] = [max(by_leaf[0]) - min(by_leaf[0])]
-    figure = Figure(figsize=(6.4, 0.9 + 0.75 * len(meanings)), layout="constrained")
-    colours = seaborn.color_palette("colorblind")
+    figure = blank(6.4, 0.9 + 0.75 * len(meanings))
+    colours = palette()
     kinds = (("validation", -0.15, colours[0], "o"), ("gap", 0.15, colours[1], "^"))
     axes = figure.subplots(1, 2, sharey=True)
     for ax, (name, part) in zip(axes, _PSNR.items(), strict=True):
@@ -318,6 +272,5 @@ def leaf_sampling_effect(
         ax.grid(alpha=0.3, axis="x")
     axes[0].set_yticks(range(len(data)), [textwrap.fill(meaning, 24) for meaning in meanings.values()])
     axes[0].invert_yaxis()
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8)
     return figure, data

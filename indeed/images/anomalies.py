@@ -1,37 +1,33 @@
 r"""Synthetic anomalies: what turns a normal image :math:`U_N` into an observed one, :math:`Y = U_N + U_A`.
 
-Five families. ``perlin``: a texture blended in where Perlin noise exceeds a threshold (DRAEM, Zavrtanik et al. 2021).
-``cutpaste`` and ``scar``: a rectangle, or a thin rotated one, of the image itself put elsewhere (CutPaste, Li et al.
-2021). ``poisson``: a rectangle of a texture pasted by its gradients, so that no seam shows (Pérez et al. 2003; NSA,
-Schlüter et al. 2022). ``blemish``: a stain or a crack of one grey with a soft edge, ours. The textures are made of
-normal images: neither a real defect nor another set of images is used.
-
-Images are in [0, 1] and so is what is made of them. Numbers are drawn on the generator's device and moved to the
-image's, so that a CPU generator gives the same anomalies everywhere, up to rounding.
+An anomaly of one of the families of :mod:`indeed.images.anomaly_families` is drawn until it is large enough, visible
+enough and not too large.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from indeed.images.noise import GREY_LEVEL
-from indeed.types import AnySizeImage, Image
+from indeed.images.anomaly_families import (
+    CONTRAST,
+    DRAWS,
+    FAMILIES,
+    VISIBLE,
+    Shares,
+    check_area,
+    check_size,
+    perlin_field,
+    uniform_draws,
+)
+from indeed.types import Image
 
-Shares = tuple[float, float]
+DRAWS_OF_IMAGES = 100
+"""Draws from images, after which the source is Perlin noise."""
 TextureSource = Callable[[torch.Generator], Tensor]
 """Draws an image (channel, any height, any width) in [0, 1] of the normal set; all randomness is the generator's."""
-
-VISIBLE = 0.5 * GREY_LEVEL
-"""Least change of a pixel of an anomaly, in its most changed channel: what rounding to 8 bits leaves different."""
-CONTRAST = 8 * GREY_LEVEL
-"""Least mean absolute change over the pixels of an anomaly and their channels, unless another one is asked for."""
-SMALLEST_SIDE = 16
-"""Pixels: a smaller image has too few of them for the thinnest scar."""
-_DRAWS, _DRAWS_OF_IMAGES = 400, 100
 
 
 class AnomalySample(NamedTuple):
@@ -56,214 +52,6 @@ class Synthesis(NamedTuple):
     foreign: bool = False
     area: Shares | None = None
     camouflage: float = 0.0
-
-
-def perlin_noise(
-    gradients: Float[Tensor, "rows columns 2"], y: Float[Tensor, "*shape"], x: Float[Tensor, "*shape"]
-) -> Float[Tensor, "*shape"]:
-    r"""Perlin noise at points (y, x) of a lattice of unit gradients: in [-1, 1], zero at the lattice points.
-
-    At each corner of a cell stands a plane through zero with the corner's gradient. The four are interpolated with the
-    weights :math:`6t^5 - 15t^4 + 10t^3` and scaled by :math:`\sqrt 2`, which makes the largest possible value one.
-
-    Parameters
-    ----------
-    gradients
-        Unit vectors (along y, along x).
-    y, x
-        From 0 to, not including, ``rows - 1`` and ``columns - 1``.
-
-    Examples
-    --------
-    >>> gradients = torch.nn.functional.normalize(torch.ones(3, 3, 2), dim=2)
-    >>> perlin_noise(gradients, torch.tensor([0.0, 1.0, 0.5]), torch.tensor([1.0, 0.0, 0.5])).abs()
-    tensor([0., 0., 0.])
-    """
-    rows, columns = y.floor(), x.floor()
-    v, u = y - rows, x - columns
-    i, j = rows.long(), columns.long()
-
-    def plane(down: int, right: int) -> Tensor:
-        gradient = gradients[i + down, j + right]
-        return gradient[..., 0] * (v - down) + gradient[..., 1] * (u - right)
-
-    top = torch.lerp(plane(0, 0), plane(0, 1), _fade(u))
-    bottom = torch.lerp(plane(1, 0), plane(1, 1), _fade(u))
-    return math.sqrt(2) * torch.lerp(top, bottom, _fade(v))
-
-
-def perlin_mask(
-    height: int, width: int, generator: torch.Generator, area: Shares = (0.002, 0.3)
-) -> Bool[Tensor, "{height} {width}"]:
-    """Where Perlin noise of random frequency, direction and place exceeds 1/2, on the generator's device.
-
-    The cells along each axis are a power of two, drawn uniformly from 1 to the last with 8 pixels in a cell but at most
-    32; the lattice is turned by up to a quarter turn either way. A mask that covers less or more of the image than
-    ``area`` is drawn again: none is empty, none is everything.
-
-    Raises
-    ------
-    ValueError
-        If the image is smaller than `SMALLEST_SIDE`, unless 0 < low < high < 1, or if no draw is within ``area``.
-
-    Examples
-    --------
-    >>> mask = perlin_mask(64, 48, torch.Generator().manual_seed(0), area=(0.01, 0.05))
-    >>> 0.01 <= mask.double().mean().item() <= 0.05
-    True
-    """
-    _check_size(height, width)
-    _check_area(area)
-    for _ in range(_DRAWS):
-        mask = _perlin_field(height, width, generator) > 0.5
-        if area[0] <= mask.double().mean() <= area[1]:
-            return mask
-    raise ValueError(f"area: got {area}, expected shares that one of {_DRAWS} Perlin masks has")
-
-
-def blend(normal: Image, texture: Image, mask: Bool[Tensor, "height width"], opacity: float) -> Image:
-    r"""Texture A laid over an image within a mask M, :math:`Y = U_N + o\,M (A - U_N)`: the blend of DRAEM.
-
-    Raises
-    ------
-    ValueError
-        Unless ``0 < opacity <= 1``.
-    """
-    if not 0 < opacity <= 1:
-        raise ValueError(f"opacity: got {opacity}, expected 0 < opacity <= 1")
-    return torch.where(mask, torch.lerp(normal, texture, opacity), normal)
-
-
-def perlin(normal: Image, source: AnySizeImage, generator: torch.Generator, area: Shares = (0.002, 0.3)) -> Image:
-    """Blend a texture made of the source into a `perlin_mask`, with an opacity uniform on (0.2, 1].
-
-    The texture is a crop at a random zoom between a half and two, under one of the eight symmetries of the square, its
-    contrast scaled by 0.5 to 1.5, inverted in half of the cases, its channels shifted by up to 0.3.
-    """
-    _, height, width = normal.shape
-    mask = perlin_mask(height, width, generator, area).to(normal.device)
-    texture = _texture(source, height, width, generator)
-    return blend(normal, texture, mask, 1 - 0.8 * _uniform(1, generator)[0])
-
-
-def cutpaste(normal: Image, source: AnySizeImage, generator: torch.Generator, area: Shares = (0.02, 0.15)) -> Image:
-    """Put a rectangle of the source, its contrast and channels shifted by up to a tenth, at another place.
-
-    Its share of the image is log-uniform within ``area``, its height over its width log-uniform from 0.3 to 3.3.
-    CutPaste takes the image itself as the source.
-    """
-    return _paste(normal, source, torch.ones(_rectangle(normal, generator, area), dtype=torch.bool), generator)
-
-
-def scar(normal: Image, source: AnySizeImage, generator: torch.Generator, area: Shares = (0.002, 0.02)) -> Image:
-    """Put a thin rectangle in any direction over the image, filled from the source as in `cutpaste`.
-
-    Its share of the image is log-uniform within ``area``, its length 2 to 10 widths, log-uniform; at least a pixel
-    wide.
-    """
-    _check_area(area)
-    share, shape, turn = _uniform(3, generator)
-    elongation = _log_uniform(shape, 2, 10)
-    width = max(1.0, math.sqrt(_log_uniform(share, *area) * normal[0].numel() / elongation))
-    sine, cosine = math.sin(math.pi * turn), math.cos(math.pi * turn)
-    extents = (abs(long) * width * elongation + abs(short) * width for long, short in ((sine, cosine), (cosine, sine)))
-    rows, columns = (min(math.ceil(extent), side) for extent, side in zip(extents, normal.shape[1:], strict=True))
-    y = torch.arange(rows)[:, None] - (rows - 1) / 2
-    x = torch.arange(columns) - (columns - 1) / 2
-    along, across = sine * y + cosine * x, cosine * y - sine * x
-    return _paste(normal, source, (along.abs() <= width * elongation / 2) & (across.abs() <= width / 2), generator)
-
-
-def poisson_paste(background: Image, source: AnySizeImage) -> Image:
-    r"""Image with the Laplacian of the source in its interior and the values of the background at its border.
-
-    The solution f of :math:`\Delta f = \Delta s` for the five-point Laplacian with the boundary values of the
-    background (Pérez et al. 2003). What is added to the source is harmonic; it is found by the discrete sine transform,
-    in which the Laplacian is diagonal. Not clipped.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or there is no interior.
-
-    Examples
-    --------
-    The mean of the source is of no account, only its gradients are:
-
-    >>> background, source = torch.rand(2, 1, 9, 7, dtype=torch.float64)
-    >>> torch.allclose(poisson_paste(background, source + 0.3), poisson_paste(background, source))
-    True
-    """
-    if background.shape != source.shape or min(source.shape[1:]) < 3:
-        got = f"{tuple(background.shape)}, {tuple(source.shape)}"
-        raise ValueError(f"background, source: got {got}, expected equal shapes with an interior")
-    border = background - source
-    known = torch.zeros_like(border[:, 1:-1, 1:-1])
-    known[:, 0] += border[:, 0, 1:-1]
-    known[:, -1] += border[:, -1, 1:-1]
-    known[:, :, 0] += border[:, 1:-1, 0]
-    known[:, :, -1] += border[:, 1:-1, -1]
-    (rows, vertical), (columns, horizontal) = (_sine_transform(size, known) for size in known.shape[1:])
-    spectrum = (rows @ known @ columns) / (vertical[:, None] + horizontal)
-    pasted = background.clone()
-    pasted[:, 1:-1, 1:-1] = source[:, 1:-1, 1:-1] + rows @ spectrum @ columns
-    return pasted
-
-
-def poisson(normal: Image, source: AnySizeImage, generator: torch.Generator, area: Shares = (0.01, 0.15)) -> Image:
-    """Paste the gradients of a texture, made of the source as in `perlin`, into a rectangle as in `cutpaste`, clipped.
-
-    See `poisson_paste`. The change fades towards the border of the rectangle, so that it may cover less than ``area``.
-    """
-    height, width = _rectangle(normal[:, 1:-1, 1:-1], generator, area)
-    top, left = _place(normal, height + 2, width + 2, generator)
-    window = (slice(None), slice(top, top + height + 2), slice(left, left + width + 2))
-    pasted = normal.clone()
-    pasted[window] = poisson_paste(normal[window], _texture(source, height + 2, width + 2, generator)).clamp(0, 1)
-    return pasted
-
-
-def blemish(normal: Image, source: AnySizeImage, generator: torch.Generator, area: Shares = (0.0005, 0.03)) -> Image:
-    r"""Stain the image: a spot, or a crack, of one grey, with a soft and rough edge. Nothing is taken from the source.
-
-    An ellipse in any direction, its share of the image log-uniform within ``area``, its length 1 to 12 widths,
-    log-uniform, bent by up to half its length. With r the distance from its centre in units of its radius, times
-    :math:`1 + P/2` for Perlin noise P, its opacity is :math:`o\,\min(1, (1 - r)/s)` within r = 1, with o uniform on
-    (0.2, 1] and the softness s on (0.1, 1]. Its grey is uniform, its channels shifted by up to a tenth.
-    """
-    _check_area(area)
-    channels, height, width = normal.shape
-    share, shape, turn, bend, softness, opacity, grey, top, left = _uniform(9, generator)
-    elongation = _log_uniform(shape, 1, 12)
-    short = math.sqrt(_log_uniform(share, *area) * height * width / (math.pi * elongation))
-    y = (torch.arange(height) - top * height)[:, None]
-    x = torch.arange(width) - left * width
-    sine, cosine = math.sin(math.pi * turn), math.cos(math.pi * turn)
-    along, across = (sine * y + cosine * x) / (short * elongation), (cosine * y - sine * x) / short
-    bent = across + (bend - 0.5) * elongation * (along.square() - 0.5)
-    distance = torch.hypot(along, bent) * (1 + _perlin_field(height, width, generator).cpu() / 2)
-    profile = ((1 - distance) / (1 - 0.9 * softness)).clamp(0, 1)
-    flat = _recoloured(torch.full((channels, 1, 1), grey), 1.0, 0.1, generator)
-    return torch.lerp(normal, flat.to(normal), (1 - 0.8 * opacity) * profile.to(normal))
-
-
-class Family(NamedTuple):
-    """A way to make an anomaly: ``draw(normal, source, generator, area)``."""
-
-    draw: Callable[[Image, AnySizeImage, torch.Generator, Shares], Image]
-    area: Shares
-    """Least and largest share of the pixels that change."""
-    of_itself: bool
-    """Whether its source is the image itself, not another one."""
-
-
-FAMILIES = {
-    "perlin": Family(perlin, (0.002, 0.3), of_itself=False),
-    "cutpaste": Family(cutpaste, (0.02, 0.15), of_itself=True),
-    "scar": Family(scar, (0.002, 0.02), of_itself=True),
-    "poisson": Family(poisson, (0.01, 0.15), of_itself=False),
-    "blemish": Family(blemish, (0.0005, 0.03), of_itself=False),
-}
 
 
 def anomalous_sample(
@@ -321,7 +109,7 @@ def anomalous_sample(
     (True, ('cutpaste',))
     """
     _check_arguments(normal, families, clean, area, contrast, camouflage)
-    clean_draw, family_draw = _uniform(2, generator)
+    clean_draw, family_draw = uniform_draws(2, generator)
     if clean_draw < clean:
         nowhere = torch.zeros_like(normal[0], dtype=torch.bool)
         return AnomalySample(normal.clone(), normal, torch.zeros_like(normal), nowhere, ("clean",))
@@ -329,10 +117,10 @@ def anomalous_sample(
     family = FAMILIES[name]
     low, high = area or family.area
     _, height, width = normal.shape
-    hidden = camouflage > 0 and _uniform(1, generator)[0] < camouflage
-    for draw in range(_DRAWS):
-        if draw >= _DRAWS_OF_IMAGES:
-            source = ((1 + _perlin_field(height, width, generator)) / 2).to(normal).expand_as(normal)
+    hidden = camouflage > 0 and uniform_draws(1, generator)[0] < camouflage
+    for draw in range(DRAWS):
+        if draw >= DRAWS_OF_IMAGES:
+            source = ((1 + perlin_field(height, width, generator)) / 2).to(normal).expand_as(normal)
         else:
             source = normal if family.of_itself and not foreign else textures(generator).to(normal)
         if len(source) != len(normal):
@@ -346,7 +134,7 @@ def anomalous_sample(
         if low <= mask.double().mean() <= high and anomaly[:, mask].abs().mean() >= contrast:
             return AnomalySample(observed, normal, anomaly, mask, (name,))
     raise ValueError(
-        f"area, contrast: got {(low, high)}, {contrast}, expected bounds that one of {_DRAWS} anomalies of the family "
+        f"area, contrast: got {(low, high)}, {contrast}, expected bounds that one of {DRAWS} anomalies of the family "
         f"{name!r} is within"
     )
 
@@ -420,92 +208,11 @@ def foreign_to(surfaces: Sequence[TextureSource], index: int) -> TextureSource:
     (tensor([1.]), tensor([0.]))
     """
     others = [*surfaces[:index], *surfaces[index + 1 :]] or surfaces
-    return lambda generator: others[int(_uniform(1, generator)[0] * len(others))](generator)
+    return lambda generator: others[int(uniform_draws(1, generator)[0] * len(others))](generator)
 
 
 def _one_of(images: Sequence[Tensor] | Tensor) -> TextureSource:
-    return lambda generator: images[int(_uniform(1, generator)[0] * len(images))]
-
-
-def _perlin_field(height: int, width: int, generator: torch.Generator) -> Float[Tensor, "{height} {width}"]:
-    """Perlin noise over an image, its frequencies, direction and place drawn as `perlin_mask` says."""
-    frequency_y, frequency_x, turn, shift_y, shift_x = _uniform(5, generator)
-    cells_y, cells_x = (
-        2 ** int(draw * (1 + min(5, int(math.log2(side / 8)))))
-        for draw, side in ((frequency_y, height), (frequency_x, width))
-    )
-    sine, cosine = math.sin(math.pi * (turn - 0.5)), math.cos(math.pi * (turn - 0.5))
-    rows = (torch.arange(height) - height / 2)[:, None]
-    columns = torch.arange(width) - width / 2
-    y = (cosine * rows - sine * columns) * (cells_y / height) + shift_y
-    x = (sine * rows + cosine * columns) * (cells_x / width) + shift_x
-    y, x = y - y.min().floor(), x - x.min().floor()  # the lattice covers the image and no more
-    lattice = (int(y.max()) + 2, int(x.max()) + 2)
-    angles = 2 * math.pi * torch.rand(lattice, generator=generator, device=generator.device)
-    gradients = torch.stack((angles.sin(), angles.cos()), -1)
-    return perlin_noise(gradients, y.to(gradients), x.to(gradients))
-
-
-def _fade(t: Tensor) -> Tensor:
-    return t**3 * (t * (6 * t - 15) + 10)
-
-
-def _sine_transform(size: int, like: Tensor) -> tuple[Float[Tensor, "{size} {size}"], Float[Tensor, " {size}"]]:
-    """Orthonormal and symmetric eigenvectors of the negative second difference with zeros at both ends; eigenvalues."""
-    frequencies = math.pi / (size + 1) * torch.arange(1, size + 1, dtype=like.dtype, device=like.device)
-    points = torch.arange(1, size + 1, dtype=like.dtype, device=like.device)
-    return math.sqrt(2 / (size + 1)) * torch.sin(points[:, None] * frequencies), 2 - 2 * frequencies.cos()
-
-
-def _rectangle(normal: AnySizeImage, generator: torch.Generator, area: Shares) -> tuple[int, int]:
-    """Height and width of a rectangle within the image."""
-    _check_area(area)
-    share, shape = _uniform(2, generator)
-    pixels, aspect = _log_uniform(share, *area) * normal[0].numel(), _log_uniform(shape, 0.3, 3.3)
-    sides = math.sqrt(pixels * aspect), math.sqrt(pixels / aspect)
-    height, width = (min(max(1, round(side)), limit) for side, limit in zip(sides, normal.shape[1:], strict=True))
-    return height, width
-
-
-def _place(image: AnySizeImage, height: int, width: int, generator: torch.Generator) -> tuple[int, int]:
-    """Top and left of a window at a uniformly drawn place of the image."""
-    top, left = _uniform(2, generator)
-    return int(top * (image.shape[1] - height + 1)), int(left * (image.shape[2] - width + 1))
-
-
-def _paste(
-    normal: Image, source: AnySizeImage, shape: Bool[Tensor, "rows columns"], generator: torch.Generator
-) -> Image:
-    """Fill a shape, at a random place, with what is at another random place of the source, slightly recoloured."""
-    height, width = shape.shape
-    if source.shape[1] < height or source.shape[2] < width:
-        raise ValueError(f"source: got {tuple(source.shape[1:])} pixels, expected at least {height} x {width}")
-    top, left = _place(source, height, width, generator)
-    patch = source[:, top : top + height, left : left + width]
-    patch = _recoloured(patch, 1 + 0.1 * (2 * _uniform(1, generator)[0] - 1), 0.1, generator)
-    top, left = _place(normal, height, width, generator)
-    window = (slice(None), slice(top, top + height), slice(left, left + width))
-    pasted = normal.clone()
-    pasted[window] = torch.where(shape.to(normal.device), patch, normal[window])
-    return pasted
-
-
-def _texture(
-    source: AnySizeImage, height: int, width: int, generator: torch.Generator
-) -> Float[Tensor, "channel {height} {width}"]:
-    """Texture of the given size made of an image, as `perlin` says."""
-    zoom, symmetry, gain, inverted = _uniform(4, generator)
-    quarter_turns, mirrored = divmod(int(symmetry * 8), 2)
-    source = torch.rot90(source, quarter_turns, (1, 2))
-    source = source.flip(2) if mirrored else source
-    scale = _log_uniform(zoom, 0.5, 2)
-    rows, columns = (
-        min(max(1, round(scale * side)), limit) for side, limit in zip((height, width), source.shape[1:], strict=True)
-    )
-    top, left = _place(source, rows, columns, generator)
-    crop = source[None, :, top : top + rows, left : left + columns]
-    texture = nn.functional.interpolate(crop, (height, width), mode="bilinear", antialias=True)[0]
-    return _recoloured(texture, (0.5 + gain) * (-1 if inverted < 0.5 else 1), 0.3, generator)
+    return lambda generator: images[int(uniform_draws(1, generator)[0] * len(images))]
 
 
 def _camouflaged(candidate: Image, normal: Image) -> Image:
@@ -515,26 +222,10 @@ def _camouflaged(candidate: Image, normal: Image) -> Image:
     return torch.where(changed, (candidate + shift).clamp(0, 1), normal)
 
 
-def _recoloured(image: Image, gain: float, shift: float, generator: torch.Generator) -> Image:
-    """Contrast about the mean scaled by a gain, each channel shifted by at most so much either way; clipped."""
-    mean = image.mean((1, 2), keepdim=True)
-    shifts = image.new_tensor([2 * draw - 1 for draw in _uniform(len(image), generator)])[:, None, None]
-    return (mean + gain * (image - mean) + shift * shifts).clamp(0, 1)
-
-
-def _uniform(count: int, generator: torch.Generator) -> list[float]:
-    draws: list[float] = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64).tolist()
-    return draws
-
-
-def _log_uniform(draw: float, low: float, high: float) -> float:
-    return low * math.exp(draw * math.log(high / low))
-
-
 def _check_arguments(
     normal: Image, families: Sequence[str], clean: float, area: Shares | None, contrast: float, camouflage: float
 ) -> None:
-    _check_size(*normal.shape[1:])
+    check_size(*normal.shape[1:])
     if not bool(((normal >= 0) & (normal <= 1)).all()):
         raise ValueError("normal: got values outside [0, 1] or not finite, expected an image in [0, 1]")
     if not families or not set(families) <= set(FAMILIES):
@@ -543,16 +234,6 @@ def _check_arguments(
         if not 0 <= value <= 1:
             raise ValueError(f"{name}: got {value}, expected a probability")
     if area is not None:
-        _check_area(area)
+        check_area(area)
     if not 0 <= contrast < 1:
         raise ValueError(f"contrast: got {contrast}, expected 0 <= contrast < 1")
-
-
-def _check_size(height: int, width: int) -> None:
-    if min(height, width) < SMALLEST_SIDE:
-        raise ValueError(f"height, width: got {height} x {width}, expected at least {SMALLEST_SIDE} pixels a side")
-
-
-def _check_area(area: Shares) -> None:
-    if not 0 < area[0] < area[1] < 1:
-        raise ValueError(f"area: got {area}, expected 0 < low < high < 1")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from indeed.bayes.posterior_summaries import effective_rank
+from indeed.checks import expect, finite
 from indeed.images.tiling import split
 
 Scores = Float[Tensor, "..."]
@@ -76,12 +77,9 @@ class DetectionMetrics:
         """
         if scores.shape != labels.shape:
             raise ValueError(f"scores: got shape {tuple(scores.shape)}, expected the labels' {tuple(labels.shape)}")
-        if not scores.is_floating_point():
-            raise ValueError(f"scores: got {scores.dtype}, expected floating-point numbers")
-        if not bool(scores.isfinite().all()):
-            raise ValueError("scores: got NaN or infinite values, expected finite ones")
-        if not bool(((labels == 0) | (labels == 1)).all()):
-            raise ValueError("labels: got other values than 0 and 1, expected those only")
+        expect(scores.is_floating_point(), "scores", scores.dtype, "floating-point numbers")
+        finite(scores=scores)
+        expect(bool(((labels == 0) | (labels == 1)).all()), "labels", "other values than 0 and 1", "those only")
         # numpy has no bfloat16; the step from half to single precision is exact
         values = scores.detach().to("cpu", torch.promote_types(scores.dtype, torch.float32)).numpy()
         anomalous: NDArray[np.bool_] = labels.detach().to("cpu", torch.bool).numpy()
@@ -129,8 +127,7 @@ class DetectionMetrics:
             If there is no pixel.
         """
         normal, anomalous = (sum(map(len, parts)) for parts in (self._normal, self._anomalous))
-        if normal + anomalous == 0:
-            raise ValueError("labels: got none, expected at least one")
+        expect(normal + anomalous != 0, "labels", "none", "at least one")
         return anomalous / (normal + anomalous)
 
     def _sorted(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
@@ -139,8 +136,7 @@ class DetectionMetrics:
             if len(parts) > 1:
                 parts[:] = [np.concatenate(parts)]
                 parts[0].sort()
-            if not len(parts[0]):
-                raise ValueError(f"labels: got no {name} pixel, expected at least one")
+            expect(len(parts[0]), "labels", f"no {name} pixel", "at least one")
         return self._normal[0], self._anomalous[0]
 
 
@@ -189,8 +185,7 @@ def allowed_false_positives(false_positive_rate: float, count: int) -> int:
     >>> allowed_false_positives(0.29, 100)
     29
     """
-    if not 0 < false_positive_rate < 1:
-        raise ValueError(f"false_positive_rate: got {false_positive_rate}, expected a share between 0 and 1")
+    expect(0 < false_positive_rate < 1, "false_positive_rate", false_positive_rate, "a share between 0 and 1")
     allowed = int(Fraction(str(false_positive_rate)) * count)  # as it is written: 0.29 * 100 is less than 29
     if allowed < 1:
         raise ValueError(
@@ -239,8 +234,7 @@ def class_rank(images: Iterable[Float[Tensor, "_ _ _"]], relative_threshold: flo
         effective_rank(split(image[None], tile, overlap=0).flatten(0, 1), relative_threshold).double().mean().item()
         for image in images
     ]
-    if not ranks:
-        raise ValueError("images: got none, expected at least one")
+    expect(ranks, "images", "none", "at least one")
     return math.fsum(ranks) / len(ranks)
 
 
@@ -260,6 +254,5 @@ def rank_group(rank: float, tile: int = 128) -> Literal["Low", "Mid", "High"]:
     >>> [rank_group(rank) for rank in (15, 60, 107)]
     ['Low', 'Mid', 'High']
     """
-    if not 0 <= rank <= tile:
-        raise ValueError(f"rank: got {rank}, expected 0 to {tile}")
+    expect(0 <= rank <= tile, "rank", rank, f"0 to {tile}")
     return "Low" if 3 * rank < tile else "Mid" if 3 * rank < 2 * tile else "High"

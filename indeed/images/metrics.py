@@ -13,13 +13,14 @@ image decide. Computed by scikit-image.
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
+
+from indeed.checks import expect
+from indeed.images.pixels import quantised
+from indeed.types import Images, PerSample
 
 
-def psnr(
-    estimate: Float[Tensor, "batch channel height width"], reference: Float[Tensor, "batch channel height width"]
-) -> Float[Tensor, " batch"]:
+def psnr(estimate: Images, reference: Images) -> PerSample:
     """Peak signal-to-noise ratio of each image in dB, ``10 log10(255^2 / MSE)``; infinite for equal images.
 
     Parameters
@@ -49,9 +50,7 @@ def psnr(
     return torch.tensor(values, dtype=torch.float64)
 
 
-def ssim(
-    estimate: Float[Tensor, "batch channel height width"], reference: Float[Tensor, "batch channel height width"]
-) -> Float[Tensor, " batch"]:
+def ssim(estimate: Images, reference: Images) -> PerSample:
     """Structural similarity of each image: 11-pixel Gaussian window, valid region, mean over the channels.
 
     Parameters
@@ -81,7 +80,7 @@ def ssim(
 
 
 def _eight_bits(
-    estimate: Float[Tensor, "batch channel height width"], reference: Float[Tensor, "batch channel height width"]
+    estimate: Images, reference: Images
 ) -> tuple[UInt8[np.ndarray, "batch channel height width"], UInt8[np.ndarray, "batch channel height width"]]:
     if estimate.shape != reference.shape:
         raise ValueError(
@@ -89,7 +88,6 @@ def _eight_bits(
         )
     arrays = []
     for name, image in (("estimate", estimate), ("reference", reference)):
-        if not bool(image.isfinite().all()):
-            raise ValueError(f"{name}: got NaN or infinite values, expected finite ones")
-        arrays.append((image.detach().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy())
+        expect(bool(image.isfinite().all()), name, "NaN or infinite values", "finite ones")
+        arrays.append(quantised(image.detach(), torch.uint8).cpu().numpy())
     return arrays[0], arrays[1]

@@ -12,11 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from indeed.checks import at_least, expect
+from indeed.types import Image, Images, PerSample
+
 GREY_LEVEL = 1 / 255
 """One grey level of an 8-bit image in the unit [0, 1]: sigma 25 of the literature is ``25 * GREY_LEVEL``."""
 
 
-def uniform_sigma(batch: int, low: float, high: float, generator: torch.Generator) -> Float[Tensor, " batch"]:
+def uniform_sigma(batch: int, low: float, high: float, generator: torch.Generator) -> PerSample:
     """Noise standard deviations of a batch, one per image, uniform on the half-open interval (low, high].
 
     Raises
@@ -30,19 +33,17 @@ def uniform_sigma(batch: int, low: float, high: float, generator: torch.Generato
     >>> bool((sigma > 0).all() and (sigma <= 75 * GREY_LEVEL).all())
     True
     """
-    if batch < 1:
-        raise ValueError(f"batch: got {batch}, expected at least 1")
-    if not 0 <= low < high < math.inf:
-        raise ValueError(f"low, high: got {low}, {high}, expected 0 <= low < high < inf")
+    at_least(1, batch=batch)
+    expect(0 <= low < high < math.inf, "low, high", f"{low}, {high}", "0 <= low < high < inf")
     # torch.rand is on [0, 1): taken from the top, so that high is possible and a noise-free sample is not
     return high - (high - low) * torch.rand(batch, generator=generator, device=generator.device)
 
 
 def gaussian(
-    image: Float[Tensor, "batch channel height width"],
-    sigma: float | tuple[float, float] | Float[Tensor, " batch"],
+    image: Images,
+    sigma: float | tuple[float, float] | PerSample,
     generator: torch.Generator,
-) -> Float[Tensor, "batch channel height width"]:
+) -> Images:
     """Image plus independent Gaussian noise, unclipped.
 
     Parameters
@@ -73,12 +74,20 @@ def gaussian(
     return image + scale * _standard_normal(image, tuple(image.shape), generator)
 
 
+def seeded_gaussian(image: Image, grey_levels: float, seed: int) -> Image:
+    """Image plus Gaussian noise with a standard deviation in 8-bit grey levels, unclipped.
+
+    The generator is made anew from the seed for each image, so that the noise of an image does not depend on others.
+    """
+    return gaussian(image[None], grey_levels * GREY_LEVEL, torch.Generator().manual_seed(seed))[0]
+
+
 def poisson_gaussian(
-    image: Float[Tensor, "batch channel height width"],
+    image: Images,
     photons: float,
     read_noise: float,
     generator: torch.Generator,
-) -> Float[Tensor, "batch channel height width"]:
+) -> Images:
     """Photon counting followed by Gaussian read noise: ``Poisson(photons * image) / photons + read_noise * normal``.
 
     Mean ``image``, variance ``image / photons + read_noise ** 2``; unclipped.
@@ -99,10 +108,8 @@ def poisson_gaussian(
     ValueError
         If the image has a negative or non-finite value, ``photons <= 0`` or ``read_noise < 0``.
     """
-    if not 0 < photons < math.inf:
-        raise ValueError(f"photons: got {photons}, expected a finite positive number")
-    if not 0 <= read_noise < math.inf:
-        raise ValueError(f"read_noise: got {read_noise}, expected a finite number >= 0")
+    expect(0 < photons < math.inf, "photons", photons, "a finite positive number")
+    expect(0 <= read_noise < math.inf, "read_noise", read_noise, "a finite number >= 0")
     if not bool(((image >= 0) & image.isfinite()).all()):
         raise ValueError("image: got negative or non-finite intensities, expected finite ones >= 0")
     counts = torch.poisson((photons * image).to(generator.device), generator=generator).to(image.device)
@@ -110,11 +117,11 @@ def poisson_gaussian(
 
 
 def correlated_gaussian(
-    image: Float[Tensor, "batch channel height width"],
-    sigma: float | tuple[float, float] | Float[Tensor, " batch"],
+    image: Images,
+    sigma: float | tuple[float, float] | PerSample,
     correlation_length: float,
     generator: torch.Generator,
-) -> Float[Tensor, "batch channel height width"]:
+) -> Images:
     r"""Image plus stationary Gaussian noise, correlated as ``exp(-d^2 / (4 l^2))`` at d pixels, unclipped.
 
     White noise is filtered by a Gaussian kernel of standard deviation l = `correlation_length` pixels. The kernel is
@@ -140,21 +147,18 @@ def correlated_gaussian(
 
 
 def _per_image(
-    image: Float[Tensor, "batch channel height width"],
-    sigma: float | tuple[float, float] | Float[Tensor, " batch"],
+    image: Images,
+    sigma: float | tuple[float, float] | PerSample,
     generator: torch.Generator,
 ) -> Float[Tensor, "count 1 1 1"]:
     if isinstance(sigma, tuple):
         sigma = uniform_sigma(len(image), *sigma, generator)
     level = torch.as_tensor(sigma, dtype=image.dtype, device=image.device).reshape(-1, 1, 1, 1)
-    if not bool(((level >= 0) & level.isfinite()).all()):
-        raise ValueError(f"sigma: got {sigma}, expected finite standard deviations >= 0")
+    expect(bool(((level >= 0) & level.isfinite()).all()), "sigma", sigma, "finite standard deviations >= 0")
     if len(level) not in (1, len(image)):
         raise ValueError(f"sigma: got {len(level)} standard deviations, expected one or {len(image)}, one per image")
     return level
 
 
-def _standard_normal(
-    image: Float[Tensor, "batch channel height width"], shape: tuple[int, ...], generator: torch.Generator
-) -> Float[Tensor, "..."]:
+def _standard_normal(image: Images, shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:
     return torch.randn(shape, generator=generator, dtype=image.dtype, device=generator.device).to(image.device)

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
+from indeed.checks import expect, finite
 from indeed.images.noise import GREY_LEVEL
 
 BLOCK = 16
@@ -83,8 +84,7 @@ class NoiseLaw:
         if not (self._variances.min() >= 0 and self._variances.max() > 0):
             raise ValueError(f"covariance: got variances {self._variances.tolist()}, expected positive ones")
         a, b = self.gain
-        if not (0 <= a < math.inf and 0 <= a + b < math.inf):
-            raise ValueError(f"gain: got {self.gain}, expected a + b * intensity >= 0 on [0, 1]")
+        expect(0 <= a < math.inf and 0 <= a + b < math.inf, "gain", self.gain, "a + b * intensity >= 0 on [0, 1]")
 
     @property
     def channels(self) -> int:
@@ -131,8 +131,7 @@ class NoiseLaw:
             If the images have another number of channels than the law.
         """
         batch, channel, height, width = clean.shape
-        if channel != self.channels:
-            raise ValueError(f"clean: got {channel} channels, expected the {self.channels} of the law")
+        expect(channel == self.channels, "clean", f"{channel} channels", f"the {self.channels} of the law")
         # On a torus larger by the filter's width, what is cut out does not see that it is one.
         side = self._filter.shape[-1]
         size = (height + side, width + side)
@@ -191,10 +190,8 @@ def estimate_noise(image: Float[Tensor, "channel height width"], radius: int = 4
     >>> print(f"{law.sigma(torch.full((1, 3, 1, 1), 0.5)).mean().item():.2f}", law.reliable)
     0.10 True
     """
-    if not bool(image.isfinite().all()):
-        raise ValueError("image: got NaN or infinite values, expected finite ones")
-    if not 1 <= radius < BLOCK // 2:
-        raise ValueError(f"radius: got {radius}, expected 1 to {BLOCK // 2 - 1}")
+    finite(image=image)
+    expect(1 <= radius < BLOCK // 2, "radius", radius, f"1 to {BLOCK // 2 - 1}")
     parts, intensity = _parts(image.double())
     energy = parts.square().sum((3, 4))
     gain = _gain(energy, intensity)

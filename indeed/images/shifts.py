@@ -13,17 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
-from indeed.images.channels import as_channels
+from indeed.checks import expect
 from indeed.images.noise import GREY_LEVEL, gaussian, poisson_gaussian
+from indeed.images.pixels import as_channels, quantised
+from indeed.types import Images
 
 
-def demosaicked_gaussian(
-    image: Float[Tensor, "batch channel height width"], sigma: float, generator: torch.Generator
-) -> Float[Tensor, "batch channel height width"]:
+def demosaicked_gaussian(image: Images, sigma: float, generator: torch.Generator) -> Images:
     r"""Image plus sensor noise interpolated from a Bayer pattern: correlated over space, within each colour; unclipped.
 
     White noise of standard deviation `sigma` is drawn once per pixel, for the colour that the pattern (red, green in
@@ -51,9 +50,7 @@ def demosaicked_gaussian(
     return image + torch.stack([as_channels(each, channel) for each in noise])
 
 
-def speckle(
-    image: Float[Tensor, "batch channel height width"], sigma: float, generator: torch.Generator
-) -> Float[Tensor, "batch channel height width"]:
+def speckle(image: Images, sigma: float, generator: torch.Generator) -> Images:
     """Image times independent Gaussian factors of mean 1: mean ``image``, variance ``(sigma * image)**2``; unclipped.
 
     Raises
@@ -64,9 +61,7 @@ def speckle(
     return image * gaussian(torch.ones_like(image), sigma, generator)
 
 
-def salt_and_pepper(
-    image: Float[Tensor, "batch channel height width"], fraction: float, generator: torch.Generator
-) -> Float[Tensor, "batch channel height width"]:
+def salt_and_pepper(image: Images, fraction: float, generator: torch.Generator) -> Images:
     """Image of which a fraction p of the values, of each colour on its own, is replaced by 0 or 1, each half of them.
 
     Mean ``(1 - p) * image + p / 2`` and mean square ``(1 - p) * image**2 + p / 2``; stays in [0, 1] without clipping.
@@ -76,15 +71,12 @@ def salt_and_pepper(
     ValueError
         Unless ``0 <= fraction <= 1``.
     """
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"fraction: got {fraction}, expected a number in [0, 1]")
+    expect(0 <= fraction <= 1, "fraction", fraction, "a number in [0, 1]")
     chance = torch.rand(image.shape, generator=generator, dtype=image.dtype, device=generator.device).to(image.device)
     return torch.where(chance < fraction, (chance < fraction / 2).to(image.dtype), image)
 
 
-def jpeg(
-    image: Float[Tensor, "batch channel height width"], quality: int
-) -> Float[Tensor, "batch channel height width"]:
+def jpeg(image: Images, quality: int) -> Images:
     """Image as it comes back from a JPEG file by Pillow, colours at half resolution; clipped, rounded to 8 bits.
 
     Deterministic, and not differentiable.
@@ -96,12 +88,10 @@ def jpeg(
     """
     from PIL import Image
 
-    if not 1 <= quality <= 95:
-        raise ValueError(f"quality: got {quality}, expected 1 to 95")
-    if image.shape[1] not in (1, 3):
-        raise ValueError(f"image: got {image.shape[1]} channels, expected 1 or 3")
+    expect(1 <= quality <= 95, "quality", quality, "1 to 95")
+    expect(image.shape[1] in (1, 3), "image", f"{image.shape[1]} channels", "1 or 3")
     decoded = []
-    for pixels in (image.detach().clamp(0, 1) * 255).round().to("cpu", torch.uint8).movedim(1, 3).numpy():
+    for pixels in quantised(image.detach(), torch.uint8).cpu().movedim(1, 3).numpy():
         file = io.BytesIO()
         picture = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
         picture.save(file, "JPEG", quality=quality, subsampling="4:2:0")
@@ -111,12 +101,12 @@ def jpeg(
 
 
 def camera(
-    image: Float[Tensor, "batch channel height width"],
+    image: Images,
     photons: float,
     generator: torch.Generator,
     reduction: float = 0.8,
     quality: int = 95,
-) -> Float[Tensor, "batch channel height width"]:
+) -> Images:
     r"""Image as a camera would deliver it: sensor noise, demosaicking, tone curve, noise reduction and a JPEG file.
 
     In linear light, :math:`\ell = x^{2.2}`, the noise has the variance :math:`\ell / p + (1/512)^2` for p ``photons``
@@ -138,10 +128,8 @@ def camera(
     ValueError
         If `photons` is not finite and positive or `reduction` not in [0, 1], or as `jpeg`.
     """
-    if not 0 < photons < math.inf:
-        raise ValueError(f"photons: got {photons}, expected a finite positive number")
-    if not 0 <= reduction <= 1:
-        raise ValueError(f"reduction: got {reduction}, expected a number in [0, 1]")
+    expect(0 < photons < math.inf, "photons", photons, "a finite positive number")
+    expect(0 <= reduction <= 1, "reduction", reduction, "a number in [0, 1]")
 
     def variance(linear: Tensor) -> Tensor:
         return linear / photons + (1 / 512) ** 2
@@ -158,7 +146,7 @@ def camera(
     return jpeg(torch.lerp(taken, filtered, reduction), quality)
 
 
-def _local_mean(image: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
+def _local_mean(image: Images) -> Images:
     return avg_pool2d(pad(image, (2, 2, 2, 2), mode="reflect"), 5, 1)
 
 
@@ -166,9 +154,7 @@ class Shift(NamedTuple):
     """One shift at a fixed strength."""
 
     title: str
-    apply: Callable[
-        [Float[Tensor, "batch channel height width"], torch.Generator], Float[Tensor, "batch channel height width"]
-    ]
+    apply: Callable[[Images, torch.Generator], Images]
     """Clean images in [0, 1] and the source of randomness to observed images."""
     clipped: bool
     """Whether the observed images stay in [0, 1]."""

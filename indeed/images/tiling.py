@@ -14,6 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from indeed.checks import expect
+from indeed.types import Image
+
 
 def tile_starts(length: int, tile: int, overlap: int) -> tuple[int, ...]:
     """First pixels of the tiles that cover an axis; an axis shorter than a tile has one tile.
@@ -28,12 +31,9 @@ def tile_starts(length: int, tile: int, overlap: int) -> tuple[int, ...]:
     >>> tile_starts(300, tile=128, overlap=32)
     (0, 96, 172)
     """
-    if length < 1:
-        raise ValueError(f"length: got {length}, expected at least 1 pixel")
-    if tile < 1:
-        raise ValueError(f"tile: got {tile}, expected at least 1 pixel")
-    if not 0 <= overlap < tile:
-        raise ValueError(f"overlap: got {overlap}, expected 0 <= overlap < tile = {tile}")
+    expect(length >= 1, "length", length, "at least 1 pixel")
+    expect(tile >= 1, "tile", tile, "at least 1 pixel")
+    expect(0 <= overlap < tile, "overlap", overlap, f"0 <= overlap < tile = {tile}")
     last = max(length - tile, 0)
     return (*range(0, last, tile - overlap), last)
 
@@ -95,8 +95,7 @@ def reflected_indices(length: int, target: int) -> Int[Tensor, " target"]:
     >>> reflected_indices(1, 3).tolist()
     [0, 0, 0]
     """
-    if length < 1:
-        raise ValueError(f"length: got {length}, expected at least 1 pixel")
+    expect(length >= 1, "length", length, "at least 1 pixel")
     period = max(2 * (length - 1), 1)
     phase = torch.arange(target) % period
     return torch.minimum(phase, period - phase)
@@ -127,6 +126,13 @@ def split(
     return torch.stack([padded[..., top : top + tile, left : left + tile] for top in tops for left in lefts])
 
 
+def spread_tiles(image: Image, tile: int, count: int) -> Float[Tensor, "_ channel {tile} {tile}"]:
+    """At most so many tiles of an image, without overlap and spread evenly over it."""
+    tiles = split(image[None], tile, overlap=0)[:, 0]
+    some = min(count, len(tiles))
+    return tiles[[index * len(tiles) // some for index in range(some)]]
+
+
 def stitch(
     tiles: Float[Tensor, "count batch channel tile tile"], height: int, width: int, overlap: int
 ) -> Float[Tensor, "batch channel {height} {width}"]:
@@ -139,8 +145,7 @@ def stitch(
     """
     count, tile = len(tiles), tiles.shape[-1]
     tops, lefts = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
-    if count != len(tops) * len(lefts):
-        raise ValueError(f"tiles: got {count}, expected {len(tops)} x {len(lefts)} for {height} x {width} pixels")
+    expect(count == len(tops) * len(lefts), "tiles", count, f"{len(tops)} x {len(lefts)} for {height} x {width} pixels")
     vertical, horizontal = (blend_weights(starts, tile).to(tiles) for starts in (tops, lefts))
     image = tiles.new_zeros(*tiles.shape[1:3], max(height, tile), max(width, tile))
     for index, part in enumerate(tiles):

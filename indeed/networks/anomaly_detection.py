@@ -13,8 +13,9 @@ from torch.nn.functional import interpolate
 from indeed.bayes.anomaly_maps import ANOMALY_MAPS, smoothed
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.generative_model import Hyperpriors
-from indeed.images.channels import as_channels
+from indeed.checks import at_least, expect, finite, one_of
 from indeed.images.detection_metrics import SCORE_WINDOW, image_score
+from indeed.images.pixels import as_channels
 from indeed.images.tiling import split, stitch
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint
 from indeed.networks.inference_network import InDeed
@@ -61,16 +62,11 @@ def anomaly_maps(
     ValueError
         If the images have NaN or infinite values or other channels than the model, or an option is out of range.
     """
-    if form not in ANOMALY_MAPS:
-        raise ValueError(f"form must be one of {', '.join(ANOMALY_MAPS)}, got {form!r}")
-    if not 0 <= smoothing < float("inf"):
-        raise ValueError(f"smoothing: got {smoothing}, expected a finite number of pixels, 0 for none")
-    if not 1 <= turns <= 4:
-        raise ValueError(f"turns: got {turns}, expected 1 to 4")
-    if batch_tiles < 1:
-        raise ValueError(f"batch_tiles: got {batch_tiles}, expected at least 1")
-    if not bool(images.isfinite().all()):
-        raise ValueError("images: got NaN or infinite values, expected finite ones")
+    one_of(ANOMALY_MAPS, form=form)
+    expect(0 <= smoothing < float("inf"), "smoothing", smoothing, "a finite number of pixels, 0 for none")
+    expect(1 <= turns <= 4, "turns", turns, "1 to 4")
+    at_least(1, batch_tiles=batch_tiles)
+    finite(images=images)
     tile, device = model.config.patch_size, next(model.parameters()).device
     shared = tile // 4 if overlap is None else overlap
 
@@ -159,7 +155,7 @@ class Detector:
 
 
 def load_detector(path: Path, device: str | torch.device = "cpu") -> Detector:
-    """Detector from a checkpoint that :func:`indeed.experiments.detector.train_detector` made.
+    """Detector from a checkpoint that :func:`indeed.recipes.detector.train_detector` made.
 
     Raises
     ------

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from indeed.checks import at_least, expect
+
 Norm = Literal["group", "channel", "batch", "none"]
 Features = Float[Tensor, "batch feature height width"]
 
@@ -25,8 +27,7 @@ def normalisation(norm: Norm, width: int) -> nn.Module:
         For another name, or a width that eight groups do not divide.
     """
     if norm == "group":
-        if width % 8:
-            raise ValueError(f"norm 'group' has 8 groups, so width must be a multiple of 8, got {width}")
+        expect(width % 8 == 0, "width", width, "a multiple of 8, the groups of norm 'group'")
         return nn.GroupNorm(8, width)
     if norm == "channel":
         return nn.GroupNorm(width, width)
@@ -34,7 +35,7 @@ def normalisation(norm: Norm, width: int) -> nn.Module:
         return nn.BatchNorm2d(width)
     if norm == "none":
         return nn.Identity()
-    raise ValueError(f"norm must be 'group', 'channel', 'batch' or 'none', got {norm!r}")
+    raise ValueError(f"norm: got {norm!r}, expected 'group', 'channel', 'batch' or 'none'")
 
 
 class ResidualBlock(nn.Module):
@@ -88,11 +89,8 @@ class ResNet(nn.Module):
         halve_to: int = 1,
     ) -> None:
         super().__init__()
-        if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, got {kernel_size}")
-        for name, value in (("in_channels", in_channels), ("width", width), ("blocks", blocks)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        expect(kernel_size % 2 != 0, "kernel_size", kernel_size, "an odd number")
+        at_least(1, in_channels=in_channels, width=width, blocks=blocks)
         self.halve = halve
         self.halve_to = halve_to
         self.stem = nn.Conv2d(in_channels, width, kernel_size, padding="same")
@@ -144,10 +142,7 @@ class UNet(nn.Module):
 
     def __init__(self, in_channels: int, width: int, blocks: int, halvings: int, norm: Norm = "group") -> None:
         super().__init__()
-        sizes = {"in_channels": in_channels, "width": width, "blocks": blocks, "halvings": halvings}
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        at_least(1, in_channels=in_channels, width=width, blocks=blocks, halvings=halvings)
         pairs = list(pairwise(width * 2**level for level in range(halvings + 1)))
         self.stem = _activated(nn.Conv2d(in_channels, width, 3, padding="same"), norm)
         self.down = nn.ModuleList(
@@ -168,7 +163,7 @@ class UNet(nn.Module):
         """Image-like input to feature maps of the same size; as those of a ResNet they are not rectified."""
         multiple = 2 ** len(self.down)
         if x.shape[-2] % multiple or x.shape[-1] % multiple:
-            raise ValueError(f"height and width of x must be multiples of {multiple}, got {tuple(x.shape[-2:])}")
+            raise ValueError(f"x: got {tuple(x.shape[-2:])} pixels, expected multiples of {multiple}")
         seen = [self.stem(x)]
         for down, blocks in zip(self.down, self.blocks, strict=True):
             seen.append(blocks(down(seen[-1])))
@@ -218,13 +213,10 @@ class Transformer(nn.Module):
         pooled: Literal["height", "width"] | None = None,
     ) -> None:
         super().__init__()
-        sizes = {"in_channels": in_channels, "features": features, "width": width, "blocks": blocks, "patch": patch}
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        at_least(1, in_channels=in_channels, features=features, width=width, blocks=blocks, patch=patch)
         heads = max(1, width // 64)
         if width % (64 if width > 64 else 4):
-            raise ValueError(f"width must be a multiple of 4, and of 64 where it is more than 64, got {width}")
+            raise ValueError(f"width: got {width}, expected a multiple of 4, and of 64 where it is more than 64")
         self.embed = nn.Conv2d(in_channels, width, patch, stride=patch)
         self.blocks = nn.ModuleList(
             nn.TransformerEncoderLayer(
@@ -240,7 +232,7 @@ class Transformer(nn.Module):
         """Image-like input to feature maps; a pooled axis has a pixel for each patch, the others keep their size."""
         patch = self.embed.stride[0]
         if x.shape[-2] % patch or x.shape[-1] % patch:
-            raise ValueError(f"height and width of x must be multiples of {patch}, got {tuple(x.shape[-2:])}")
+            raise ValueError(f"x: got {tuple(x.shape[-2:])} pixels, expected multiples of {patch}")
         tokens: Tensor = self.embed(x)
         grid = tokens.shape[-2:]
         tokens = (tokens + positions(tokens.shape[1], *grid).to(tokens)).flatten(2).mT

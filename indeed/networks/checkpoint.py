@@ -1,9 +1,10 @@
 """Checkpoints: safetensors with the configuration and the record of how it was made; never a pickle."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from indeed.files import atomic_write
 from indeed.networks.inference_network import InDeed, NetworkConfig
 
 FORMAT = "indeed-checkpoint-1"
+Network = TypeVar("Network", bound=nn.Module)
 Shipped = Literal["denoise_grey", "denoise_color", "detect_textures", "detect_parts"]
 
 
@@ -49,13 +51,28 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> tuple[InD
         If the file is missing, truncated, not safetensors, not of this format, or its tensors do not fit its
         configuration.
     """
-    network, record, tensors = read_checkpoint(Path(path))
+    return load_network(
+        Path(path), lambda sizes: InDeed(NetworkConfig(**sizes)), device, "does not fit its own configuration"
+    )
+
+
+def load_network(
+    path: Path, build: Callable[[dict[str, Any]], Network], device: str | torch.device, otherwise: str
+) -> tuple[Network, dict[str, Any]]:
+    """Network of any kind in evaluation mode, as ``build`` makes it from its configuration, and its record.
+
+    Raises
+    ------
+    CheckpointError
+        As `read_checkpoint`; or, if the tensors do not fit what is built, with ``otherwise`` as the message.
+    """
+    network, record, tensors = read_checkpoint(path)
     try:
         with torch.random.fork_rng(devices=[]):
-            model = InDeed(NetworkConfig(**network))
+            model = build(network)
         model.load_state_dict(tensors)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: does not fit its own configuration ({_one_line(error)})") from error
+        raise CheckpointError(f"{path}: {otherwise} ({_one_line(error)})") from error
     return model.to(device).eval(), record
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from indeed.bayes.generative_model import low_rank
 from indeed.bayes.variational_family import Draw, GaussianFactor, Generators, MiddleLevel
+from indeed.checks import at_least, expect, one_of
 from indeed.networks.backbones import Norm, ResNet, Transformer, UNet, scale_
 from indeed.types import Images
 
@@ -80,45 +81,37 @@ class NetworkConfig:
     """Log-variances are clamped to [min, max] and start at init: a sampled L is then close to its mean."""
 
     def __post_init__(self) -> None:  # noqa: D105
-        if self.channels not in (1, 3):
-            raise ValueError(f"channels must be 1 or 3, got {self.channels}")
-        if not 1 <= self.max_rank <= self.patch_size:
-            raise ValueError(f"max_rank must be between 1 and patch_size ({self.patch_size}), got {self.max_rank}")
+        expect(self.channels in (1, 3), "channels", self.channels, "1 or 3")
+        expect(1 <= self.max_rank <= self.patch_size, "max_rank", self.max_rank, f"1 to patch_size ({self.patch_size})")
         if self.factor_unshuffle < 1 or self.patch_size % self.factor_unshuffle:
-            raise ValueError(
-                f"factor_unshuffle must divide patch_size ({self.patch_size}), got {self.factor_unshuffle}"
-            )
+            divisor = f"a divisor of patch_size ({self.patch_size})"
+            raise ValueError(f"factor_unshuffle: got {self.factor_unshuffle}, expected {divisor}")
         if not 1 <= self.factor_moments <= self.patch_size // self.factor_unshuffle:
             raise ValueError(
-                f"factor_moments must be between 1 and {self.patch_size // self.factor_unshuffle} "
-                f"(patch_size / factor_unshuffle), got {self.factor_moments}"
+                f"factor_moments: got {self.factor_moments}, expected 1 to "
+                f"{self.patch_size // self.factor_unshuffle} (patch_size / factor_unshuffle)"
             )
-        if self.factor_positions < 0:
-            raise ValueError(f"factor_positions must not be negative, got {self.factor_positions}")
+        at_least(0, factor_positions=self.factor_positions)
         if self.sparse_unshuffle < 1 or self.patch_size % self.sparse_unshuffle:
-            raise ValueError(
-                f"sparse_unshuffle must divide patch_size ({self.patch_size}), got {self.sparse_unshuffle}"
-            )
+            divisor = f"a divisor of patch_size ({self.patch_size})"
+            raise ValueError(f"sparse_unshuffle: got {self.sparse_unshuffle}, expected {divisor}")
         if self.sparse_halvings < 0 or (self.sparse_halvings and self.backbone == "transformer"):
             raise ValueError(
-                f"sparse_halvings must be 0 or, with backbone 'resnet', positive, got {self.sparse_halvings}"
+                f"sparse_halvings: got {self.sparse_halvings}, expected 0 or, with backbone 'resnet', positive"
             )
-        if self.backbone not in ("resnet", "transformer"):
-            raise ValueError(f"backbone must be 'resnet' or 'transformer', got {self.backbone!r}")
+        one_of(("resnet", "transformer"), backbone=self.backbone)
         if self.patch_size % self.multiple:
             raise ValueError(
-                f"the pixels that are unshuffled, halved away or in a transformer_patch ({self.multiple}) must divide "
-                f"patch_size ({self.patch_size})"
+                f"patch_size: got {self.patch_size}, expected a multiple of the {self.multiple} pixels that are "
+                "unshuffled, halved away or in a transformer_patch"
             )
         inputs = get_args(NetworkConfig.__annotations__["sparse_input"])
-        if self.sparse_input not in inputs:
-            raise ValueError(f"sparse_input must be one of {', '.join(inputs)}, got {self.sparse_input!r}")
-        if self.sparse_output not in ("sparse", "noise", "shrinkage"):
-            raise ValueError(f"sparse_output must be 'sparse', 'noise' or 'shrinkage', got {self.sparse_output!r}")
+        one_of(inputs, sparse_input=self.sparse_input)
+        one_of(("sparse", "noise", "shrinkage"), sparse_output=self.sparse_output)
         if not self.log_variance_min < self.log_variance_init < self.log_variance_max:
             raise ValueError(
-                "log_variance_min < log_variance_init < log_variance_max must hold, got "
-                f"{self.log_variance_min}, {self.log_variance_init}, {self.log_variance_max}"
+                "log_variance_min, log_variance_init, log_variance_max: got "
+                f"{self.log_variance_min}, {self.log_variance_init}, {self.log_variance_max}, expected ascending values"
             )
 
     @property
@@ -156,8 +149,7 @@ def network_preset(name: Literal["tiny", "cpu", "paper"], channels: int) -> Netw
             "sparse_blocks": 7,
         },
     }
-    if name not in sizes:
-        raise ValueError(f"name must be 'tiny', 'cpu' or 'paper', got {name!r}")
+    one_of(sizes, name=name)
     return NetworkConfig(
         channels=channels,
         norm="none",
@@ -360,15 +352,13 @@ class InDeed(nn.Module):
 
     def set_trainable(self, modules: Literal["L", "S", "LS"]) -> None:
         """Freeze all but the low-rank modules (``L``: f_A and f_B), the sparse module (``S``) or nothing (``LS``)."""
-        if modules not in ("L", "S", "LS"):
-            raise ValueError(f"modules must be 'L', 'S' or 'LS', got {modules!r}")
+        one_of(("L", "S", "LS"), modules=modules)
         self.f_A.requires_grad_("L" in modules)
         self.f_B.requires_grad_("L" in modules)
         self.f_S.requires_grad_("S" in modules)
 
     def _check(self, y: Tensor) -> None:
-        if y.shape[1] != self.config.channels:
-            raise ValueError(f"y must have {self.config.channels} channels, got {y.shape[1]}")
+        expect(y.shape[1] == self.config.channels, "y", f"{y.shape[1]} channels", f"{self.config.channels}")
         multiple = self.config.multiple
         if y.shape[-2] % multiple or y.shape[-1] % multiple:
-            raise ValueError(f"height and width of y must be multiples of {multiple}, got {tuple(y.shape[-2:])}")
+            raise ValueError(f"y: got {tuple(y.shape[-2:])} pixels, expected multiples of {multiple}")

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from indeed.bayes.variational_family import standard_normal
+from indeed.checks import at_least
 from indeed.networks.backbones import ResidualBlock, ResNet, UNet
 from indeed.networks.inference_network import RESIDUAL_GAIN, FactorNetwork, InDeed, SparseNetwork, cosines
 from indeed.types import Images, PerSample
@@ -79,7 +80,7 @@ def convolution_norm(layer: Convolution, height: int, width: int) -> float:
         isinstance(pad, int) and pad < kernel for pad, kernel in zip(layer.padding, layer.kernel_size, strict=True)
     )
     if layer.padding_mode != "zeros" or layer.groups != 1 or {*layer.dilation} != {1} or not narrow:
-        raise ValueError(f"layer: expected a convolution padded with zeros, without dilation or groups, got {layer}")
+        raise ValueError(f"layer: got {layer}, expected a convolution padded with zeros, without dilation or groups")
     if isinstance(layer, nn.ConvTranspose2d):
         height, width = (
             (side - 1) * stride + kernel
@@ -108,7 +109,7 @@ def normalisation_norm(layer: nn.Module) -> float:
         return float(layer.weight.abs().max()) / math.sqrt(layer.eps)
     if isinstance(layer, nn.BatchNorm2d) and layer.running_var is not None:
         return float((layer.weight.abs() / (layer.running_var + layer.eps).sqrt()).max())
-    raise ValueError(f"layer: expected GroupNorm, BatchNorm with running statistics or none, got {layer}")
+    raise ValueError(f"layer: got {layer}, expected GroupNorm, BatchNorm with running statistics or none")
 
 
 def lipschitz_bound(model: InDeed, height: int, width: int, within: Region) -> tuple[Lipschitz, str]:
@@ -138,7 +139,7 @@ def lipschitz_bound(model: InDeed, height: int, width: int, within: Region) -> t
         If the model is in training mode, or has a BatchNorm without running statistics.
     """
     if model.training:
-        raise ValueError("model must be in evaluation mode, got training mode")
+        raise ValueError("model: got training mode, expected evaluation mode")
     if model.config.backbone == "transformer":
         return Lipschitz(*5 * [math.inf]), "the attention of dot products has no Lipschitz constant"
     sizes = _input_sizes(model, height, width)
@@ -274,8 +275,7 @@ def stretching(function: Callable[[Tensor], Tensor], y: Images, *, steps: int, g
     >>> stretching(lambda y: y * stretch, y, steps=20, generator=torch.Generator().manual_seed(0))
     tensor([3.0000])
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    at_least(1, steps=steps)
     with torch.enable_grad():
         y = y.detach().requires_grad_()
         output = function(y)

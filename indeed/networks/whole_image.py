@@ -17,6 +17,8 @@ from torch import Tensor
 
 from indeed.bayes import refinement
 from indeed.bayes.variational_family import GaussianFactor, MiddleLevel
+from indeed.checks import at_least, expect
+from indeed.images.pixels import quantised, unit_scale
 from indeed.images.tiling import blend_weights, reflected_indices, tile_starts
 from indeed.networks.inference_network import InDeed
 
@@ -78,8 +80,7 @@ def decompose(
         If the image is empty, has NaN or infinite values, or other channels than the model; if `overlap`,
         `batch_tiles` or `refine` is out of range.
     """
-    if refine < 0:
-        raise ValueError(f"refine: got {refine}, expected at least 0 sweeps")
+    at_least(0, refine=refine)
     overlap = _overlap(model, overlap)
     parts = image.new_empty(2, *image.shape)
     posteriors = _Posteriors(scratch, image.device)
@@ -104,6 +105,7 @@ def denoise(
     overlap: int | None = None,
     batch_tiles: int = 16,
     progress: str | None = None,
+    white: int | None = None,
 ) -> Shaped[Tensor, "channel height width"]:
     """Denoise a whole image: ``L + S`` at the posterior means, in the type of the image.
 
@@ -115,6 +117,8 @@ def denoise(
         Float32 in [0, 1], where the result is neither clipped nor rounded; or uint8 or uint16, where it is. An integer
         image is converted strip by strip, so that the memory needed beyond image and result does not grow with the
         height.
+    white
+        Value of white of an integer image; None: the largest one of its type.
 
     Raises
     ------
@@ -123,11 +127,8 @@ def denoise(
     """
     overlap = _overlap(model, overlap)
     result = torch.empty_like(image)
-    for top, rows in _blended_rows(model, image, overlap, batch_tiles, progress, None):
-        estimate = rows.sum(dim=0)
-        if not image.is_floating_point():
-            estimate = (estimate.clamp(0, 1) * torch.iinfo(image.dtype).max).round()
-        result[:, top : top + estimate.shape[1]] = estimate.to(image.dtype)
+    for top, rows in _blended_rows(model, image, overlap, batch_tiles, progress, None, white=white):
+        result[:, top : top + rows.shape[2]] = quantised(rows.sum(dim=0), image.dtype, white)
     return result
 
 
@@ -170,19 +171,17 @@ def _blended_rows(
     progress: str | None,
     posteriors: _Posteriors | None,
     refine: int = 0,
+    white: int | None = None,
 ) -> Iterator[tuple[int, Float[Tensor, "2 channel rows width"]]]:
     """Finished rows of (L, S) from top to bottom, with the index of the first; posteriors are stored where given."""
     from tqdm import tqdm
 
     channel, height, width = image.shape
-    if channel != model.config.channels:
-        raise ValueError(f"image: got {channel} channels, expected the model's {model.config.channels}")
-    if image.dtype not in (torch.float32, torch.uint8, torch.uint16):
-        raise ValueError(f"image: got {image.dtype}, expected float32, uint8 or uint16")
+    expect(channel == model.config.channels, "image", f"{channel} channels", f"the model's {model.config.channels}")
+    expect(image.dtype in (torch.float32, torch.uint8, torch.uint16), "image", image.dtype, "float32, uint8 or uint16")
     if image.is_floating_point() and not bool(image.isfinite().all()):
         raise ValueError("image: got NaN or infinite values, expected finite ones")
-    if batch_tiles < 1:
-        raise ValueError(f"batch_tiles: got {batch_tiles}, expected at least 1")
+    at_least(1, batch_tiles=batch_tiles)
     tile, device = model.config.patch_size, next(model.parameters()).device
     tops, lefts = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
     vertical, horizontal = (blend_weights(starts, tile).to(image.device, torch.float32) for starts in (tops, lefts))
@@ -195,7 +194,7 @@ def _blended_rows(
         total = len(tops) * len(lefts)
         with tqdm(total=total, desc=progress, disable=progress is None, unit="tile", leave=False) as bar:
             for i, top in enumerate(tops):
-                strip = _unit_scale(image[:, top : top + tile])
+                strip = unit_scale(image[:, top : top + tile], white)
                 strip = strip.index_select(1, inside_rows).index_select(2, inside_columns)
                 for first in range(0, len(lefts), batch_tiles):
                     batch = lefts[first : first + batch_tiles]
@@ -226,7 +225,3 @@ def _refined(tiles: Float[Tensor, "tile channel side side"], middle: MiddleLevel
         refined.append(refinement.refine(tiles[k : k + 1].double(), one, sweeps=sweeps).middle)
     factors = zip(*refined, strict=True)  # those of A of all tiles, then of B, then of S
     return MiddleLevel(*(GaussianFactor(*(torch.cat(x).to(tiles) for x in zip(*q, strict=True))) for q in factors))
-
-
-def _unit_scale(pixels: Shaped[Tensor, "channel height width"]) -> Float[Tensor, "channel height width"]:
-    return pixels if pixels.is_floating_point() else pixels.float() / torch.iinfo(pixels.dtype).max

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from indeed.baselines.dncnn import DnCNN, DnCNNConfig, denoise, load_dncnn
-from indeed.bayes.generative_model import Hyperpriors
-from indeed.bayes.objectives import amortised_terms, denoising_supervision, training_loss
+from indeed.baselines.dncnn import DNCNN_TASK, DnCNN, DnCNNConfig, dncnn_denoise, load_dncnn
+from indeed.bayes.objectives import denoising_supervision
+from indeed.bayes.variational_family import Draw
+from indeed.learning.loading import Batch
+from indeed.learning.training.config import training_preset
 from indeed.networks.backbones import parameter_count
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, shipped_checkpoint
 
@@ -28,31 +32,25 @@ def test_a_pixel_sees_as_far_as_the_depth():
     assert seen.max() <= 10 + 4
 
 
-def test_the_image_is_estimate_plus_noise_with_an_empty_low_rank_part():
+def test_the_image_is_estimate_plus_noise():
     model = small(channels=3).eval()
     y = torch.rand(2, 3, 12, 16)
-    middle, draw = model(y)
-    torch.testing.assert_close(draw.S + model.noise(y), y)
-    assert middle.A.mean.shape == (2, 3, 12, 0)
-    assert middle.B.mean.shape == (2, 3, 16, 0)
-    assert torch.equal(draw.low_rank, torch.zeros_like(y))
-    torch.testing.assert_close(denoise(model, y[1]), draw.S[1])
+    torch.testing.assert_close(model(y) + model.noise(y), y)
+    torch.testing.assert_close(dncnn_denoise(model, y[1]), model(y)[1])
 
 
-def test_the_loss_of_the_loop_has_the_gradient_of_the_squared_error():
+def test_its_loss_is_the_squared_error():
     model = small().double()
     generator = torch.Generator().manual_seed(1)
     clean = torch.rand(3, 1, 10, 12, dtype=torch.float64, generator=generator)
     y = clean + 0.1 * torch.randn(clean.shape, dtype=torch.float64, generator=generator)
-    middle, draw = model(y, [generator] * 3)
-    supervision = denoising_supervision(draw, clean, target_precision=200.0)
-    terms = amortised_terms(y, middle, draw, supervision, Hyperpriors())
-    loss = training_loss(terms, orthogonality_weight=0.0, elements=clean[0].numel(), variational=False)
-    through_loop = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
-    plain = torch.autograd.grad(100 * (draw.S - clean).square().mean(), list(model.parameters()))
-    for ours, theirs in zip(through_loop, plain, strict=True):
-        torch.testing.assert_close(ours, theirs)
-    assert all(bool(term.isfinite().all()) for term in terms)
+    config = replace(training_preset("tiny"), target_precision=200.0)
+    terms = DNCNN_TASK.loss(model, Batch(y, clean, (0, 1, 2)), config)
+    loss = DNCNN_TASK.objective(terms, config, clean[0].numel())
+    torch.testing.assert_close(loss, 100 * (model(y) - clean).square().mean())
+    # up to a constant it is Eq. 44 of a network without a low-rank part
+    eq_44 = denoising_supervision(Draw(y.new_zeros(3, 1, 10, 0), y.new_zeros(3, 1, 12, 0), model(y)), clean, 200.0)
+    torch.testing.assert_close(eq_44 - 100 * clean.square().sum((1, 2, 3)), terms[0])
 
 
 def test_a_checkpoint_gives_the_same_network_back(tmp_path):
@@ -61,10 +59,11 @@ def test_a_checkpoint_gives_the_same_network_back(tmp_path):
     save_checkpoint(path, model, {"steps": 7})
     again, record = load_dncnn(path)
     image = torch.rand(1, 16, 16)
-    assert torch.equal(denoise(again, image), denoise(model.eval(), image))
+    assert torch.equal(dncnn_denoise(again, image), dncnn_denoise(model.eval(), image))
     assert record == {"steps": 7}
 
 
+@pytest.mark.shipped
 def test_the_checkpoint_of_another_network_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="holds no DnCNN"):
         load_dncnn(shipped_checkpoint("denoise_grey"))

@@ -8,14 +8,14 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from indeed.baselines import robust_pca
+from indeed.baselines import thresholding
 from indeed.baselines.robust_pca import (
     NotConvergedError,
     accelerated_proximal_gradient,
     inexact_augmented_lagrangian,
     stable_pursuit,
-    threshold_entries,
 )
+from indeed.baselines.thresholding import threshold_entries
 from indeed.data.samples import sample_image
 
 SOLVERS = [inexact_augmented_lagrangian, accelerated_proximal_gradient]
@@ -181,7 +181,7 @@ class TestPartialDecomposition:
     def test_one_threshold_is_that_of_a_whole_decomposition(self, level):
         x = torch.stack([sum(problem(120, 100, rank=3, share=0.1, seed=seed, gross=3)) for seed in range(3)])
         levels = torch.full((3,), level, dtype=torch.float64)
-        found, rank, _ = robust_pca._threshold_singular_values(x, levels, 1e-9 * levels, *robust_pca._start(x))
+        found, rank, _ = thresholding.threshold_singular_values(x, levels, 1e-9 * levels, *thresholding.random_basis(x))
         U, s, Vh = torch.linalg.svd(x, full_matrices=False)
         torch.testing.assert_close(found, (U * (s - level).clamp(min=0).unsqueeze(-2)) @ Vh, atol=1e-7, rtol=0)
         assert rank.tolist() == (s > level).sum(-1).tolist()
@@ -191,8 +191,8 @@ class TestPartialDecomposition:
         first = torch.block_diag(bright, torch.zeros(40, 40))[None]
         then = torch.block_diag(bright, torch.full((40, 40), 10.0))[None]
         level = torch.tensor([30.0]).double()
-        _, *last = robust_pca._threshold_singular_values(first, level, 1e-9 * level, *robust_pca._start(first))
-        found, rank, _ = robust_pca._threshold_singular_values(then, level, 1e-9 * level, *last)
+        _, *last = thresholding.threshold_singular_values(first, level, 1e-9 * level, *thresholding.random_basis(first))
+        found, rank, _ = thresholding.threshold_singular_values(then, level, 1e-9 * level, *last)
         assert rank.item() == 1
         torch.testing.assert_close(found, torch.block_diag(0 * bright, torch.full((40, 40), 9.25))[None])
 
@@ -200,7 +200,7 @@ class TestPartialDecomposition:
         x = torch.randn(1, 100, 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         s = torch.linalg.svdvals(x)[0]
         level = ((s[5] + s[6]) / 2)[None]
-        found, rank, _ = robust_pca._threshold_singular_values(x, level, 1e-12 * level, *robust_pca._start(x))
+        found, rank, _ = thresholding.threshold_singular_values(x, level, 1e-12 * level, *thresholding.random_basis(x))
         assert rank.item() == 6
         assert torch.linalg.svdvals(found)[0, :6].sum() == pytest.approx((s[:6] - level).sum().item(), rel=1e-12)
 

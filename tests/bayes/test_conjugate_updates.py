@@ -198,6 +198,26 @@ def test_one_precision_for_all_pixels_minimises_eq_29_among_all_that_are_shared(
     assert torch.equal(leaf.lambda_.rate, shared.rate)
 
 
+def test_the_precision_of_a_neighbourhood_is_the_conjugate_update_over_its_window(make_problem):
+    p = make_problem(height=16, width=17)
+    squared = sampled_squared_residual(p.y, p.draw)
+    leaf = solve_leaf_level(p.y, p.middle, p.hyperpriors, draw=p.draw, noise="neighbourhood", neighbourhood=5)
+    shape, rate = p.hyperpriors.lambda_shape, p.hyperpriors.lambda_rate
+    for row, column in ((0, 0), (0, 9), (7, 16), (8, 8)):
+        window = squared[..., max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3]
+        assert (leaf.lambda_.shape[..., row, column] == shape + 25 / 2).all()
+        torch.testing.assert_close(leaf.lambda_.rate[..., row, column], rate + 12.5 * window.mean((-2, -1)))
+    inner, own = squared[..., 6:11, 6:11].clone(), leaf.lambda_.rate[..., 8, 8]
+    # Away from the border it is the posterior of a precision seen through the pixels of the window alone.
+    torch.testing.assert_close(own, update_lambda(inner, p.hyperpriors, noise="scalar").rate[..., 0, 0])
+    pixel = solve_leaf_level(p.y, p.middle, p.hyperpriors, draw=p.draw, noise="neighbourhood", neighbourhood=1)
+    for ours, exact in zip(pixel, solve_leaf_level(p.y, p.middle, p.hyperpriors, draw=p.draw), strict=True):
+        torch.testing.assert_close(ours, exact)
+    for side in (0, 4):
+        with pytest.raises(ValueError, match=f"neighbourhood: got {side}, expected an odd number"):
+            update_lambda(squared, p.hyperpriors, noise="neighbourhood", neighbourhood=side)
+
+
 @pytest.mark.equation("6", "7")
 def test_gradient_of_eq_7_vanishes_at_the_closed_forms_only(make_problem):
     p = make_problem()
@@ -275,7 +295,7 @@ def test_an_unknown_form_is_refused_by_name(make_problem):
         lambda: solve_leaf_level(p.y, p.middle, p.hyperpriors, form="doubled"),
     ]
     for call in calls:
-        with pytest.raises(ValueError, match="form must be 'exact' or 'paper', got 'doubled'"):
+        with pytest.raises(ValueError, match="form: got 'doubled', expected one of exact, paper"):
             call()
-    with pytest.raises(ValueError, match="noise must be 'pixel' or 'scalar', got 'row'"):
+    with pytest.raises(ValueError, match="noise: got 'row', expected one of"):
         update_lambda(p.y.square(), p.hyperpriors, noise="row")

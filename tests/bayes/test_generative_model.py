@@ -233,12 +233,12 @@ def test_scaling_the_intensity_scales_the_rates():
 @pytest.mark.parametrize("name", ["batch", "channels", "height", "width", "rank"])
 def test_empty_sizes_are_refused_by_name(name):
     sizes = {"batch": 1, "channels": 1, "height": 2, "width": 2, "rank": 1, name: 0}
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"{name}: got 0, expected at least 1"):
         sample(Hyperpriors(), **sizes)
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Hyperpriors)])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
 def test_hyperpriors_that_are_no_gamma_are_refused_by_name(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be a positive finite number"):
+    with pytest.raises(ValueError, match=f"{name}: got .*, expected a positive finite number"):
         Hyperpriors(**{name: value})

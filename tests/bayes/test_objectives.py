@@ -11,9 +11,10 @@ from torch.distributions import Normal
 
 from indeed.bayes.anomaly_maps import ANOMALY_MAPS
 from indeed.bayes.conjugate_updates import solve_leaf_level
-from indeed.bayes.elbo import elbo_terms, sub_problem_2_terms
+from indeed.bayes.elbo import MiddleTerms, elbo_terms, sub_problem_2_terms
 from indeed.bayes.objectives import (
     LossTerms,
+    active_generalisation_loss,
     amortised_terms,
     anomaly_supervision,
     denoising_supervision,
@@ -104,9 +105,9 @@ def test_supervision_passes_gradcheck(make_problem):
 @pytest.mark.parametrize("precision", [0.0, -1.0, math.nan])
 def test_a_target_precision_that_is_not_positive_is_refused_by_name(make_problem, precision):
     p = make_problem()
-    with pytest.raises(ValueError, match="target_precision must be positive"):
+    with pytest.raises(ValueError, match=r"target_precision: got .*, expected a positive number"):
         denoising_supervision(p.draw, p.target, precision)
-    with pytest.raises(ValueError, match="target_precision must be positive"):
+    with pytest.raises(ValueError, match=r"target_precision: got .*, expected a positive number"):
         anomaly_supervision(p.draw, p.target, p.y, precision)
 
 
@@ -291,14 +292,14 @@ def test_training_loss_is_eq_35_plus_weighted_orthogonality_per_element():
 def test_bad_arguments_are_refused_by_name(make_problem):
     p = make_problem()
     terms = supervised_terms(p)
-    with pytest.raises(ValueError, match="residual must be 'sampled' or 'expected', got 'mean'"):
+    with pytest.raises(ValueError, match="residual: got 'mean', expected one of sampled, expected"):
         supervised_terms(p, residual="mean")
-    with pytest.raises(ValueError, match="form must be 'literal' or 'cosine', got 'gram'"):
+    with pytest.raises(ValueError, match="form: got 'gram', expected 'literal' or 'cosine'"):
         supervised_terms(p, orthogonality_form="gram")
     for weight in (-1.0, math.nan):
-        with pytest.raises(ValueError, match="orthogonality_weight must not be negative"):
+        with pytest.raises(ValueError, match=r"orthogonality_weight: got .*, expected at least 0"):
             training_loss(terms, orthogonality_weight=weight, elements=3)
-    with pytest.raises(ValueError, match="elements must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="elements: got 0, expected at least 1"):
         training_loss(terms, orthogonality_weight=1.0, elements=0)
 
 
@@ -329,3 +330,16 @@ def test_each_sample_draws_its_precisions_from_its_own_generator(make_problem):
         p.y[1:], MiddleLevel(*second[:3]), second[3], supervision, p.hyperpriors, leaf_generator=sources()[1:]
     )
     torch.testing.assert_close([term[1:] for term in together], list(alone))
+
+
+@pytest.mark.equation("39", "40", "41")
+@pytest.mark.parametrize(("modules", "without"), [("S", "rank"), ("L", "sparsity"), ("LS", None)])
+def test_the_loss_of_a_module_is_the_training_loss_without_supervision_and_the_other_modules_term(
+    make_problem, modules, without
+):
+    p = make_problem()
+    zero = torch.zeros_like(p.y[:, 0, 0, 0])
+    terms = amortised_terms(p.y, p.middle, p.draw, zero, p.hyperpriors)
+    loss = active_generalisation_loss(MiddleTerms(*terms[:4]), modules)
+    wanted = terms if without is None else terms._replace(**{without: zero})
+    torch.testing.assert_close(loss.mean(), training_loss(wanted, orthogonality_weight=0, elements=1))

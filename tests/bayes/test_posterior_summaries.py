@@ -237,12 +237,12 @@ def test_effective_rank_of_an_empty_image_is_zero():
 def test_bad_arguments_are_refused_by_name(make_problem):
     p = make_problem()
     for threshold in (0.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="threshold must be positive"):
+        with pytest.raises(ValueError, match=r"threshold: got .*, expected a positive number"):
             rank_index(p.leaf.gamma, threshold)
     for probability in (0.0, 1.0, 2.0):
-        with pytest.raises(ValueError, match=r"probability must be in \(0, 1\)"):
+        with pytest.raises(ValueError, match=r"probability: got .*, expected a number in \(0, 1\)"):
             rank_index(p.leaf.gamma, 0.1, probability)
-    with pytest.raises(ValueError, match=r"relative_threshold must be in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"relative_threshold: got .*, expected a number in \[0, 1\)"):
         effective_rank(p.y, 1.0)
-    with pytest.raises(ValueError, match="form must be 'exact' or 'paper', got 'density'"):
+    with pytest.raises(ValueError, match="form: got 'density', expected 'exact' or 'paper'"):
         low_rank_moments(p.middle.A, p.middle.B, "density")

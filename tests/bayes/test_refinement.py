@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from indeed.bayes.conjugate_updates import update_gamma
-from indeed.bayes.coordinate_ascent import update_columns, update_factor
 from indeed.bayes.elbo import per_sample_sum
 from indeed.bayes.generative_model import Hyperpriors
+from indeed.bayes.middle_updates import update_columns, update_factor
 from indeed.bayes.refinement import refine
 from indeed.bayes.variational_family import GaussianFactor, MiddleLevel, RowGaussian, expected_gaussian_kl, gamma_kl
 
@@ -130,13 +130,13 @@ def test_one_precision_for_all_pixels_is_the_same_as_many_equal_ones(make_proble
 
 def test_what_cannot_be_refined_is_named(make_problem):
     p = make_problem()
-    with pytest.raises(ValueError, match="sweeps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="sweeps: got 0, expected at least 1"):
         refine(p.y, p.middle, sweeps=0)
     full = p.middle._replace(
         A=RowGaussian(p.middle.A.mean, torch.diag_embed(p.middle.A.variance)),
         B=RowGaussian(p.middle.B.mean, torch.diag_embed(p.middle.B.variance)),
     )
-    with pytest.raises(TypeError, match="diagonal covariances of A and B, got RowGaussian"):
+    with pytest.raises(TypeError, match="middle: got RowGaussian, expected diagonal covariances"):
         refine(p.y, full)
-    with pytest.raises(ValueError, match="S must have finite"):
+    with pytest.raises(ValueError, match=r"S: got .*, expected finite"):
         refine(p.y, p.middle._replace(S=GaussianFactor(p.middle.S.mean * float("nan"), p.middle.S.log_variance)))

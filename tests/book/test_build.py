@@ -46,7 +46,7 @@ def test_the_fingerprint_changes_with_what_a_chapter_reads(build, name):
 def test_the_fingerprint_changes_with_a_new_file_and_with_the_data_folder(build, monkeypatch):
     monkeypatch.delenv("INDEED_DATA", raising=False)
     seen = {build.fingerprint(build.inputs())}
-    (build.ROOT / "indeed" / "cli.py").write_text("1")
+    (build.ROOT / "indeed" / "types.py").write_text("1")
     seen.add(build.fingerprint(build.inputs()))
     monkeypatch.setenv("INDEED_DATA", "elsewhere")
     seen.add(build.fingerprint(build.inputs()))
@@ -62,19 +62,22 @@ def test_the_fingerprint_does_not_change_with_an_executed_notebook(build):
 
 @pytest.fixture
 def built(build, monkeypatch):
-    """Return book/build.py after one build; its builder writes one page and counts its calls."""
-    build.BUILD = build.ROOT / "_build"
-    build.CACHE, build.RECORDS = build.BUILD / ".jupyter_cache", build.BUILD / "records"
-    build.INPUTS_STAMP, build.PAGES_STAMP = build.BUILD / ".inputs", build.BUILD / ".pages"
-    build.calls, build.code = [], 0
+    """Return book/build.py after one build: chapters fill the cache, and the builder writes one page."""
+    root = build.ROOT / "_build"
+    build.calls, build.code, build.well = [], 0, True
+
+    def run_chapters(profile):
+        build.calls.append((root / ".jupyter_cache").is_dir())
+        (root / ".jupyter_cache").mkdir(exist_ok=True)
+        return build.well
 
     def builder(command, **_):
-        build.calls.append(build.CACHE.is_dir())
-        build.CACHE.mkdir(exist_ok=True)
-        (build.BUILD / "html").mkdir()
-        (build.BUILD / "html" / "index.html").write_text("page")
+        (root / "html").mkdir()
+        (root / "html" / "index.html").write_text("page")
         return subprocess.CompletedProcess(command, build.code)
 
+    monkeypatch.setattr(build, "run_chapters", run_chapters)
+    monkeypatch.setattr(build, "differences", lambda profile: {})
     monkeypatch.setattr(build.subprocess, "run", builder)
     assert build.main() == 0
     return build
@@ -104,6 +107,18 @@ def test_a_build_that_failed_fails_again(built):
     built.code = 1
     assert [built.main(), built.main()] == [1, 1]
     assert len(built.calls) == 3
+
+
+def test_no_page_is_made_where_a_chapter_failed(built):
+    (built.ROOT / "book" / "a.md").write_text("2")
+    built.well = False
+    assert built.main() == 1
+    assert not (built.ROOT / "_build" / "html").exists()
+
+
+def test_the_smallest_size_has_a_folder_of_its_own(built):
+    assert built.folder("cpu") == built.ROOT / "_build"
+    assert built.folder("smoke").is_relative_to(built.ROOT / "_build" / "smoke")
 
 
 @pytest.fixture

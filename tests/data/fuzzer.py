@@ -164,7 +164,7 @@ def fault_of(path: Path) -> str | None:
             if "several pictures" in str(error):
                 with opened_stack(path) as stack:
                     for index in range(min(len(stack or ()), 3)):
-                        stack[index]  # type: ignore[index]  # noqa: B018
+                        stack[index]  # type: ignore[index]
     except ImageFileError:
         pass
     except Exception as error:

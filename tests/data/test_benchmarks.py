@@ -30,7 +30,7 @@ def test_files_of_a_set_are_its_images_in_the_order_of_their_names(monkeypatch, 
 @pytest.mark.parametrize(("count", "held_out"), [(400, 40), (432, 32), (2, 1), (7, 3)])
 def test_split_is_a_partition_spread_over_the_names(count, held_out):
     files = [Path(f"{index:03}") for index in range(count)]
-    train, validation = benchmarks.split(files, held_out)
+    train, validation = benchmarks.hold_out(files, held_out)
     assert len(validation) == held_out
     assert sorted(train + validation) == files
     gaps = [int(b.name) - int(a.name) for a, b in pairwise(validation)]
@@ -40,7 +40,7 @@ def test_split_is_a_partition_spread_over_the_names(count, held_out):
 @pytest.mark.parametrize("held_out", [0, 3])
 def test_split_needs_both_parts(held_out):
     with pytest.raises(ValueError, match="validation"):
-        benchmarks.split([Path("a"), Path("b"), Path("c")], held_out)
+        benchmarks.hold_out([Path("a"), Path("b"), Path("c")], held_out)
 
 
 @pytest.mark.data

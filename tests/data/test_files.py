@@ -258,7 +258,9 @@ def test_the_colour_profile_is_kept(tmp_path):
         picture = random_picture("uint8", 3, False)
         write_image(tmp_path / name, Picture(picture.pixels, metadata=Metadata(icc_profile=profile)))
         assert read_image(tmp_path / name).metadata.icc_profile == profile
-    write_image(tmp_path / "b.png", Picture(random_picture("uint16", 3, False).pixels, metadata=Metadata(icc_profile=profile)))
+    write_image(
+        tmp_path / "b.png", Picture(random_picture("uint16", 3, False).pixels, metadata=Metadata(icc_profile=profile))
+    )
     assert read_image(tmp_path / "b.png").metadata.icc_profile == profile
 
 
@@ -343,7 +345,9 @@ def test_too_many_pixels_are_refused_before_they_are_decoded_in_every_format(tmp
     monkeypatch.setenv("INDEED_MAX_PIXELS", "110")
     assert read_image(tmp_path / f"a{suffix}").pixels.shape[:2] == (10, 11)
     monkeypatch.setenv("INDEED_MAX_PIXELS", "109")
-    with pytest.raises(ImageFileError, match="has 110 pixels, more than 109; the environment variable INDEED_MAX_PIXELS"):
+    with pytest.raises(
+        ImageFileError, match="has 110 pixels, more than 109; the environment variable INDEED_MAX_PIXELS"
+    ):
         read_image(tmp_path / f"a{suffix}")
 
 

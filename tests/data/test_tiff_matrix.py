@@ -87,7 +87,9 @@ def test_what_is_written_tag_by_tag_is_read_or_refused_by_name(tmp_path, photome
         path.write_bytes(tiff(tags, strips, order, big=big))
         described = (planes, extra, codec, fill, big)
         try:
-            expected = right(photometric, values, bits, colour_map) if not (photometric == "palette" and bits > 8) else None
+            expected = (
+                right(photometric, values, bits, colour_map) if not (photometric == "palette" and bits > 8) else None
+            )
             alpha = full_range(values[..., colours], bits) if extra is not None else None
             picture = read_image(path)
         except ImageFileError as error:
@@ -112,14 +114,20 @@ def test_what_is_written_tag_by_tag_is_read_or_refused_by_name(tmp_path, photome
 def test_what_tifffile_writes_is_read(tmp_path, codec, dtype, colours):
     rng = np.random.default_rng(0)
     path = tmp_path / "a.tif"
-    for alpha, order, planar, tile, predictor in product((False, True), "<>", ("contig", "separate"), (None, (16, 16)), (False, True)):
+    for alpha, order, planar, tile, predictor in product(
+        (False, True), "<>", ("contig", "separate"), (None, (16, 16)), (False, True)
+    ):
         if codec == "packbits" and dtype.startswith("float"):
             continue
         if predictor and codec not in ("deflate", "lzw", "lzma", "zstd"):
             continue
         count = colours + alpha
         shape = (HEIGHT, WIDTH, count)
-        values = rng.random(shape).astype(dtype) if dtype.startswith("float") else rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+        values = (
+            rng.random(shape).astype(dtype)
+            if dtype.startswith("float")
+            else rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+        )
         stored = values[..., 0] if count == 1 else values if planar == "contig" else values.transpose(2, 0, 1)
         tifffile.imwrite(
             path, stored, byteorder=order, photometric="rgb" if colours == 3 else "minisblack",

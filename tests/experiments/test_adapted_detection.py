@@ -9,28 +9,21 @@ import torch
 from indeed.experiments import adapted_detection, table6
 from indeed.experiments.adapted_detection import (
     ADAPTATIONS,
-    CHECKED,
-    METHODS,
     SEEDS,
+    TABLE,
     adapt_detector,
-    cell,
-    cell_key,
     cells,
-    gains,
-    main,
     noise_of_set,
     noisy_images,
-    summary,
-    table,
-    with_checked,
 )
-from indeed.experiments.cells import cell_name
-from indeed.experiments.detection_baselines import Choice
-from indeed.experiments.detector import texture_set_for_tests
-from indeed.figures.detection import ADAPTED
+from indeed.experiments.adapted_detection_summary import gains, summary, with_checked
+from indeed.experiments.methods import ADAPTED_METHODS, CHECKED
+from indeed.experiments.program import cell_name
 from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.images.noise_estimation import NoiseLaw
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
+from indeed.recipes.good_images import texture_set_for_tests
+from indeed.recipes.rivals import Choice
 from indeed.record import results_folder
 from indeed.tables import read_table
 
@@ -41,7 +34,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("smoke")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return folder, table("smoke", folder / "records")
+        return folder, TABLE.table("smoke", folder / "records")
 
 
 @pytest.fixture
@@ -54,10 +47,11 @@ def of(rows, method):
     return [row for row in rows if row["method"] == method]
 
 
+@pytest.mark.shipped
 def test_the_smoke_table_has_every_method_on_the_same_classes_with_its_cost(made):
     folder, rows = made
     assert read_table(folder / "records" / "adapted_detection.csv") == rows
-    expected = [(method, defect) for method in METHODS for defect in ("poisson", "scar")]
+    expected = [(method, defect) for method in ADAPTED_METHODS for defect in ("poisson", "scar")]
     assert [(row["method"], row["defect"]) for row in rows] == expected
     assert {row["base_rate"] for row in rows if row["defect"] == "scar"} == {of(rows, "indeed")[1]["base_rate"]}
     steps = {row["method"]: float(row["steps"]) for row in rows}
@@ -77,6 +71,7 @@ def test_the_smoke_table_has_every_method_on_the_same_classes_with_its_cost(made
         assert first["average_precision"] != of(rows, "indeed")[0]["average_precision"]
 
 
+@pytest.mark.shipped
 def test_the_detector_as_it_is_has_the_scores_of_table_6_with_noise(made):
     expected = [
         row
@@ -89,17 +84,6 @@ def test_the_detector_as_it_is_has_the_scores_of_table_6_with_noise(made):
         assert float(row["average_precision"]) == pytest.approx(float(theirs["average_precision"]), abs=0.01)
 
 
-def test_a_killed_table_continues_and_no_finished_cell_is_computed_again(made, here, monkeypatch):
-    measured = []
-    measure = adapted_detection.scores
-    monkeypatch.setattr(adapted_detection, "scores", lambda *some, **more: measured.append(1) or measure(*some, **more))
-    assert table("smoke", here / "again") == made[1]
-    assert not measured
-    (adapted_detection.cells_folder("smoke") / "textures-indeed-0.csv").unlink()
-    table("smoke", here / "again")
-    assert len(measured) == 1
-
-
 def test_the_set_is_adapted_to_in_the_noise_that_it_is_scored_in():
     data, seen = texture_set_for_tests(), []
     how = Choice("", 0.0, 0.0)
@@ -108,6 +92,7 @@ def test_the_set_is_adapted_to_in_the_noise_that_it_is_scored_in():
         assert torch.equal(image, scored)
 
 
+@pytest.mark.shipped
 def test_adaptation_leaves_the_detector_as_it_was_and_moves_the_sparse_module_alone():
     model, record = load_checkpoint(shipped_checkpoint("detect_textures"))
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -119,6 +104,7 @@ def test_adaptation_leaves_the_detector_as_it_was_and_moves_the_sparse_module_al
     assert all(name.startswith("f_S.") for name in moved)
 
 
+@pytest.mark.shipped
 def test_matched_replay_does_not_look_at_the_images_but_at_the_law_of_their_noise(monkeypatch):
     model, record = load_checkpoint(shipped_checkpoint("detect_textures"))
     config = replace(ADAPTATIONS["replay"], steps=1, replay_patches=1)
@@ -141,29 +127,26 @@ def test_the_noise_of_a_set_is_not_taken_for_its_texture():
         noise_of_set([])
 
 
-def test_names_and_keys_are_one_to_one(tmp_path, monkeypatch):
+def test_the_cells_are_of_all_methods_and_the_default_has_several_seeds(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("INDEED_DATA", str(tmp_path))
-    keys = cells("cpu")
+    keys = TABLE.keys("cpu")
     assert {key["dataset"] for key in keys} == {"textures"}
-    assert {key["method"] for key in keys} == METHODS.keys()
-    assert [cell_key(cell_name(key)) for key in keys] == keys
+    assert "left out: mvtec_screw_256: " in capsys.readouterr().err
+    assert {key["method"] for key in keys} == ADAPTED_METHODS.keys()
+    assert [TABLE.parse(cell_name(key.values())) for key in keys] == keys
     assert sum(key["method"] == "replay" for key in keys) == SEEDS
-    for bad in ("textures-replay", "textures-replay-x", "textures-replay--1"):
-        with pytest.raises(ValueError, match="name must be"):
-            cell_key(bad)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("values", "message"),
     [
-        ({"dataset": "lena"}, "dataset must be one of textures, mvtec_screw_256"),
-        ({"method": "pca"}, "method must be one of indeed, ag_s"),
+        (("lena", "replay", 0), "dataset: got 'lena', expected one of textures, mvtec_screw_256"),
+        (("textures", "pca", 0), "method: got 'pca', expected one of indeed, ag_s"),
     ],
 )
-def test_a_cell_that_cannot_be_is_refused(change, message):
-    key = {"dataset": "textures", "method": "replay", "seed": 0} | change
+def test_a_cell_that_cannot_be_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
-        cell(**key, profile="smoke")
+        TABLE.cell(*values, profile="smoke")
 
 
 def row(method, seed, defect, precision, auroc=0.8):
@@ -215,21 +198,26 @@ def test_the_checked_default_is_replay_where_its_check_is_passed_and_else_the_de
     ]
 
 
-def test_what_is_printed_is_the_papers_and_every_adaptation_has_a_name_in_the_figures():
+def test_what_is_printed_is_the_papers():
     with (results_folder() / "paper" / "table7_uad_ood.csv").open(newline="", encoding="utf-8") as file:
-        assert METHODS["indeed"] in {line["method"] for line in csv.DictReader(file)}
-    assert ADAPTED.keys() - {CHECKED} == ADAPTATIONS.keys() == METHODS.keys() - {"indeed"}
+        assert ADAPTED_METHODS["indeed"].paper in {line["method"] for line in csv.DictReader(file)}
+    assert ADAPTATIONS.keys() == ADAPTED_METHODS.keys() - {"indeed"}
 
 
+@pytest.mark.shipped
 def test_the_command_lists_computes_and_draws(here, capsys):
-    main(["list", "--profile", "smoke"])
+    TABLE.main(["list", "--profile", "smoke"])
     needs = dict(line.partition(" ")[::2] for line in capsys.readouterr().out.splitlines())
-    assert list(needs) == [cell_name(key) for key in cells("smoke")]
+    assert list(needs) == list(map(cell_name, cells("smoke")))
     assert needs["textures-replay-0"].endswith("results/checkpoints/detect_textures_cpu.safetensors")
-    main(["cell", "textures-replay-0", "--profile", "smoke"])
+    TABLE.main(["cell", "textures-replay-0", "--profile", "smoke"])
     assert capsys.readouterr().out.startswith("textures         replay           seed 0 AP 0.")
-    main(["figure", "--profile", "smoke", "--folder", "records"])
-    assert {path.name for path in Path("records").iterdir()} == {"adapted_detection.csv", "adapted_detection.svg"}
+    TABLE.main(["figure", "--profile", "smoke", "--folder", "records"])
+    assert {path.name for path in Path("records").iterdir()} == {
+        "adapted_detection.csv",
+        "adapted_detection.json",
+        "adapted_detection.svg",
+    }
     with pytest.raises(SystemExit) as stop:
-        main(["cell", "lena-replay-0", "--profile", "smoke"])
+        TABLE.main(["cell", "lena-replay-0", "--profile", "smoke"])
     assert stop.value.code == 2

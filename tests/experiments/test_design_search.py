@@ -4,8 +4,10 @@ from dataclasses import replace
 import pytest
 
 from indeed.experiments import design_search
-from indeed.experiments.design_search import FORMS, Form, configurations, flops, main, measure, search
-from indeed.learning.training import Trainer, training_preset
+from indeed.experiments.design_search import FORMS, Form, configurations, flops, measure, search, search_forms
+from indeed.experiments.program import run_command
+from indeed.learning.training.config import training_preset
+from indeed.learning.training.trainer import Trainer
 from indeed.networks.inference_network import InDeed, network_preset
 from indeed.tables import read_table
 
@@ -100,11 +102,9 @@ def test_a_form_that_names_an_unknown_field_fails_and_names_it(part):
 def test_the_command_measures_what_it_is_told_and_refuses_unknown_names(tmp_path, monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(design_search, "measure", lambda form, folder: calls.append((form.name, folder)) or {})
-    monkeypatch.setattr("sys.argv", ["design_search", "--folder", str(tmp_path), "--only", "wide", "preset"])
-    main()
+    run_command("design_search", search_forms, ["--folder", str(tmp_path), "--only", "wide", "preset"])
     assert calls == [("preset", tmp_path), ("wide", tmp_path)]
-    monkeypatch.setattr("sys.argv", ["design_search", "--only", "wide", "imaginary"])
     with pytest.raises(SystemExit, match="only: got imaginary, expected some of preset"):
-        main()
+        run_command("design_search", search_forms, ["--only", "wide", "imaginary"])
     assert len(calls) == 2
     assert not capsys.readouterr().err

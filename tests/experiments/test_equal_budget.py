@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from indeed.baselines.dncnn import load_dncnn
-from indeed.experiments import equal_budget
-from indeed.experiments.equal_budget import MODELS, SIZES, checkpoint_path, main, measure_budget, record, train
-from indeed.learning.training import training_preset
+from indeed.experiments.equal_budget import COMMANDS, record
+from indeed.experiments.program import run_command
+from indeed.learning.training.config import training_preset
+from indeed.learning.training.trainer import Trainer
 from indeed.networks.checkpoint import load_checkpoint, read_record
 from indeed.networks.inference_network import network_preset
+from indeed.recipes.equal_budget import MODELS, SIZES, checkpoint_path, measure_budget, train_within_budget
 from indeed.record import read
 
 SMOKE = {"profile": "smoke", "data": "embedded"}
@@ -31,7 +33,7 @@ def test_the_steps_of_each_network_fill_the_budget(tmp_path):
 
 
 def test_both_networks_are_trained_by_the_same_loop_on_the_same_images(budget):
-    paths = {model: train(model, folder=budget, progress=False, **SMOKE) for model in MODELS}
+    paths = {model: train_within_budget(model, folder=budget, progress=False, **SMOKE) for model in MODELS}
     histories = {model: read_record(path)["record"] for model, path in paths.items()}
     for name in ("learning_rate", "schedule", "ema_decay", "noise_high", "precision", "seed", "steps"):
         assert histories["dncnn"]["training"][name] == histories["indeed"]["training"][name]
@@ -48,27 +50,27 @@ def test_both_networks_are_trained_by_the_same_loop_on_the_same_images(budget):
 def test_a_dncnn_learns(tmp_path):
     counts = {model: {"budget_seconds": 1.0, "seconds_per_step": 0.5, "steps": 60} for model in MODELS}
     (tmp_path / "budget_grey.json").write_text(json.dumps(counts))
-    history = read_record(train("dncnn", folder=tmp_path, progress=False, **SMOKE))["record"]
+    history = read_record(train_within_budget("dncnn", folder=tmp_path, progress=False, **SMOKE))["record"]
     assert history["validation"]["psnr"] > 20.17 + 2  # better than the noisy image at sigma 25
 
 
 def test_a_killed_run_continues_to_the_same_network(budget, monkeypatch):
-    whole = load_dncnn(train("dncnn", folder=budget, progress=False, **SMOKE))[0].state_dict()
+    whole = load_dncnn(train_within_budget("dncnn", folder=budget, progress=False, **SMOKE))[0].state_dict()
     again = budget / "again"
     again.mkdir()
     (again / "budget_grey.json").write_bytes((budget / "budget_grey.json").read_bytes())
-    run = equal_budget.Trainer.run
-    monkeypatch.setattr(equal_budget.Trainer, "run", lambda self, progress=True: run(self, stop_at=1, progress=False))
-    path = train("dncnn", folder=again, progress=False, **SMOKE)
+    run = Trainer.run
+    monkeypatch.setattr(Trainer, "run", lambda self, *_: run(self, stop_at=1, progress=False))
+    path = train_within_budget("dncnn", folder=again, progress=False, **SMOKE)
     path.unlink()
     monkeypatch.undo()
-    resumed = load_dncnn(train("dncnn", folder=again, progress=False, **SMOKE))[0].state_dict()
+    resumed = load_dncnn(train_within_budget("dncnn", folder=again, progress=False, **SMOKE))[0].state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_what_the_budget_bought_is_recorded(budget):
     for model in MODELS:
-        train(model, folder=budget, progress=False, **SMOKE)
+        train_within_budget(model, folder=budget, progress=False, **SMOKE)
     record(profile="smoke", folder=budget, records=budget)
     numbers = read(budget / "smoke" / "equal_budget.csv")
     assert numbers["steps_dncnn"].value == numbers["steps_indeed"].value == 2
@@ -82,10 +84,14 @@ def test_a_damaged_budget_is_named(budget):
 
 
 def test_the_command_trains_and_reports_faults_in_one_line(budget, capsys):
-    main(["train", "indeed", "--profile", "smoke", "--data", "embedded", "--folder", str(budget), "--no-progress"])
+    run_command(
+        "equal_budget",
+        COMMANDS,
+        ["train", "indeed", "--profile", "smoke", "--data", "embedded", "--folder", str(budget), "--no-progress"],
+    )
     assert checkpoint_path("indeed", 1, budget).is_file()
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
-        main(["record", "--profile", "smoke", "--folder", str(budget)])
+        run_command("equal_budget", COMMANDS, ["record", "--profile", "smoke", "--folder", str(budget)])
     assert stop.value.code == 2
     assert "dncnn_grey.safetensors" in capsys.readouterr().err

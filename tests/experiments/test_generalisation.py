@@ -3,19 +3,19 @@ import torch
 
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.experiments import generalisation
-from indeed.experiments.generalisation import MEASURES, PARTS, SIZES, cell, cells, main, measure_patches, table
-from indeed.learning.training import Trainer
+from indeed.experiments.generalisation import MEASURES, PARTS, SIZES, TABLE, cell, cells, measure_patches
+from indeed.experiments.program import Job
 from indeed.tables import read_table
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     folder = tmp_path_factory.mktemp("generalisation")
-    return folder, table("smoke", folder / "published", runs=folder / "runs")
+    return folder, TABLE.table("smoke", folder / "published", runs=folder / "runs")
 
 
 def test_every_number_of_images_is_trained_on_with_every_seed():
-    keys = [(key["images"], key["seed"]) for key in cells("cpu")]
+    keys = cells("cpu")
     assert len(keys) == len(set(keys)) == len(SIZES["cpu"].images) * len(SIZES["cpu"].seeds)
     assert SIZES["cpu"].images[-1] == 360  # all of bsd400_gray but its validation images
 
@@ -40,14 +40,11 @@ def test_the_estimate_is_below_the_bound_and_the_proxies_are_in_their_ranges(smo
         assert 1 / 200 <= float(row["p_value"]) <= 1
 
 
-def test_training_and_held_out_images_are_different_photographs_and_fewer_are_a_part_of_more(monkeypatch, tmp_path):
+def test_training_and_held_out_images_are_different_photographs_and_fewer_are_a_part_of_more(tmp_path):
     train, held_out = generalisation._files("embedded")
     assert not set(train) & set(held_out)
-    seen = []
-    monkeypatch.setattr(generalisation, "run_cell", lambda *_, files, **__: seen.append(files) or {})
-    for images in (2, 5):
-        cell(images, 3, profile="smoke", runs=tmp_path)
-    few, more = (files[: -len(held_out)] for files in seen)
+    job = Job("smoke", "cpu", tmp_path, [])
+    few, more = (cell(job, images, 3).files[: -len(held_out)] for images in (2, 5))
     assert (len(few), len(more)) == (2, 5)
     assert more[:2] == few
     assert set(more) <= set(train)
@@ -64,26 +61,23 @@ def test_what_is_measured_does_not_depend_on_how_patches_are_grouped(smoke):
         assert whole[name] == pytest.approx((halves[0][name] + halves[1][name]) / 2, rel=1e-5)
 
 
-def test_what_was_computed_is_not_computed_again(smoke, monkeypatch):
-    folder, rows = smoke
-    monkeypatch.setattr(Trainer, "run", lambda *_, **__: pytest.fail("trained again"))
-    assert table("smoke", folder / "again", runs=folder / "runs") == rows
-
-
 def test_the_command_lists_prints_and_draws_and_refuses_in_one_line(smoke, capsys):
     folder, rows = smoke
-    main(["list", "--profile", "smoke"])
+    TABLE.main(["list", "--profile", "smoke"])
     names = capsys.readouterr().out.split()
     assert names == [f"{row['images']}-{row['seed']}" for row in rows]
-    main(["cell", names[0], "--profile", "smoke", "--runs", str(folder / "runs")])
+    TABLE.main(["cell", names[0], "--profile", "smoke", "--runs", str(folder / "runs")])
     assert capsys.readouterr().out.startswith(f"1 images, seed 0: risk {float(rows[0]['risk_train']):.3f}")
-    main(["figure", "--profile", "smoke", "--folder", str(folder / "published")])
+    TABLE.main(["figure", "--profile", "smoke", "--folder", str(folder / "published")])
     assert {path.name for path in (folder / "published").glob("*.svg")} == {
         "generalisation.svg",
         "generalisation_loss.svg",
     }
-    for name, message in (("one-0", "name must be images-seed"), ("99-0", "images must be between 1 and 10")):
+    for name, message in (
+        ("one-0", "name: got 'one-0', expected images-seed"),
+        ("99-0", "images: got 99, expected 1 to 10"),
+    ):
         with pytest.raises(SystemExit) as stop:
-            main(["cell", name, "--profile", "smoke"])
+            TABLE.main(["cell", name, "--profile", "smoke"])
         assert stop.value.code == 2
         assert capsys.readouterr().err.startswith(f"generalisation: {message}")

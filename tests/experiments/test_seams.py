@@ -5,8 +5,8 @@ import torch
 
 from indeed.data.samples import sample_image
 from indeed.experiments import seams
-from indeed.experiments.denoising import observe
 from indeed.experiments.seams import seam_difference
+from indeed.images.noise import seeded_gaussian
 from indeed.images.tiling import overlap_zones
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
 from indeed.networks.inference_network import InDeed, network_preset
@@ -31,12 +31,13 @@ def test_an_error_that_grows_where_tiles_overlap_is_measured_exactly(monkeypatch
     assert seam_difference(TILE16, clean, clean, overlap=4) == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.shipped
 def test_seams_of_the_shipped_model_cannot_be_seen():
     model, _ = load_checkpoint(shipped_checkpoint("denoise_color"))
     tile = model.config.patch_size
     side = tile + 3 * (tile - tile // 4)
     clean = sample_image("astronaut")[:, :side, :side].contiguous()
-    assert seam_difference(model, observe(clean, 25, seed=0), clean) > -0.05
+    assert seam_difference(model, seeded_gaussian(clean, 25, seed=0), clean) > -0.05
 
 
 def test_what_cannot_be_compared_is_named():

@@ -8,11 +8,13 @@ from indeed.baselines.dncnn import DnCNN, DnCNNConfig, load_dncnn
 from indeed.data.benchmarks import DataMissingError
 from indeed.data.samples import sample_image
 from indeed.experiments import table4
-from indeed.experiments.denoising import figures_of_merit, mean_figures
-from indeed.experiments.equal_budget import checkpoint_path, runs_folder
-from indeed.experiments.table4 import DATA_SETS, METHODS, SIGMAS, cell, cell_key, cell_name, cells, compare, main, table
+from indeed.experiments.methods import TABLE4_METHODS
+from indeed.experiments.program import Job, cell_name
+from indeed.experiments.table4 import DATA_SETS, SIGMAS, TABLE, beside_paper, cells
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, shipped_checkpoint
+from indeed.networks.figures_of_merit import figures_of_merit, mean_figures
 from indeed.networks.inference_network import InDeed, network_preset
+from indeed.recipes.equal_budget import checkpoint_path, runs_folder
 from indeed.record import compare as compare_records
 from indeed.record import read
 from indeed.tables import read_table
@@ -49,8 +51,9 @@ def installed(monkeypatch, bm3d):
     monkeypatch.setattr(table4, "find_spec", lambda name: object() if bm3d else None)
 
 
+@pytest.mark.shipped
 def test_smoke_table_has_every_method_on_grey_and_colour_and_is_written(here):
-    rows = table("smoke")
+    rows = TABLE.table("smoke")
     assert read_table(here / "records" / "smoke" / "table4.csv") == rows
     fast = {"noisy", "tv", "nlm", "wavelet", "indeed"}
     methods = {
@@ -63,40 +66,28 @@ def test_smoke_table_has_every_method_on_grey_and_colour_and_is_written(here):
     assert all(float(row["seconds_per_image"]) >= 0 and 0 < float(row["ssim"]) < 1 for row in rows)
 
 
-def test_a_killed_table_continues_and_no_finished_cell_is_computed_again(here, monkeypatch):
-    first = cells("smoke")[:3]
-    before = [cell(**key, profile="smoke") for key in first]
-    measured = []
-    measure = table4._measure
-    monkeypatch.setattr(table4, "_measure", lambda *arguments: measured.append(1) or measure(*arguments))
-    rows = table("smoke")
-    assert rows[:3] == before
-    images = sum(int(key["images"]) for key in cells("smoke")[3:])
-    assert len(measured) == images
-    assert table("smoke") == rows
-    assert len(measured) == images
-
-
+@pytest.mark.shipped
 def test_a_cell_of_indeed_is_the_mean_of_its_figures_of_merit(here):
-    row = cell("embedded_color", "indeed", 25, 2, profile="smoke")
+    (row,) = TABLE.cell("embedded_color", "indeed", 25, 2, profile="smoke")
     model, _ = load_checkpoint(shipped_checkpoint("denoise_color"))
     data = DATA_SETS["embedded_color"]
     expected = mean_figures([figures_of_merit(model, data.image(file), 25, 0) for file in data.files()])
     assert float(row["psnr"]) == pytest.approx(expected.psnr)
     assert float(row["ssim"]) == pytest.approx(expected.ssim)
     assert float(row["psnr_low_rank"]) == pytest.approx(expected.psnr_low_rank)
-    noisy = cell("embedded_color", "noisy", 25, 2, profile="smoke")
+    (noisy,) = TABLE.cell("embedded_color", "noisy", 25, 2, profile="smoke")
     assert float(noisy["psnr"]) == pytest.approx(expected.psnr_noisy)
 
 
 def test_a_cell_is_measured_again_when_its_network_has_changed(here):
-    before = cell("embedded_grey", "dncnn", 25, 1, profile="smoke")
-    assert cell("embedded_grey", "dncnn", 25, 1, profile="smoke") == before
+    (before,) = TABLE.cell("embedded_grey", "dncnn", 25, 1, profile="smoke")
+    assert TABLE.cell("embedded_grey", "dncnn", 25, 1, profile="smoke") == [before]
     model, record = load_dncnn(runs_folder("smoke") / "dncnn_grey.safetensors")
     torch.nn.init.zeros_(model.last.weight)  # predicts no noise
     save_checkpoint(runs_folder("smoke") / "dncnn_grey.safetensors", model, record)
-    after = cell("embedded_grey", "dncnn", 25, 1, profile="smoke")
-    assert after["psnr"] == cell("embedded_grey", "noisy", 25, 1, profile="smoke")["psnr"] != before["psnr"]
+    (after,) = TABLE.cell("embedded_grey", "dncnn", 25, 1, profile="smoke")
+    (noisy,) = TABLE.cell("embedded_grey", "noisy", 25, 1, profile="smoke")
+    assert after["psnr"] == noisy["psnr"] != before["psnr"]
 
 
 def test_crops_are_centres():
@@ -107,7 +98,7 @@ def test_crops_are_centres():
 
 def test_whole_sets_at_every_noise_level_and_a_stated_part_for_bm3d(sets, monkeypatch):
     installed(monkeypatch, bm3d=True)
-    keys = [tuple(key.values()) for key in cells("cpu")]
+    keys = cells("cpu")
     assert len(keys) == len(set(keys))
     for dataset, images in (
         ("cbsd68", 68),
@@ -125,7 +116,7 @@ def test_whole_sets_at_every_noise_level_and_a_stated_part_for_bm3d(sets, monkey
         if dataset != "set12":  # the same images for both, or they could not be compared
             assert {(dataset, "bm3d", 25, 8), (dataset, "indeed", 25, 8)} <= set(keys)
     assert "kodak24" not in {dataset for dataset, *_ in keys}
-    whole = [tuple(key.values()) for key in cells("paper")]
+    whole = cells("paper")
     assert {("cbsd68", "bm3d", 50, 68), ("kodak24", "bm3d", 50, 24)} <= set(whole)
 
 
@@ -133,30 +124,28 @@ def test_without_bm3d_and_without_a_set_their_cells_are_left_out(sets, monkeypat
     installed(monkeypatch, bm3d=False)
     for file in (tmp_path / "denoise" / "test" / "kodak24").iterdir():
         file.unlink()
-    keys = cells("cpu")
+    keys = TABLE.keys("cpu")
     assert {key["dataset"] for key in keys} == {"cbsd68", "mcmaster", "set12", "bsd68"}
     assert "bm3d" not in {key["method"] for key in keys}
     assert {key["images"] for key in keys if key["dataset"] == "cbsd68"} == {68}
 
 
-def test_a_part_of_a_set_is_spread_evenly(sets, monkeypatch):
-    monkeypatch.setattr(table4, "run_cell", lambda *arguments, files, **options: {path.name: "" for path in files})
-    assert list(cell("set12", "tv", 25, 5, profile="cpu")) == ["00.png", "02.png", "04.png", "07.png", "09.png"]
+def test_a_part_of_a_set_is_spread_evenly(sets, tmp_path):
+    job = Job("cpu", "cpu", tmp_path, [])
+    files = table4.cell(job, "set12", "tv", 25, 5).files
+    assert [path.name for path in files] == ["00.png", "02.png", "04.png", "07.png", "09.png"]
 
 
 def test_names_and_keys_are_one_to_one(sets):
-    keys = cells("cpu")
-    assert [cell_key(cell_name(key)) for key in keys] == keys
-    for bad in ("set12-tv-25", "set12-tv-x-12", "set12-tv--5-12"):
-        with pytest.raises(ValueError, match="name must be"):
-            cell_key(bad)
+    keys = TABLE.keys("cpu")
+    assert [TABLE.parse(cell_name(key.values())) for key in keys] == keys
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dataset": "lena"}, "dataset must be one of"),
-        ({"method": "median"}, "method must be one of"),
+        ({"dataset": "lena"}, "dataset: got 'lena', expected one of"),
+        ({"method": "median"}, "method: got 'median', expected one of"),
         ({"sigma": 0}, "sigma"),
         ({"images": 3}, "between 1 and the 2"),
     ],
@@ -164,25 +153,25 @@ def test_names_and_keys_are_one_to_one(sets):
 def test_a_cell_that_cannot_be_is_refused(here, change, message):
     key = {"dataset": "embedded_grey", "method": "tv", "sigma": 25, "images": 1} | change
     with pytest.raises(ValueError, match=message):
-        cell(**key, profile="smoke")
+        TABLE.cell(*key.values(), profile="smoke")
 
 
 def test_what_is_missing_is_named_with_the_way_to_get_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INDEED_DATA", str(tmp_path))
     with pytest.raises(CheckpointError, match="equal_budget train dncnn --profile smoke"):
-        cell("embedded_grey", "dncnn", 25, 1, profile="smoke")
+        TABLE.cell("embedded_grey", "dncnn", 25, 1, profile="smoke")
     with pytest.raises(DataMissingError):
-        cell("set12", "tv", 25, 1, profile="cpu")
-    with pytest.raises(DataMissingError, match="no test set"):
-        table("cpu")
+        TABLE.cell("set12", "tv", 25, 1, profile="cpu")
+    with pytest.raises(DataMissingError, match="no data set is on disk"):
+        TABLE.table("cpu")
 
 
 def test_comparison_is_here_minus_paper_on_whole_sets_only():
     def row(dataset, method, sigma, images, psnr="30.0"):
         return {"dataset": dataset, "method": method, "sigma": sigma, "images": images, "psnr": psnr, "ssim": "0.9"}
 
-    compared = compare(
+    compared = beside_paper(
         [
             row("cbsd68", "bm3d", "25", "68", "30.75"),
             row("kodak24_500", "indeed", "50", "24", "29.0"),
@@ -201,27 +190,28 @@ def test_comparison_is_here_minus_paper_on_whole_sets_only():
 
 def test_every_method_of_the_paper_that_is_here_is_in_its_table():
     printed = {row["method"] for row in read_table(PUBLISHED.parent / "paper" / "table4_denoising.csv")}
-    assert {name for name in METHODS.values() if name} <= printed
+    assert {name.paper for name in TABLE4_METHODS.values() if name.paper} <= printed
 
 
+@pytest.mark.shipped
 def test_the_command_lists_computes_gathers_and_draws(here, capsys):
-    main(["list", "--profile", "smoke"])
+    TABLE.main(["list", "--profile", "smoke"])
     needs = dict(line.partition(" ")[::2] for line in capsys.readouterr().out.splitlines())
     names = list(needs)
-    assert names == [cell_name(key) for key in cells("smoke")]
+    assert names == list(map(cell_name, cells("smoke")))
     assert needs["embedded_grey-dncnn-25-2"] == "runs/equal_budget/smoke/dncnn_grey.safetensors"
     assert needs["embedded_grey-tv-25-2"] == ""
-    main(["cell", names[0], "--profile", "smoke"])
+    TABLE.main(["cell", names[0], "--profile", "smoke"])
     assert (Path("runs/table4/smoke") / f"{names[0]}.csv").is_file()
-    main(["table", "--profile", "smoke"])
-    main(["figure", "--profile", "smoke"])
+    TABLE.main(["table", "--profile", "smoke"])
+    TABLE.main(["figure", "--profile", "smoke"])
     assert {path.name for path in (here / "records" / "smoke").iterdir()} == {
         "table4.csv",
         "table4_psnr.svg",
         "table4_ssim.svg",
     }
     with pytest.raises(SystemExit) as stop:
-        main(["cell", "lena-tv-25-1", "--profile", "smoke"])
+        TABLE.main(["cell", "lena-tv-25-1", "--profile", "smoke"])
     assert stop.value.code == 2
 
 

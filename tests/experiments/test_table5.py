@@ -1,6 +1,5 @@
 import csv
 import math
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,41 +9,18 @@ from PIL import Image
 from scipy.stats import norm
 
 from indeed.data.benchmarks import DataMissingError
-from indeed.experiments import table5
-from indeed.experiments.cells import cell_name
-from indeed.experiments.table5 import (
-    ADAPTATIONS,
-    ALL,
-    DEFAULT,
-    METHODS,
-    ORACLE,
-    PARTS,
-    REPLAYED,
-    SETS,
-    TESTED,
-    TEXTURES,
-    cell,
-    cell_key,
-    cells,
-    compare,
-    coordinates,
-    gains,
-    main,
-    replayed,
-    row_coordinates,
-    separation,
-    summary,
-    table,
-)
-from indeed.figures.adaptation import KINDS, NAMES
-from indeed.figures.adaptation import SETS as TITLES
+from indeed.experiments.methods import ORACLE, TABLE5_METHODS, TABLE5_SETS
+from indeed.experiments.program import cell_name
+from indeed.experiments.table5 import PARTS, TABLE, TESTED, TEXTURES, cells, coordinates
+from indeed.experiments.table5_methods import ADAPTATIONS, DEFAULT, REPLAYED, replayed
+from indeed.experiments.table5_summary import ALL, beside_paper, gains, row_coordinates, separation, summary
 from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.images.noise_estimation import RELIABLE_RISE
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
 from indeed.record import results_folder
 from indeed.tables import read_table
 
-QUICK = [method for method in METHODS if method != "bm3d"]
+QUICK = [method for method in TABLE5_METHODS if method != "bm3d"]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +29,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("smoke")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return folder, table("smoke", folder / "records")
+        return folder, TABLE.table("smoke", folder / "records")
 
 
 @pytest.fixture
@@ -101,6 +77,7 @@ def refused(row):
     return float(row["floor_rise"]) > RELIABLE_RISE
 
 
+@pytest.mark.shipped
 def test_an_image_whose_noise_cannot_be_told_from_its_texture_is_left_as_it_is(made):
     rows = {row["image"]: row for row in of(made[1], DEFAULT)}
     assert [name for name, row in rows.items() if refused(row)] == ["flower"]  # at 128 pixels, in which it has no floor
@@ -109,6 +86,7 @@ def test_an_image_whose_noise_cannot_be_told_from_its_texture_is_left_as_it_is(m
     assert rows["flower"]["psnr"] == before["psnr"]
 
 
+@pytest.mark.shipped
 def test_smoke_table_has_a_row_for_each_image_by_every_method(made):
     folder, rows = made
     assert read_table(folder / "records" / "table5.csv") == rows
@@ -121,6 +99,7 @@ def test_smoke_table_has_a_row_for_each_image_by_every_method(made):
         assert math.isnan(float(row["sparsity_term"])) == (row["method"] in ("noisy", "tv"))
 
 
+@pytest.mark.shipped
 def test_what_is_not_adapted_is_where_every_adaptation_to_an_image_starts(made):
     start = {row["image"]: float(row["psnr"]) for row in of(made[1], "indeed")}
     for method in ADAPTATIONS:
@@ -135,6 +114,7 @@ def test_what_is_not_adapted_is_where_every_adaptation_to_an_image_starts(made):
                 assert float(list(points.values())[-1]) == pytest.approx(float(row["psnr"]), abs=2e-4)
 
 
+@pytest.mark.shipped
 def test_a_network_that_is_carried_over_differs_from_the_second_image_on(made):
     for reset, carried in (("replay", "replay_carried"), ("oag_reset", "oag_carried")):
         first, second = zip(of(made[1], reset), of(made[1], carried), strict=True)
@@ -142,6 +122,7 @@ def test_a_network_that_is_carried_over_differs_from_the_second_image_on(made):
         assert second[0]["psnr"] != second[1]["psnr"]
 
 
+@pytest.mark.shipped
 def test_the_noise_is_estimated_near_what_it_is(made):
     for truth, found in zip(of(made[1], "noisy"), of(made[1], "replay"), strict=True):
         assert float(truth["sigma"]) == pytest.approx(15.3, rel=0.05)
@@ -151,25 +132,9 @@ def test_the_noise_is_estimated_near_what_it_is(made):
     assert all(math.isnan(float(row["sigma"])) for row in of(made[1], "replay_white"))
 
 
-def test_a_killed_table_continues_and_no_finished_cell_is_computed_again(made, here, monkeypatch):
-    measured = []
-    restore = table5._restore
-    monkeypatch.setattr(table5, "_restore", lambda *some: measured.append(some[1]) or restore(*some))
-    assert table("smoke", here / "again") == made[1]
-    assert not measured
-    (table5.cells_folder("smoke") / "demosaicked-replay-0-0.csv").unlink()
-    again = table("smoke", here / "again")
-    assert measured == ["replay"]
-    timed = ("seconds", "image_seconds", "date")
-    for old, new in zip(made[1], again, strict=True):
-        assert {name: old[name] for name in old if name not in timed} == {n: new[n] for n in new if n not in timed}
-    shutil.copy(here / "again" / "table5.csv", here / "records" / "table5.csv")
-    made[1][:] = again
-
-
 def test_parts_are_spread_over_a_set_and_together_are_the_set(polyu):
     assert PARTS["polyu"] == 5
-    found = [[row["image"] for row in cell("polyu", "noisy", 0, part, profile="smoke")] for part in range(5)]
+    found = [[row["image"] for row in TABLE.cell("polyu", "noisy", 0, part, profile="smoke")] for part in range(5)]
     assert found[0] == ["Canon80D_00", "Canon80D_10", "Sony_09"]
     assert sorted(name for part in found for name in part) == sorted(
         f"{'Sony' if k % 2 else 'Canon80D'}_{k:02d}" for k in range(11)
@@ -177,8 +142,8 @@ def test_parts_are_spread_over_a_set_and_together_are_the_set(polyu):
 
 
 def test_the_reference_has_white_noise_on_the_clean_images_other_for_each_image_and_seed(polyu):
-    first = cell("polyu_white", "noisy", 0, 0, profile="smoke")
-    second = cell("polyu_white", "noisy", 1, 0, profile="smoke")
+    first = TABLE.cell("polyu_white", "noisy", 0, 0, profile="smoke")
+    second = TABLE.cell("polyu_white", "noisy", 1, 0, profile="smoke")
     for row in (*first, *second):
         assert float(row["sigma"]) == pytest.approx(15, rel=0.05)
         assert abs(float(row["neighbour_correlation"])) < 0.05
@@ -186,37 +151,35 @@ def test_the_reference_has_white_noise_on_the_clean_images_other_for_each_image_
     assert [row["camera"] for row in first] == ["Canon 80D", "Canon 80D", "Sony A7 II"]
 
 
-def test_names_and_keys_are_one_to_one(polyu):
-    keys = cells("cpu")
-    assert [cell_key(cell_name(key)) for key in keys] == keys
-    assert len(set(map(cell_name, keys))) == len(keys)
-    assert {key["dataset"] for key in keys} == SETS.keys() - {"sidd_small"}
+def test_the_cells_are_of_all_sets_and_the_default_has_all_parts_and_a_second_seed(polyu):
+    keys = TABLE.keys("cpu")
+    assert [TABLE.parse(cell_name(key.values())) for key in keys] == keys
+    assert len({cell_name(key.values()) for key in keys}) == len(keys)
+    assert {key["dataset"] for key in keys} == TABLE5_SETS.keys() - {"sidd_small"}
     of_default = [(key["seed"], key["part"]) for key in keys if (key["dataset"], key["method"]) == ("polyu", DEFAULT)]
     assert of_default == [(0, 0), *((0, part) for part in range(1, PARTS["polyu"])), (1, 0)]
-    for bad in ("polyu-replay-0", "polyu-replay-0-x", "polyu-replay--1-0"):
-        with pytest.raises(ValueError, match="name must be"):
-            cell_key(bad)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("values", "message"),
     [
-        ({"dataset": "lena"}, "dataset must be one of polyu"),
-        ({"method": "median"}, "method must be one of noisy"),
-        ({"part": 1}, "part must be one of 0, got 1"),
+        (("lena", "noisy", 0, 0), "dataset: got 'lena', expected one of polyu"),
+        (("white", "median", 0, 0), "method: got 'median', expected one of noisy"),
+        (("white", "noisy", 0, 1), "part: got 1, expected less than 1"),
     ],
 )
-def test_a_cell_that_cannot_be_is_refused(change, message):
-    key = {"dataset": "white", "method": "noisy", "seed": 0, "part": 0} | change
+def test_a_cell_that_cannot_be_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
-        cell(**key, profile="smoke")
+        TABLE.cell(*values, profile="smoke")
 
 
-def test_a_set_that_is_not_on_disk_has_no_cells_and_cannot_be_measured(tmp_path, monkeypatch):
+def test_a_set_that_is_not_on_disk_has_no_cells_and_is_named_and_cannot_be_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("INDEED_DATA", str(tmp_path))
-    assert {key["dataset"] for key in cells("cpu")} == SETS.keys() - {"polyu", "polyu_white", "sidd_small"}
+    missing = {"polyu", "polyu_white", "sidd_small"}
+    assert {dataset for dataset, *_ in cells("cpu")} == TABLE5_SETS.keys() - missing
+    assert "left out: polyu: " in capsys.readouterr().err
     with pytest.raises(DataMissingError, match="polyu"):
-        cell("polyu", "noisy", 0, 0, profile="smoke")
+        TABLE.cell("polyu", "noisy", 0, 0, profile="smoke")
 
 
 def row(method, image, psnr, seed="0", dataset="polyu", camera="A", **more):
@@ -260,23 +223,23 @@ def test_the_spread_is_over_the_seeds_on_the_images_that_all_seeds_have():
 
 
 def test_the_paper_is_beside_and_the_camera_of_the_least_gain_is_named():
-    found = {entry["method"]: entry for entry in compare([*ROWS, row("ag_s", "a", 36.5), row("oag_reset", "a", 36.0)])}
+    found = {
+        entry["method"]: entry for entry in beside_paper([*ROWS, row("ag_s", "a", 36.5), row("oag_reset", "a", 36.0)])
+    }
     assert (found["replay"]["worst_camera"], found["replay"]["worst_gain"]) == ("B", -0.25)
     assert math.isnan(found["replay"]["psnr_paper"])
     assert (found["ag_s"]["psnr_paper"], found["ag_s"]["ssim_paper"]) == (36.75, 0.9521)
     assert found["ag_s"]["psnr_difference"] == pytest.approx(-0.25)
     assert found["ag_s"]["gain_paper"] == pytest.approx(1.49)
     assert found["oag_reset"]["psnr_paper"] == 36.84
-    assert math.isnan(compare([row("indeed", "a", 36.0, dataset="white")])[0]["psnr_paper"])
+    assert math.isnan(beside_paper([row("indeed", "a", 36.0, dataset="white")])[0]["psnr_paper"])
 
 
-def test_what_is_printed_is_in_the_table_of_the_paper_and_every_method_and_set_has_a_name_in_the_figures():
+def test_what_is_printed_is_in_the_table_of_the_paper():
     with (results_folder() / "paper" / "table5_ood_denoising.csv").open(newline="", encoding="utf-8") as file:
         printed = list(csv.DictReader(file))
-    assert {method for method in METHODS.values() if method} <= {line["method"] for line in printed}
-    assert {name for name in SETS.values() if name} == {line["dataset"] for line in printed}
-    assert NAMES.keys() == METHODS.keys() | {ORACLE} == KINDS.keys()
-    assert TITLES.keys() == SETS.keys()
+    assert {method.paper for method in TABLE5_METHODS.values() if method.paper} <= {line["method"] for line in printed}
+    assert {of.paper for of in TABLE5_SETS.values() if of.paper} == {line["dataset"] for line in printed}
 
 
 def test_sets_that_are_apart_are_told_apart_and_halves_of_one_set_are_not():
@@ -293,6 +256,7 @@ def test_sets_that_are_apart_are_told_apart_and_halves_of_one_set_are_not():
     assert lower.auroc_sparsity < 0.1 < 0.9 < lower.auroc
 
 
+@pytest.mark.shipped
 def test_coordinates_are_the_same_for_a_tile_and_for_an_image_of_such_tiles():
     model, _ = load_checkpoint(shipped_checkpoint("denoise_grey"))
     generator = torch.Generator().manual_seed(0)
@@ -303,16 +267,17 @@ def test_coordinates_are_the_same_for_a_tile_and_for_an_image_of_such_tiles():
     assert row_coordinates([row("indeed", "a", 36.0, rank_term=1, sparsity_term=2)], "polyu") == {"a": [1, 2, 36]}
 
 
+@pytest.mark.shipped
 def test_the_command_lists_computes_and_draws(here, capsys):
-    main(["list", "--profile", "smoke"])
+    TABLE.main(["list", "--profile", "smoke"])
     needs = dict(line.partition(" ")[::2] for line in capsys.readouterr().out.splitlines())
-    assert list(needs) == [cell_name(key) for key in cells("smoke")]
+    assert list(needs) == list(map(cell_name, cells("smoke")))
     assert needs["demosaicked-replay-0-0"].endswith("results/checkpoints/denoise_color_cpu.safetensors")
     assert needs["demosaicked-tv-0-0"] == ""
-    main(["cell", "demosaicked-tv-0-0", "--profile", "smoke"])
+    TABLE.main(["cell", "demosaicked-tv-0-0", "--profile", "smoke"])
     assert capsys.readouterr().out.startswith("demosaicked      tv               seed 0   2 images")
-    main(["figure", "--profile", "smoke", "--folder", "records"])
-    assert {path.name for path in Path("records").iterdir()} == {"table5.csv", "table5_gains.svg"}
+    TABLE.main(["figure", "--profile", "smoke", "--folder", "records"])
+    assert {path.name for path in Path("records").iterdir()} == {"table5.csv", "table5.json", "table5_gains.svg"}
     with pytest.raises(SystemExit) as stop:
-        main(["cell", "lena-tv-0-0", "--profile", "smoke"])
+        TABLE.main(["cell", "lena-tv-0-0", "--profile", "smoke"])
     assert stop.value.code == 2

@@ -10,19 +10,23 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from indeed.baselines.anomaly_detectors import fit
+from indeed.baselines.anomaly_detectors import fit_detector
 from indeed.baselines.reconstruction import load_autoencoder
-from indeed.data.anomaly_sets import GOOD, AnomalySet, anomaly_set, load
+from indeed.bayes.anomaly_maps import smoothed
+from indeed.data.anomaly_readers import anomaly_set
+from indeed.data.anomaly_sets import GOOD, AnomalySet, load
 from indeed.data.benchmarks import DataMissingError
-from indeed.experiments import table6
-from indeed.experiments.cells import cell_name
-from indeed.experiments.detection_baselines import Choice, held_out_anomalies, runs_folder
-from indeed.experiments.detector import good_images, texture_set_for_tests
-from indeed.experiments.table6 import METHODS, PRINTED, cell, cell_key, cells, compare, main, scores, summary, table
+from indeed.experiments import claims
+from indeed.experiments.methods import TABLE6_METHODS
+from indeed.experiments.program import cell_name
+from indeed.experiments.table6 import TABLE, cells, scores
+from indeed.experiments.table6_summary import PRINTED, beside_paper, summary
 from indeed.images.detection_metrics import image_score
 from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
+from indeed.recipes.good_images import good_images, texture_set_for_tests
+from indeed.recipes.rivals import Choice, held_out_anomalies, runs_folder
 from indeed.record import results_folder
 from indeed.tables import read_table
 
@@ -35,7 +39,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("smoke")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return folder, table("smoke", folder / "records")
+        return folder, TABLE.table("smoke", folder / "records")
 
 
 @pytest.fixture
@@ -85,48 +89,32 @@ def test_smoke_table_has_every_class_by_every_quick_method_with_and_without_nois
         assert one["average_precision"] != other["average_precision"]
 
 
-def test_a_killed_table_continues_and_no_finished_cell_is_computed_again(made, here, monkeypatch):
-    measured = []
-    measure = table6.scores
-    monkeypatch.setattr(table6, "scores", lambda *some, **more: measured.append(1) or measure(*some, **more))
-    assert table("smoke", here / "again") == made[1]
-    assert not measured
-    (table6.cells_folder("smoke") / "textures-mean-1.csv").unlink()
-    again = table("smoke", here / "again")
-    assert len(measured) == 1
-    timed = ("seconds", "seconds_per_image", "date")
-    for old, new in zip(made[1], again, strict=True):
-        assert {name: old[name] for name in old if name not in timed} == {n: new[n] for n in new if n not in timed}
-    shutil.copy(here / "again" / "table6.csv", here / "records" / "table6.csv")
-    made[1][:] = again
-
-
 def test_a_cell_is_computed_again_when_its_network_has_changed(here, tmp_path, monkeypatch):
     shutil.copytree(here / "runs", tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
-    before = cell("textures", "autoencoder", 0, profile="smoke")
+    before = TABLE.cell("textures", "autoencoder", 0, profile="smoke")
     path = runs_folder("smoke") / "autoencoder_textures.safetensors"
     model, record = load_autoencoder(path)
     torch.nn.init.zeros_(model.network.head.weight)
     save_checkpoint(path, model, record | {"map": record["map"] | {"option": "squared", "smoothing": 2.0}})
-    after = cell("textures", "autoencoder", 0, profile="smoke")
+    after = TABLE.cell("textures", "autoencoder", 0, profile="smoke")
     assert (after[0]["option"], after[0]["smoothing"]) == ("squared", "2.0")
     assert after[0]["data_hash"] != before[0]["data_hash"]
     assert after[0]["average_precision"] != before[0]["average_precision"]
 
 
 def test_scores_are_those_of_scikit_learn_on_all_pixels_of_a_class_and_of_the_good_images(tiles):
-    rows = cell("magnetic_tile", "mean", 0, profile="cpu")
+    rows = TABLE.cell("magnetic_tile", "mean", 0, profile="cpu")
     assert [row["defect"] for row in rows] == ["blowhole", "crack"]
     good = torch.stack(good_images("magnetic_tile", 1, 128).train).float() / 255
-    detector = fit(good, "mean", standardise=rows[0]["option"] == "standardise=True")
+    detector = fit_detector(good, "mean", standardise=rows[0]["option"] == "standardise=True")
     for row in rows:
         found, masks, defective = [], [], []
         for item in tiles.test:
             if item.defect in (GOOD, row["defect"]):
                 loaded = load(item, 256)
                 image = (loaded.image * 255).round() / 255
-                found.append(table6.smoothed(detector.map(image[None]), float(row["smoothing"]) or 1e-3)[0])
+                found.append(smoothed(detector.map(image[None]), float(row["smoothing"]) or 1e-3)[0])
                 masks.append(loaded.mask)
                 defective.append(item.defect != GOOD)
         pixels, truth = torch.stack(found).flatten().numpy(), torch.stack(masks).flatten().numpy()
@@ -151,7 +139,7 @@ def test_the_base_rate_of_synthetic_anomalies_is_that_of_what_a_method_was_chose
     rates = {row["method"]: float(row["synthetic_base_rate"]) for row in made[1]}
     assert len(set(rates.values())) == 2
     assert rates["mean"] == rates["pca"] != rates["draem"] == rates["indeed"] == rates["autoencoder"]
-    (row, _) = cell("magnetic_tile", "mean", 0, profile="cpu")
+    (row, _) = TABLE.cell("magnetic_tile", "mean", 0, profile="cpu")
     masks = torch.cat([sample.mask for sample in held_out_anomalies("magnetic_tile")])
     assert float(row["synthetic_base_rate"]) == masks.double().mean().item() > 0
 
@@ -170,44 +158,41 @@ def test_the_noise_of_an_image_is_its_own_and_the_same_for_every_method(tiles):
     assert correlation.abs().max() < 0.02  # 256 * 256 pixels: 5 deviations
 
 
-def test_names_and_keys_are_one_to_one(tiles):
-    keys = cells("cpu")
+def test_the_cells_are_of_the_sets_on_disk_by_all_methods(tiles, capsys):
+    keys = TABLE.keys("cpu")
+    assert [TABLE.parse(cell_name(key.values())) for key in keys] == keys
     assert {key["dataset"] for key in keys} == {"textures", "magnetic_tile"}
-    assert {key["method"] for key in keys} == METHODS.keys()
-    assert [cell_key(cell_name(key)) for key in keys] == keys
-    for bad in ("textures-pca", "textures-pca-x", "textures-pca--1"):
-        with pytest.raises(ValueError, match="name must be"):
-            cell_key(bad)
+    assert {key["method"] for key in keys} == TABLE6_METHODS.keys()
+    assert "left out: mvtec_screw_256: " in capsys.readouterr().err
 
 
 def test_a_network_of_one_set_alone_is_measured_on_the_sets_of_the_unified_one(tiles, capsys):
-    assert [key["dataset"] for key in cells("cpu") if key["method"] == "indeed_separate"] == ["magnetic_tile"] * 2
-    main(["list", "--profile", "cpu"])
+    assert [dataset for dataset, method, _ in cells("cpu") if method == "indeed_separate"] == ["magnetic_tile"] * 2
+    TABLE.main(["list", "--profile", "cpu"])
     needs = dict(line.partition(" ")[::2] for line in capsys.readouterr().out.splitlines())
     assert needs["magnetic_tile-indeed_separate-0"] == "runs/table6/cpu/networks/indeed_magnetic_tile.safetensors"
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("values", "message"),
     [
-        ({"dataset": "lena"}, "dataset must be one of textures, magnetic_tile"),
-        ({"method": "median"}, "method must be one of mean"),
-        ({"noise": 2}, "noise must be one of 0, 1"),
+        (("lena", "mean", 0), "dataset: got 'lena', expected one of textures, magnetic_tile"),
+        (("textures", "median", 0), "method: got 'median', expected one of mean"),
+        (("textures", "mean", 2), "noise: got 2, expected one of 0, 1"),
     ],
 )
-def test_a_cell_that_cannot_be_is_refused(change, message):
-    key = {"dataset": "textures", "method": "mean", "noise": 0} | change
+def test_a_cell_that_cannot_be_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
-        cell(**key, profile="smoke")
+        TABLE.cell(*values, profile="smoke")
 
 
 def test_what_is_missing_is_named_with_the_way_to_get_it(tiles):
     with pytest.raises(CheckpointError, match="table6 train draem --data parts --profile cpu"):
-        cell("magnetic_tile", "draem", 0, profile="cpu")
+        TABLE.cell("magnetic_tile", "draem", 0, profile="cpu")
     with pytest.raises(CheckpointError, match="table6 train indeed --data magnetic_tile --profile cpu"):
-        cell("magnetic_tile", "indeed_separate", 0, profile="cpu")
+        TABLE.cell("magnetic_tile", "indeed_separate", 0, profile="cpu")
     with pytest.raises(DataMissingError, match="mvtec_screw_256"):
-        cell("mvtec_screw_256", "mean", 0, profile="cpu")
+        TABLE.cell("mvtec_screw_256", "mean", 0, profile="cpu")
 
 
 def row(dataset, method, noise, rank, precision, auroc):
@@ -227,7 +212,7 @@ def test_summary_is_the_mean_over_classes_and_a_drop_is_from_the_same_classes_wi
 
 
 def test_the_paper_is_beside_where_it_has_the_same_set_and_group():
-    compared = compare(
+    compared = beside_paper(
         [
             row("mvtec_ad", "indeed", "0", 10, 0.5, 0.9),
             row("mvtec_ad", "indeed", "1", 50, 0.5, 0.9),
@@ -253,21 +238,28 @@ def test_what_is_printed_is_in_the_tables_of_the_paper():
         with (results_folder() / "paper" / name).open(newline="", encoding="utf-8") as file:
             printed = list(csv.DictReader(file))
         assert {column.format(value) for value in ("ap", "auroc")} <= printed[0].keys()
-        assert {method for method in METHODS.values() if method} <= {line["method"] for line in printed}
+        assert {method.paper for method in TABLE6_METHODS.values() if method.paper} <= {
+            line["method"] for line in printed
+        }
 
 
-def test_the_command_lists_computes_and_draws(here, capsys, monkeypatch):
-    main(["list", "--profile", "smoke"])
+def test_the_command_lists_computes_and_draws(here, capsys):
+    TABLE.main(["list", "--profile", "smoke"])
     needs = dict(line.partition(" ")[::2] for line in capsys.readouterr().out.splitlines())
-    assert list(needs) == [cell_name(key) for key in cells("smoke")]
+    assert list(needs) == list(map(cell_name, cells("smoke")))
     assert needs["textures-draem-1"] == "runs/table6/smoke/networks/draem_textures.safetensors"
     assert needs["textures-pca-0"] == ""
-    main(["cell", "textures-pca-0", "--profile", "smoke"])
+    TABLE.main(["cell", "textures-pca-0", "--profile", "smoke"])
     assert capsys.readouterr().out.startswith("textures         pca              noise 0 all   6 classes AP 0.")
-    main(["figure", "--profile", "smoke", "--folder", "records"])
-    assert {path.name for path in Path("records").iterdir()} == {"table6.csv", "table6_ap.svg", "table6_auroc.svg"}
+    TABLE.main(["figure", "--profile", "smoke", "--folder", "records"])
+    assert {path.name for path in Path("records").iterdir()} == {
+        "table6.csv",
+        "table6.json",
+        "table6_ap.svg",
+        "table6_auroc.svg",
+    }
     with pytest.raises(SystemExit) as stop:
-        main(["cell", "lena-pca-1", "--profile", "smoke"])
+        TABLE.main(["cell", "lena-pca-1", "--profile", "smoke"])
     assert stop.value.code == 2
 
 
@@ -275,10 +267,10 @@ def test_the_command_lists_computes_and_draws(here, capsys, monkeypatch):
 
 
 def test_claims_are_means_over_the_pixels_of_the_defects_of_a_class_and_of_good_images(here):
-    rows = {(row["category"], row["defect"]): row for row in table6.claims("textures", profile="smoke")}
+    rows = {(row["category"], row["defect"]): row for row in claims.TABLE.cell("textures", profile="smoke")}
     data = texture_set_for_tests()
     assert rows.keys() == {(item.category, item.defect) for item in data.test}
-    model, _ = load_checkpoint(table6._network("indeed", "textures", "smoke"))
+    model, _ = load_checkpoint(runs_folder("smoke") / "indeed_textures.safetensors")
     for defect in ("scar", GOOD):
         left, claimed = [], []
         for item in data.test:
@@ -302,6 +294,7 @@ def published(**chosen):
     return [row for row in read_table(PUBLISHED) if all(row[name] == value for name, value in chosen.items())]
 
 
+@pytest.mark.shipped
 def test_the_published_scores_of_the_textures_are_those_of_the_model_that_ships():
     model, record = load_checkpoint(shipped_checkpoint("detect_textures"))
     made = record["map"]
@@ -322,6 +315,7 @@ def test_the_published_scores_of_the_textures_are_those_of_the_model_that_ships(
             assert row[value] == pytest.approx(float(theirs[value]), abs=0.01)
 
 
+@pytest.mark.shipped
 @pytest.mark.slow
 def test_the_published_scores_of_cracks_are_those_of_the_model_that_ships():
     try:

@@ -1,33 +1,71 @@
-"""Curves: the points that they draw."""
+"""The denoising table: its numbers, and what its colours say."""
+
+import math
 
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from indeed import figures
 
 
-def test_denoising_curve_draws_the_points_that_it_returns(drawn):
-    figure, data = figures.denoising_curve([5, 25], {"noisy": [34.0, 20.0], "denoised": [38.0, 31.0]})
-    assert data["denoised"] == [(5, 38.0), (25, 31.0)]
-    (ax,) = drawn(figure).axes
-    assert [list(map(tuple, line.get_xydata())) for line in ax.lines] == list(data.values())
-    assert "grey levels" in ax.get_xlabel()
-    assert "dB" in ax.get_ylabel()
+def row(dataset, method, sigma, psnr, difference=math.nan, images=68):
+    return {
+        "dataset": dataset,
+        "images": images,
+        "method": method,
+        "sigma": sigma,
+        "psnr": psnr,
+        "psnr_difference": difference,
+    }
 
 
-def test_rank_reference_has_one_point_for_each_rank_and_the_line_of_the_method(drawn):
-    figure, data = figures.rank_reference([20.0, 25.0, 30.0], 24.0, "L")
-    assert data["rank"] == [1.0, 2.0, 3.0]
-    curve, line = drawn(figure).axes[0].lines
-    assert curve.get_ydata().tolist() == [20.0, 25.0, 30.0]
-    assert set(line.get_ydata()) == {24.0}
+ROWS = [
+    row("cbsd68", "noisy", 15, 24.61),
+    row("cbsd68", "indeed", 15, 34.0, -0.06),
+    row("cbsd68", "indeed", 50, 28.35, 0.2),
+    row("cbsd68", "bm3d", 50, 27.0, -0.38),
+    row("set12", "indeed", 50, 26.5, images=12),
+]
 
 
-def test_training_curves_leave_out_steps_that_were_not_validated(drawn):
-    rows = [{"step": "100", "psnr": ""}, {"step": "200", "psnr": "25.5"}, {"step": "300", "psnr": "26"}]
-    figure, data = figures.training_curves({"run": rows})
-    assert data == {"run": [(200.0, 25.5), (300.0, 26.0)]}
-    assert len(drawn(figure).axes[0].lines) == 1
+def texts(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_every_number_is_printed_with_its_difference(drawn):
+    figure, data = figures.denoising_table(ROWS)
+    assert data["cbsd68", 68, "indeed", 50] == (28.35, 0.2)
+    assert math.isnan(data["set12", 12, "indeed", 50][1])
+    shown = texts(drawn(figure))
+    for expected in ("24.61", "34.00 (−0.06)", "28.35 (+0.20)", "27.00 (−0.38)", "26.50"):
+        assert shown.count(expected) == 1
+    assert {"CBSD68 (68 images)", "Set12 (12 images)", "σ = 15", "σ = 50", "PSNR (dB)"} <= set(shown)
+
+
+def test_only_differences_are_coloured_and_below_is_warm_above_cold(drawn):
+    figure, _ = figures.denoising_table(ROWS)
+    faces = [patch.get_facecolor() for patch in drawn(figure).axes[0].patches]
+    assert len(faces) == 3
+    near, above, below = faces
+    assert below[0] > below[2]  # more red than blue
+    assert above[2] > above[0]
+    assert min(near[:3]) > min(below[:3])  # the smaller difference is paler
+
+
+def test_nothing_is_drawn_over_another_or_outside():
+    figure, _ = figures.denoising_table(ROWS)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 for box in boxes)
+
+
+def test_a_table_without_rows_or_of_another_value_is_refused():
+    with pytest.raises(ValueError, match="rows"):
+        figures.denoising_table([])
+    with pytest.raises(ValueError, match="seconds"):
+        figures.denoising_table(ROWS, "seconds")
 
 
 def test_cost_chart_has_a_point_for_each_method_and_a_line_for_the_observation(drawn):

@@ -42,3 +42,29 @@ def test_signed_display_puts_zero_at_mid_grey():
 def test_png_is_a_picture_of_the_figure():
     figure, _ = figures.denoising_curve([5, 25], {"noisy": [34.0, 20.0]})
     assert figures.png(figure).startswith(b"\x89PNG\r\n")
+
+
+def test_heat_is_black_at_zero_ever_brighter_and_the_same_from_the_limit_on():
+    values = torch.tensor([[-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 9.0]])
+    colours = figures.heat(values, limit=2.0)[:, 0].T
+    brightness = colours.sum(1)
+    assert torch.equal(colours[0], colours[1])
+    assert brightness[0] < 0.05
+    assert (brightness[1:-1].diff() > 0.1).all()
+    assert torch.equal(colours[-1], colours[-2])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_heat_covers_an_image_in_proportion_to_the_map(channels):
+    image = torch.rand(channels, 1, 3, generator=torch.Generator().manual_seed(0))
+    values = torch.tensor([[0.0, 0.5, 3.0]])
+    shown, colours = figures.heat_overlay(image, values, limit=1.0), figures.heat(values, limit=1.0)
+    for column, opacity in enumerate((0.0, 0.3, 0.6)):
+        mixed = (1 - opacity) * image[..., column] + opacity * colours[..., column]
+        torch.testing.assert_close(shown[..., column], mixed.expand(3, 1))
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan")])
+def test_heat_needs_a_scale(limit):
+    with pytest.raises(ValueError, match=r"^limit: got"):
+        figures.heat(torch.zeros(2, 2), limit)

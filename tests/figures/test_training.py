@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from indeed import figures
-from indeed.learning.gradients import GradientNoise
+from indeed.learning.diagnostics.gradients import GradientNoise
 
 
 def texts(figure):
@@ -110,7 +110,7 @@ def test_design_differences_are_to_the_preset_and_sorted(drawn):
 
 @pytest.mark.parametrize("forms", [["other", "another"], ["preset"], []])
 def test_design_differences_need_the_preset_and_another_form(forms):
-    with pytest.raises(ValueError, match="rows: expected 'preset' and other forms"):
+    with pytest.raises(ValueError, match=r"^rows: got .*, expected 'preset' and other forms"):
         figures.design_differences([{"form": form, "psnr": "1", "psnr_low_rank": "1"} for form in forms], {})
 
 

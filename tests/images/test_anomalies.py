@@ -8,10 +8,10 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from indeed.data.patches import PatchSampler
-from indeed.images import anomalies
+from indeed.images import anomalies, anomaly_families
 from indeed.learning.loading import Sample, draw_batch
 
-FAMILIES = sorted(anomalies.FAMILIES)
+FAMILIES = sorted(anomaly_families.FAMILIES)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -33,7 +33,7 @@ def bounding_box(mask: torch.Tensor) -> tuple[slice, slice]:
 def assert_is_anomalous(sample: anomalies.AnomalySample, area: tuple[float, float], contrast: float) -> None:
     assert torch.equal(sample.observed - sample.normal, sample.anomaly)
     assert torch.equal(sample.mask, (sample.anomaly != 0).any(0))
-    assert (sample.anomaly[:, sample.mask].abs().amax(0) >= anomalies.VISIBLE).all()
+    assert (sample.anomaly[:, sample.mask].abs().amax(0) >= anomaly_families.VISIBLE).all()
     assert sample.anomaly[:, sample.mask].abs().mean() >= contrast
     share = sample.mask.double().mean().item()
     assert 0 < area[0] <= share <= area[1] < 1
@@ -49,7 +49,9 @@ def test_every_anomaly_is_exact_visible_and_within_its_bounds_whatever_the_seed(
             assert sample.family == (family,) * 3
             for one in zip(*sample[:4], strict=True):
                 assert_is_anomalous(
-                    anomalies.AnomalySample(*one, (family,)), anomalies.FAMILIES[family].area, anomalies.CONTRAST
+                    anomalies.AnomalySample(*one, (family,)),
+                    anomaly_families.FAMILIES[family].area,
+                    anomaly_families.CONTRAST,
                 )
 
 
@@ -59,7 +61,7 @@ def test_even_an_image_of_one_colour_gets_a_visible_anomaly(family, level):
     flat = torch.full((3, 32, 20), level, dtype=torch.float64)
     for seed in range(2):
         sample = anomalies.anomalous_sample(flat, lambda _: flat, seeded(seed), families=(family,), clean=0)
-        assert_is_anomalous(sample, anomalies.FAMILIES[family].area, anomalies.CONTRAST)
+        assert_is_anomalous(sample, anomaly_families.FAMILIES[family].area, anomaly_families.CONTRAST)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -160,7 +162,7 @@ def test_perlin_noise_interpolates_the_planes_at_the_corners():
     angles = 2 * math.pi * torch.rand(4, 5, generator=seeded(), dtype=torch.float64)
     gradients = torch.stack((angles.sin(), angles.cos()), -1)
     y, x = (limit * torch.rand(50, generator=seeded(seed), dtype=torch.float64) for seed, limit in ((1, 3), (2, 4)))
-    for value, row, column in zip(anomalies.perlin_noise(gradients, y, x), y.tolist(), x.tolist(), strict=True):
+    for value, row, column in zip(anomaly_families.perlin_noise(gradients, y, x), y.tolist(), x.tolist(), strict=True):
         total = 0.0
         for i in (math.floor(row), math.floor(row) + 1):
             for j in (math.floor(column), math.floor(column) + 1):
@@ -175,13 +177,13 @@ def test_the_largest_perlin_noise_is_one():
     # All four gradients point to the middle of the cell.
     gradients = diagonal * torch.tensor([[[1.0, 1.0], [1.0, -1.0]], [[-1.0, 1.0], [-1.0, -1.0]]], dtype=torch.float64)
     y, x = torch.meshgrid(*2 * [torch.linspace(0, 1 - 1e-9, 41, dtype=torch.float64)], indexing="ij")
-    noise = anomalies.perlin_noise(gradients, y, x)
+    noise = anomaly_families.perlin_noise(gradients, y, x)
     assert noise.max().item() == pytest.approx(1, abs=1e-12)
     assert noise[20, 20] == noise.max()
 
 
 def test_no_perlin_mask_is_empty_or_everything():
-    shares = [anomalies.perlin_mask(40, 24, seeded(seed)).double().mean().item() for seed in range(200)]
+    shares = [anomaly_families.perlin_mask(40, 24, seeded(seed)).double().mean().item() for seed in range(200)]
     assert 0.002 <= min(shares)
     assert max(shares) <= 0.3
     assert len(set(shares)) > 100
@@ -189,19 +191,19 @@ def test_no_perlin_mask_is_empty_or_everything():
 
 def test_a_blend_of_draem():
     normal, texture = textured(2)
-    mask = anomalies.perlin_mask(24, 32, seeded())
+    mask = anomaly_families.perlin_mask(24, 32, seeded())
     b, M = 0.3, mask.float()
     expected = (1 - M) * normal + (1 - b) * M * texture + b * M * normal
-    observed = anomalies.blend(normal, texture, mask, 1 - b)
+    observed = anomaly_families.blend(normal, texture, mask, 1 - b)
     assert torch.allclose(observed, expected)
     assert torch.equal(observed[:, ~mask], normal[:, ~mask])
-    assert torch.allclose(anomalies.blend(normal, texture, mask, 1.0)[:, mask], texture[:, mask])
+    assert torch.allclose(anomaly_families.blend(normal, texture, mask, 1.0)[:, mask], texture[:, mask])
 
 
 def test_cutpaste_fills_a_rectangle_with_a_slightly_recoloured_one_of_the_source():
     normal, source = torch.zeros(2, 16, 20, dtype=torch.float64), textured(1, 2, 14, 17)[0].double()
     for seed in range(5):
-        pasted = anomalies.cutpaste(normal, source, seeded(seed), area=(0.05, 0.15))
+        pasted = anomaly_families.cutpaste(normal, source, seeded(seed), area=(0.05, 0.15))
         mask = (pasted != 0).any(0)
         rows, columns = bounding_box(mask)
         assert mask[rows, columns].all()
@@ -222,7 +224,7 @@ def test_a_scar_is_a_thin_rectangle():
     normal, source = torch.zeros(1, 96, 96), torch.ones(1, 96, 96)
     directions = []
     for seed in range(20):
-        mask = anomalies.scar(normal, source, seeded(seed), area=(0.02, 0.05))[0] != 0
+        mask = anomaly_families.scar(normal, source, seeded(seed), area=(0.02, 0.05))[0] != 0
         assert 0.018 < mask.double().mean() < 0.055
         short, long = np.linalg.eigvalsh(np.cov(mask.nonzero().double().numpy().T))
         # A uniform rectangle has variances of side^2 / 12.
@@ -236,7 +238,7 @@ def test_a_blemish_is_one_grey_within_an_ellipse_and_softer_towards_its_edge():
     normal = torch.full((3, 96, 96), 0.5, dtype=torch.float64)
     grounds = []
     for seed in range(30):
-        drawn = anomalies.blemish(normal, normal, seeded(seed), area=(0.01, 0.03))
+        drawn = anomaly_families.blemish(normal, normal, seeded(seed), area=(0.01, 0.03))
         change = drawn - normal
         # towards one colour by an opacity that all channels share
         depth = change.flatten(1).abs().amax(1, keepdim=True)
@@ -254,7 +256,7 @@ def test_a_blemish_is_one_grey_within_an_ellipse_and_softer_towards_its_edge():
 
 def test_poisson_paste_has_the_laplacian_of_the_source_and_the_border_of_the_background():
     background, source = torch.rand(2, 3, 13, 10, generator=seeded(), dtype=torch.float64)
-    pasted = anomalies.poisson_paste(background, source)
+    pasted = anomaly_families.poisson_paste(background, source)
 
     def laplacian(image):
         inner = image[:, 1:-1, 1:-1]
@@ -279,13 +281,13 @@ def test_poisson_paste_is_the_sparse_solution():
     boundary = background[0].numpy().ravel()[known]
     right = (laplacian @ source[0].numpy().ravel())[unknown] - laplacian[unknown][:, known] @ boundary
     solution = spsolve(laplacian[unknown][:, unknown].tocsc(), right)
-    pasted = anomalies.poisson_paste(background, source)[0].numpy()
+    pasted = anomaly_families.poisson_paste(background, source)[0].numpy()
     np.testing.assert_allclose(pasted[1:-1, 1:-1].ravel(), solution, atol=1e-12)
 
 
 def test_pasting_an_image_on_itself_changes_nothing():
     image = textured(1)[0]
-    assert torch.allclose(anomalies.poisson_paste(image, image - 0.1), image, atol=1e-6)
+    assert torch.allclose(anomaly_families.poisson_paste(image, image - 0.1), image, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -318,13 +320,13 @@ def test_bad_arguments_are_named(change, name):
     [
         (lambda x, g: anomalies.anomalous(x[:0], g), "normal"),
         (lambda x, g: anomalies.anomalous(x, g, textures=[]), "textures"),
-        (lambda x, g: anomalies.blend(x[0], x[0], x[0, 0] > 0, 0.0), "opacity"),
-        (lambda x, g: anomalies.perlin_mask(8, 16, g), "height, width"),
-        (lambda x, g: anomalies.cutpaste(x[0], x[0, :, :1], g), "source"),
-        (lambda x, g: anomalies.cutpaste(x[0], x[0], g, area=(0.0, 0.1)), "area"),
-        (lambda x, g: anomalies.scar(x[0], x[0], g, area=(0.0, 0.1)), "area"),
-        (lambda x, g: anomalies.poisson_paste(x[0], x[0, :, 1:]), "background, source"),
-        (lambda x, g: anomalies.poisson_paste(x[0, :, :2], x[0, :, :2]), "background, source"),
+        (lambda x, g: anomaly_families.blend(x[0], x[0], x[0, 0] > 0, 0.0), "opacity"),
+        (lambda x, g: anomaly_families.perlin_mask(8, 16, g), "height, width"),
+        (lambda x, g: anomaly_families.cutpaste(x[0], x[0, :, :1], g), "source"),
+        (lambda x, g: anomaly_families.cutpaste(x[0], x[0], g, area=(0.0, 0.1)), "area"),
+        (lambda x, g: anomaly_families.scar(x[0], x[0], g, area=(0.0, 0.1)), "area"),
+        (lambda x, g: anomaly_families.poisson_paste(x[0], x[0, :, 1:]), "background, source"),
+        (lambda x, g: anomaly_families.poisson_paste(x[0, :, :2], x[0, :, :2]), "background, source"),
     ],
 )
 def test_bad_arguments_of_the_parts_are_named(call, name):
@@ -344,7 +346,7 @@ def test_a_camouflaged_anomaly_has_the_mean_of_what_it_hides(family):
                 normal, lambda _: dark, generator, families=(family,), clean=0, foreign=True, camouflage=camouflage
             )
             assert torch.equal(sample.observed - normal, sample.anomaly)
-            assert sample.anomaly[:, sample.mask].abs().mean() >= anomalies.CONTRAST
+            assert sample.anomaly[:, sample.mask].abs().mean() >= anomaly_families.CONTRAST
             differences.append(sample.anomaly[:, sample.mask].mean(1).abs().max().item())
         means[camouflage] = max(differences)
     assert means[1.0] < 0.02 < means[0.0]  # clipping, and what is no longer visible, leave little

@@ -52,6 +52,14 @@ def test_gaussian_is_not_clipped():
     assert math.isclose((noisy > 1).double().mean().item(), 0.5, abs_tol=0.01)
 
 
+def test_noise_depends_on_the_seed_and_the_size_of_the_image_only():
+    clean = torch.rand(3, 20, 24, generator=torch.Generator().manual_seed(1))
+    drawn = noise.seeded_gaussian(clean, 50, seed=0) - clean
+    torch.testing.assert_close(noise.seeded_gaussian(torch.zeros_like(clean), 50, seed=0), drawn)
+    assert not torch.allclose(noise.seeded_gaussian(clean, 50, seed=1) - clean, drawn)
+    assert bool((noise.seeded_gaussian(clean, 50, seed=0) < 0).any())  # unclipped
+
+
 def test_gaussian_range_draws_one_level_per_image():
     noisy = noise.gaussian(flat(0.5, batch=32, side=64), (0.0, 0.3), seeded())
     levels = noisy.std(dim=(1, 2, 3))

@@ -10,8 +10,8 @@ from jaxtyping import TypeCheckError
 from indeed.bayes.anomaly_maps import ANOMALY_MAPS, smoothed
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.generative_model import Hyperpriors
-from indeed.images.channels import as_channels
 from indeed.images.detection_metrics import image_score
+from indeed.images.pixels import as_channels
 from indeed.networks.anomaly_detection import Detector, MapForm, MapSettings, anomaly_maps, load_detector
 from indeed.networks.checkpoint import CheckpointError, save_checkpoint
 from indeed.networks.inference_network import InDeed, network_preset

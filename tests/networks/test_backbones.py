@@ -156,7 +156,7 @@ def test_a_u_net_moves_with_the_image_by_whole_blocks_and_its_stem_by_pixels():
 
 def test_unusable_sizes_of_a_u_net_are_named():
     for name in ("in_channels", "width", "blocks", "halvings"):
-        with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        with pytest.raises(ValueError, match=f"{name}: got 0, expected at least 1"):
             UNet(**{"in_channels": 1, "width": 4, "blocks": 1, "halvings": 1, "norm": "none"} | {name: 0})
     with pytest.raises(ValueError, match="multiples of 4"):
         UNet(1, width=4, blocks=1, halvings=2, norm="none")(torch.zeros(1, 1, 8, 6))

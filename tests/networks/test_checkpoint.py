@@ -92,6 +92,7 @@ def test_an_unusable_file_is_named_in_one_line(saved, kind):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.shipped
 @pytest.mark.parametrize(("name", "channels"), [("denoise_grey", 1), ("denoise_color", 3)])
 def test_shipped_models_load_and_say_how_they_were_made(name, channels):
     path = shipped_checkpoint(name)
@@ -104,6 +105,7 @@ def test_shipped_models_load_and_say_how_they_were_made(name, channels):
     assert record["validation"]["psnr"] > 25
 
 
+@pytest.mark.shipped
 @pytest.mark.parametrize("name", ["detect_textures", "detect_parts"])
 def test_shipped_detectors_load_and_say_how_they_were_made(name):
     path = shipped_checkpoint(name)

@@ -190,7 +190,7 @@ def test_bad_configurations_are_named(change, named):
 
 def test_bad_arguments_are_named():
     model = build(TINY)
-    with pytest.raises(ValueError, match="1 channels"):
+    with pytest.raises(ValueError, match="y: got 3 channels, expected 1"):
         model(torch.rand(1, 3, 16, 16))
     with pytest.raises(ValueError, match="multiples of 2"):
         model(torch.rand(1, 1, 15, 16))

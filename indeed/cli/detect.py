@@ -1,0 +1,129 @@
+"""``indeed detect``: anomalies in images of a kind."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from indeed.cli.faults import Faults
+from indeed.cli.files import InputFiles, Out, images_by_stem
+from indeed.cli.models import detector_checkpoint, device_named
+from indeed.data.files import read_image, write_image
+from indeed.data.picture import Picture, to_pixels
+from indeed.files import atomic_write
+from indeed.images.detection_metrics import allowed_false_positives, score_threshold
+from indeed.networks.anomaly_detection import load_detector
+from indeed.tables import ResumableTable, data_hash
+from indeed.types import Map
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detect:
+    """Find anomalies in images by a detector that was trained on good ones of their kind.
+
+    Each image NAME.* gets NAME_map.npy (float32, at its size), NAME_heat.png, NAME_overlay.png and a row of scores.csv.
+    The pictures of a run have one scale, from 0 to twice the largest score of a good image or, where the map is a
+    share, to 1 if that is less; it is printed. A run that was stopped goes on: what is there already, from the same
+    image and checkpoint, is not computed again. A detector of photographs, but not that of textures, sees each image
+    squeezed into 256 x 256 pixels, as in its training: take details of one size for its training and here.
+    """
+
+    images: InputFiles
+    """PNG, JPEG or TIFF files, or folders of them; grey or colour, converted to what the detector was trained on."""
+    out: Out
+    """Folder, made if it is not there."""
+    checkpoint: str = "textures"
+    """A file that train --task uad wrote, or one that ships: textures (trained on scikit-image's photographs of brick,
+    grass and gravel) or parts (on good screws of MVTec AD and good magnetic tiles). It knows nothing else."""
+    false_positive_rate: float | None = None
+    """Share of the good images that may be called anomalous: sets the threshold, the smallest of their scores that at
+    most this share of them exceeds. n good images cannot resolve a rate below 1/n."""
+    good: Path | None = None
+    """Folder of good images, not among those trained on, to set scale and threshold by; their scores are kept in
+    good_scores.csv. Default: the images that were held out of the training of the detector."""
+    device: str = "auto"
+    """Where the network runs: cpu, cuda, cuda:1, ...; auto: a GPU if there is one."""
+
+    def run(self, faults: Faults) -> None:
+        """Score good images where they are given, then map the anomalies of each image."""
+        from tqdm import tqdm
+
+        rate, checkpoint = self.false_positive_rate, detector_checkpoint(self.checkpoint)
+        detector = load_detector(checkpoint, device_named(self.device))
+        if self.good and not self.good.is_dir():
+            raise ValueError(f"{self.good}: is not a folder")
+        good = images_by_stem((self.good,)) if self.good else {}
+        if rate is not None:
+            allowed_false_positives(rate, len(good or detector.good_scores))  # before the work
+        images = images_by_stem(self.images)
+        for path in images.values():
+            if path.parent.resolve() == self.out.resolve():
+                raise ValueError(f"{self.out}: holds images of the run, expected another folder")
+        self.out.mkdir(parents=True, exist_ok=True)
+        made_by = data_hash([checkpoint])
+
+        def watched(paths: dict[str, Path], label: str) -> Iterable[Path]:
+            bar: Iterable[Path] = tqdm(
+                paths.values(), desc=label, disable=not sys.stderr.isatty(), unit="image", leave=False
+            )
+            return bar
+
+        good_scores = [] if self.good else list(detector.good_scores)
+        columns = {"file", "score", "image", "checkpoint"}
+        table = ResumableTable(self.out / "good_scores.csv", made_by, columns, by="stem")
+        for path in watched(good, "good images"):
+            with faults.reported(path):
+                row = table.find(path) or table.put(path, score=detector(read_image(path).tensor()).score)
+                good_scores.append(float(row["score"]))
+        if not good_scores:
+            raise ValueError(f"{self.good}: no good image was scored, expected at least one")
+        limit = 2 * max(good_scores)
+        scale = f"twice the largest score of {len(good_scores)} good images"
+        if detector.settings.form == "share" and limit > 1:
+            limit, scale = 1.0, f"the largest share that there can be: good images score up to {max(good_scores):.4g}"
+        print(f"heat: black 0, light yellow {limit:.4g}, {scale}")
+        threshold = None
+        if rate is not None:
+            threshold = score_threshold(good_scores, rate)
+            most = allowed_false_positives(rate, len(good_scores))
+            print(f"threshold: {threshold:.4g}, exceeded by at most {most} of {len(good_scores)} good images")
+
+        table = ResumableTable(self.out / "scores.csv", made_by, columns, by="stem")
+        for path in watched(images, "images"):
+            with faults.reported(path):
+                found, files = table.find(path, limit=limit), _detection_files(self.out, path)
+                if found and all(file.is_file() for file in files):
+                    score = float(found["score"])
+                else:
+                    for file in files:  # of what the image was before: should it be unreadable now, none may stay
+                        file.unlink(missing_ok=True)
+                    image = read_image(path).tensor()
+                    detection = detector(image)
+                    _write_detection(files, image, detection.map, limit)
+                    score = detection.score
+                anomalous = None if threshold is None else score > threshold
+                table.put(path, score=score, threshold=threshold, anomalous=anomalous, limit=limit)
+                tqdm.write(f"{path.name:<24} {score:.4g}{' anomalous' if anomalous else ''}")
+
+
+def _detection_files(out: Path, path: Path) -> tuple[Path, Path, Path]:
+    """Files that the detection in an image is written to: map, heat map, overlay."""
+    return out / f"{path.stem}_map.npy", out / f"{path.stem}_heat.png", out / f"{path.stem}_overlay.png"
+
+
+def _write_detection(
+    files: tuple[Path, Path, Path],
+    image: Float[Tensor, "_ height width"],
+    anomaly_map: Map,
+    limit: float,
+) -> None:
+    from indeed.figures import heat, heat_overlay
+
+    with atomic_write(files[0]) as temporary:
+        np.save(temporary, anomaly_map.numpy())
+    for file, shown in ((files[1], heat(anomaly_map, limit)), (files[2], heat_overlay(image, anomaly_map, limit))):
+        write_image(file, Picture(to_pixels(shown, np.dtype(np.uint8))))

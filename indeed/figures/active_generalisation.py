@@ -1,0 +1,358 @@
+"""Figures of active generalisation: gains over the network as it is, parts before and after, progress."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from indeed.checks import expect, one_of
+from indeed.experiments.methods import ADAPTED_SUMMARISED, TABLE5_SETS, TABLE5_SUMMARISED, titles
+from indeed.figures.anomaly_detection import SETS as DETECTION_SETS
+from indeed.figures.canvas import Drawn, Points, blank, list_down, name_axes, page, palette
+from indeed.figures.images import ImageArray, picture_table, signed_display
+from indeed.types import Image
+
+if TYPE_CHECKING:
+    from indeed.networks.whole_image import Decomposition
+
+NAMES, SETS = titles(TABLE5_SUMMARISED), titles(TABLE5_SETS)
+KINDS = {"not adapted": 7, "the paper's terms": 0, "controls": 1, "matched replay": 3}
+"""Colour of each kind of methods, as its place in the palette."""
+ADAPTED = {
+    method: (of.title, colour, marker)
+    for (method, of), (colour, marker) in zip(
+        ((method, of) for method, of in ADAPTED_SUMMARISED.items() if method != "indeed"),
+        ((0, "o"), (2, "^"), (1, "s"), (4, "P"), (7, "v"), (3, "D")),
+        strict=True,
+    )
+}
+"""Name, colour and marker of each adaptation of a detector."""
+
+
+def adaptation_gains(
+    gains: Mapping[str, Mapping[str, Sequence[float]]], limit: float = 4.0
+) -> Drawn[dict[tuple[str, str], tuple[float, float, float, int]]]:
+    """Gain in PSNR over the network as it is: a point for the mean over the images, a bar for its 95 % interval.
+
+    The interval is Student's, of independent images; a single image has none. A mean beyond the limits of the axis is
+    an arrow at its border, with its value.
+
+    Parameters
+    ----------
+    gains
+        Gains of the images in dB, by group (a panel each) and method; the network as it is is the line at zero.
+    limit
+        Smallest half-width of the axis that is cut off; larger gains than this are drawn as arrows.
+
+    Returns
+    -------
+    figure, data
+        Mean, lower and upper end of the interval (NaN for a single image) and number of images, by group and method.
+
+    Raises
+    ------
+    ValueError
+        If there is no gain.
+    """
+    from matplotlib.lines import Line2D
+
+    expect(any(values for methods in gains.values() for values in methods.values()), "gains", "none", "at least one")
+    data = {
+        (group, method): (*_interval(values), len(values))
+        for group, methods in gains.items()
+        for method, values in methods.items()
+        if values and method != "indeed"
+    }
+    groups = {group: [m for m in NAMES if (group, m) in data] for group in gains}
+    groups = {group: methods for group, methods in groups.items() if methods}
+    colours = palette()
+    heights = [len(methods) for methods in groups.values()]
+    figure = blank(6.2, 1.0 + 0.36 * len(heights) + 0.2 * sum(heights))
+    axes = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    shown = [value for mean, low, high, _ in data.values() for value in (mean, low, high) if abs(value) <= limit]
+    left, right = min([*shown, -0.2]) - 0.15, max([*shown, 0.2]) + 0.15
+    for ax, (group, methods) in zip(axes, groups.items(), strict=True):
+        for place, method in enumerate(methods):
+            mean, low, high, _ = data[group, method]
+            colour = colours[KINDS[TABLE5_SUMMARISED[method].kind]]
+            if left <= mean <= right:
+                if not np.isnan(low):
+                    ax.plot([low, high], [place, place], color=colour, linewidth=1.6, clip_on=True)
+                ax.plot(
+                    [mean], [place], "o", color=colour, markersize=5, fillstyle="none" if method == "oracle" else "full"
+                )
+            else:
+                end, marker, side = (left, "<", "left") if mean < left else (right, ">", "right")
+                ax.plot([end], [place], marker, color=colour, markersize=6, clip_on=False)
+                text = f"  {mean:+.1f}  ".replace("-", "−")
+                ax.text(end, place, text, ha=side, va="center", fontsize=8, color=colour)
+        ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
+        images = max(data[group, method][3] for method in methods)
+        plural = "image" if images == 1 else "images"
+        list_down(
+            ax, [NAMES[method] for method in methods], f"{SETS.get(group, group)} ({images} {plural})", margin=0.6
+        )
+    axes[0].set_xlim(left, right)
+    axes[-1].set_xlabel("gain over the network as it is (dB)")
+    used = {TABLE5_SUMMARISED[method].kind for _, method in data}
+    styles: dict[str, Any] = {"marker": "o", "linestyle": "-"}
+    figure.legend(
+        handles=[Line2D([], [], color=colours[k], label=name, **styles) for name, k in KINDS.items() if name in used],
+        loc="outside upper center",
+        ncols=4,
+        fontsize=8.5,
+    )
+    return figure, data
+
+
+def decompositions_before_after(
+    observed: Image, parts: Mapping[str, "Decomposition"]
+) -> Drawn[dict[tuple[str, str], ImageArray]]:
+    """Decompositions of one image, a row for each: Y, L, S, N and L + S, as in Fig. 5.
+
+    Mid grey is zero in S and N. Each of the two has one contrast for all rows, so that rows can be compared.
+
+    Parameters
+    ----------
+    observed
+        The image, in [0, 1] up to noise.
+    parts
+        Decompositions by the title of their row, such as before and after the adaptation.
+
+    Returns
+    -------
+    figure, data
+        What each panel shows, (height, width, channel) in [0, 1], by row and column.
+    """
+    signed: dict[str, tuple[Tensor, ...]] = {}
+    limits = {}
+    for name in "SN":
+        together, limits[name] = signed_display(torch.cat([getattr(part, name) for part in parts.values()], 1))
+        signed[name] = torch.split(together, observed.shape[1], 1)
+    data: dict[tuple[str, str], ImageArray] = {}
+    titles = ["observed Y", "low rank L", f"sparse S (±{limits['S']:.2g})", f"noise N (±{limits['N']:.2g})", "L + S"]
+    for k, (row, part) in enumerate(parts.items()):
+        pictures = (observed, part.L, signed["S"][k], signed["N"][k], part.L + part.S)
+        for title, picture in zip(titles, pictures, strict=True):
+            data[row, title] = picture.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
+    height, width = observed.shape[1:]
+    inches = 1.5
+    figure = blank(inches * 5, len(parts) * inches * height / width + 0.4)
+    picture_table(figure, data, list(parts), {title: title for title in titles}, fontsize=9)
+    return figure, data
+
+
+def coordinate_distributions(
+    sets: Mapping[str, Float[Tensor, "_ 2"]], p_value: float, auroc: float
+) -> Drawn[dict[str, list[tuple[float, float]]]]:
+    """Joint distribution of the two loss coordinates in several sets of images, with marginal densities (Fig. 6 a, b).
+
+    A star is the mean of a set. How well two of the sets are told apart stands in the corner.
+
+    Parameters
+    ----------
+    sets
+        Rank and sparsity term of each image, in nats per pixel and channel, by the name of the set.
+    p_value
+        Of a test that two of the sets are from one law.
+    auroc
+        Of a score that says to which of the two an image belongs.
+
+    Returns
+    -------
+    figure, data
+        The points (rank term, sparsity term) of each set.
+    """
+    import seaborn
+
+    data = {name: [(float(x), float(y)) for x, y in values.tolist()] for name, values in sets.items()}
+    figure, grid = page(5.4, 4.6, 2, 2, sharex="col", sharey="row", width_ratios=(4, 1), height_ratios=(1, 4))
+    (above, corner), (ax, beside) = grid
+    corner.set_axis_off()
+    for (name, points), colour, marker in zip(data.items(), palette(), "os^Dv", strict=False):
+        x, y = (np.array(column) for column in zip(*points, strict=True))
+        ax.scatter(x, y, color=colour, marker=marker, s=18, alpha=0.7, label=name, linewidths=0)
+        ax.plot([x.mean()], [y.mean()], "*", color=colour, markersize=14, markeredgecolor="black")
+        if x.std() > 0 and y.std() > 0:
+            seaborn.kdeplot(x=x, ax=above, color=colour, fill=True, alpha=0.25)
+            seaborn.kdeplot(y=y, ax=beside, color=colour, fill=True, alpha=0.25)
+    for density in (above, beside):
+        density.set(xlabel="", ylabel="")
+        for spine in density.spines.values():
+            spine.set_visible(False)
+    above.tick_params(left=False, labelleft=False, bottom=False)
+    beside.tick_params(bottom=False, labelbottom=False, left=False)
+    name_axes(ax, "rank term (nats per pixel)", "sparsity term (nats per pixel)")
+    below = "p < 0.01" if p_value < 0.01 else f"p = {p_value:.2f}"
+    corner.text(0.5, 0.5, f"{below}\nAUROC {auroc:.2f}", ha="center", va="center", fontsize=9)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(data), fontsize=9)
+    return figure, data
+
+
+def sparsity_against_psnr(
+    sets: Mapping[str, Points], arrow: tuple[str, str]
+) -> Drawn[dict[str, list[tuple[float, float]]]]:
+    """Sparsity term against PSNR of the images of several sets, with an arrow between the means of two (Fig. 6 c).
+
+    The images of the two sets are the same ones in the same order: thin lines join what was and what became of each.
+
+    Parameters
+    ----------
+    sets
+        Points (sparsity term in nats per pixel and channel, PSNR in dB) by the name of the set.
+    arrow
+        Names of the sets that it goes from and to: before and after the adaptation.
+
+    Returns
+    -------
+    figure, data
+        The points of each set, and its mean under its name with ``, mean``.
+
+    Raises
+    ------
+    ValueError
+        If an end of the arrow is no set, or the two have different numbers of points.
+    """
+    for name in arrow:
+        one_of(sets, arrow=name)
+    before, after = (sets[name] for name in arrow)
+    if len(before) != len(after):
+        raise ValueError(f"sets: got {len(before)} and {len(after)} points at the ends of the arrow, expected as many")
+    data = {name: [(float(x), float(y)) for x, y in points] for name, points in sets.items()}
+    figure, ax = page(5.6, 3.8)
+    for first, second in zip(before, after, strict=True):
+        ax.plot(*zip(first, second, strict=True), color="0.75", linewidth=0.7, zorder=1)
+    for (name, points), colour, marker in zip(sets.items(), palette(), "os^Dv", strict=False):
+        x, y = zip(*points, strict=True)
+        ax.scatter(x, y, color=colour, marker=marker, s=22, alpha=0.8, label=name, linewidths=0, zorder=2)
+        mean = (float(np.mean(x)), float(np.mean(y)))
+        ax.plot(*([value] for value in mean), "*", color=colour, markersize=14, markeredgecolor="black", zorder=4)
+        data[f"{name}, mean"] = [mean]
+    ends = [data[f"{name}, mean"][0] for name in arrow]
+    ax.annotate("", xy=ends[1], xytext=ends[0], arrowprops={"arrowstyle": "-|>", "lw": 2, "color": "black"}, zorder=3)
+    name_axes(ax, "sparsity term (nats per pixel)", "PSNR of L + S (dB)")
+    ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncol=3)
+    return figure, data
+
+
+def adaptation_progress(
+    psnr: Mapping[str, Points], stops: Mapping[str, tuple[str, int]]
+) -> Drawn[dict[str, list[tuple[float, float]]]]:
+    """PSNR after each step of several adaptations, with the steps at which rules would have stopped.
+
+    Parameters
+    ----------
+    psnr
+        Points (step, PSNR in dB) by the name of the line, the first before any step.
+    stops
+        By the name of the rule the line that it looked at, and the step whose weights it kept.
+
+    Returns
+    -------
+    figure, data
+        The points of each line and of each rule: of a rule the one that it kept.
+
+    Raises
+    ------
+    ValueError
+        If a rule kept a step of a line where there is no point.
+    """
+    data = {name: [(float(step), float(value)) for step, value in points] for name, points in psnr.items()}
+    for rule, (line, step) in stops.items():
+        expect(step in dict(data.get(line, [])), f"stops[{rule!r}]", f"step {step} of {line!r}", "one with a point")
+    figure, ax = page(6.2, 3.8)
+    colours = palette()
+    for (name, points), colour in zip(psnr.items(), colours, strict=False):
+        ax.plot(*zip(*points, strict=True), color=colour, label=name)
+    start = next(iter(data.values()))[0][1]
+    ax.axhline(start, color="0.4", linestyle="--", linewidth=1, label="not adapted")
+    for (rule, (line, step)), marker in zip(stops.items(), "o^sDvP*X", strict=False):
+        kept = (float(step), dict(data[line])[step])
+        colour = colours[list(psnr).index(line)]
+        ax.plot(*([value] for value in kept), marker, color=colour, markeredgecolor="black", markersize=8, label=rule)
+        data[rule] = [kept]
+    name_axes(ax, "step", "PSNR of L + S (dB)")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5)
+    return figure, data
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and the ends of its 95 % interval."""
+    from scipy.stats import t
+
+    mean, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return mean, float("nan"), float("nan")
+    half = float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
+    return mean, mean - half, mean + half
+
+
+def detection_gains(
+    gains: Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]], label: str = "average precision"
+) -> Drawn[dict[tuple[str, str, str], tuple[float, float, float]]]:
+    """Gains of adaptations over the detector as it is, a panel for each data set and a row for each class of defects.
+
+    A marker is at the mean over the seeds, with a bar from the least to the largest; the last row is the mean of the
+    classes. The panels have an axis each.
+
+    Parameters
+    ----------
+    gains
+        As :func:`indeed.experiments.adapted_detection_summary.gains` returns them.
+    label
+        What is gained.
+
+    Returns
+    -------
+    figure, data
+        Mean, least and largest gain over the seeds, by data set, class and method; ``mean`` is the mean of the classes.
+
+    Raises
+    ------
+    ValueError
+        If there is no gain.
+    """
+    from matplotlib.lines import Line2D
+
+    expect(gains, "gains", "none", "at least one")
+    data: dict[tuple[str, str, str], tuple[float, float, float]] = {}
+    for (dataset, method), classes in gains.items():
+        seeds = next(iter(classes.values())).keys()
+        means = {seed: float(np.mean([of[seed] for of in classes.values()])) for seed in seeds}
+        for name, of in {**classes, "mean": means}.items():
+            data[dataset, name, method] = (float(np.mean([*of.values()])), min(of.values()), max(of.values()))
+    sets = {name: list(dict.fromkeys(key[1] for key in data if key[0] == name)) for name, _ in gains}
+    methods = [method for method in ADAPTED if any(key[2] == method for key in data)]
+    colours = palette()
+    heights = [len(names) for names in sets.values()]
+    figure = blank(6.2, 1.1 + 0.6 * len(heights) + 0.4 * sum(heights))
+    axes = figure.subplots(len(sets), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for ax, (dataset, names) in zip(axes, sets.items(), strict=True):
+        for (place, name), (index, method) in product(enumerate(names), enumerate(methods)):
+            if (dataset, name, method) not in data:
+                continue
+            _, colour, marker = ADAPTED[method]
+            mean, low, high = data[dataset, name, method]
+            y = place + 0.7 * ((index + 0.5) / len(methods) - 0.5)
+            ax.plot([low, high], [y, y], color=colours[colour], linewidth=1.4)
+            ax.plot([mean], [y], marker, color=colours[colour], markersize=5)
+        ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
+        for line in range(1, len(names)):
+            ax.axhline(line - 0.5, color="0.3" if line == len(names) - 1 else "0.85", linewidth=0.6, zorder=0)
+        shown = [name.removeprefix(f"{dataset} ").replace("_", " ") for name in names]
+        list_down(ax, shown, DETECTION_SETS.get(dataset, dataset))
+    axes[-1].set_xlabel(f"gain in {label} over the detector as it is")
+    figure.legend(
+        handles=[
+            Line2D([], [], color=colours[colour], marker=marker, label=name)
+            for name, colour, marker in (ADAPTED[method] for method in methods)
+        ],
+        loc="outside upper center",
+        ncols=3,
+        fontsize=8.5,
+    )
+    return figure, data

@@ -1,0 +1,149 @@
+"""Training of the denoisers that ship: a preset in, a checkpoint with its record out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from indeed.bayes.variational_family import Draw
+from indeed.data.benchmarks import DataMissingError, hold_out, image_files, training_split
+from indeed.data.files import read_image
+from indeed.data.patches import PatchSampler
+from indeed.data.samples import sample_image, sample_names
+from indeed.images.metrics import psnr
+from indeed.images.noise import GREY_LEVEL, gaussian
+from indeed.images.pixels import eight_bit
+from indeed.learning.training.log import Validation
+from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.task import DENOISING
+from indeed.learning.training.trainer import Trainer
+from indeed.networks.inference_network import network_preset
+from indeed.recipes.run import Recipe, Run, train
+from indeed.types import Images
+
+VALIDATION_SIGMA = 25 * GREY_LEVEL
+VALIDATION_SEED = 25
+
+
+def train_denoiser(run: Run) -> Trainer:
+    """Train a blind Gaussian denoiser and save it as a checkpoint.
+
+    ``run.data`` is as in `training_images`; None: ``auto``.
+
+    Raises
+    ------
+    DataMissingError
+        If the data are not on disk.
+    FileExistsError
+        If the folder of the run holds one and ``run.resume`` is false.
+    ValueError
+        If the run asks for what only detectors have.
+    """
+    for name in ("max_rank", "halvings"):
+        if getattr(run, name) is not None:
+            raise ValueError(f"{name}: goes with task uad only")
+    training = run.training()
+    network = network_preset(run.preset, run.channels)
+    network = replace(network, patch_size=run.patch_size or network.patch_size)
+    source, images, held_out = training_images(run.data or "auto", run.channels, network.patch_size)
+    recipe = Recipe(
+        "denoise",
+        source,
+        network,
+        training,
+        denoising_samples(PatchSampler(images, network.patch_size), training),
+        DENOISING,
+        validation_on(held_out, network.patch_size),
+        Validation._fields,
+        {"sigma": VALIDATION_SIGMA, "noise_seed": VALIDATION_SEED},
+        {"training_images": len(images), "validation_images": len(held_out)},
+    )
+    return train(run, recipe)
+
+
+def training_images(data: str, channels: int, patch_size: int) -> tuple[str, list[Tensor], list[Tensor]]:
+    """Name of the data, training images and validation images, 8-bit (channel, height, width).
+
+    ``data`` is ``bsd``: the Berkeley training images under ``INDEED_DATA``; ``embedded``: the photographs inside
+    installed packages; ``auto``: the former where present, else the latter; anything else: a folder of images.
+
+    Raises
+    ------
+    DataMissingError
+        If the data are not on disk.
+    """
+    name = "bsd400_gray" if channels == 1 else "cbsd432"
+    if data in ("auto", "bsd"):
+        try:
+            train, held_out = training_split(name)
+            return name, _read(train, channels, patch_size), _read(held_out, channels, patch_size)
+        except DataMissingError:
+            if data == "bsd":
+                raise
+    if data in ("auto", "embedded"):
+        # No photograph is left over for validation: the lower right quarter of each is held out of training.
+        images = [eight_bit(sample_image(sample), channels) for sample in sample_names()]
+        large = [image for image in images if min(image.shape[1:]) >= 2 * patch_size]
+        upper = [image[:, : image.shape[1] // 2] for image in large]
+        lower_right = [image[:, image.shape[1] // 2 :, image.shape[2] // 2 :] for image in large]
+        return "embedded", upper, lower_right
+    folder = Path(data)
+    if not folder.is_dir():
+        raise DataMissingError(f"data: got {data!r}, expected 'auto', 'bsd', 'embedded' or a folder of images")
+    files = image_files(folder)
+    if len(files) < 2:
+        raise DataMissingError(f"{folder}: expected at least two images, found {len(files)}")
+    train, held_out = hold_out(files, max(1, len(files) // 10))
+    return folder.resolve().name, _read(train, channels, patch_size), _read(held_out, channels, patch_size)
+
+
+def _read(files: Sequence[Path], channels: int, patch_size: int) -> list[Tensor]:
+    images = []
+    for path in files:
+        images.append(eight_bit(read_image(path).tensor(), channels))
+        if min(images[-1].shape[1:]) < patch_size:
+            raise ValueError(f"{path}: is {tuple(images[-1].shape[1:])} pixels, smaller than a patch of {patch_size}")
+    return images
+
+
+def parts_of(model: nn.Module, observed: Images) -> tuple[Images, Images]:
+    """L and L + S of an inference network at the posterior means."""
+    draw: Draw = model(observed)[1]
+    return draw.low_rank, draw.low_rank + draw.S
+
+
+def validation_on(
+    images: Sequence[Tensor],
+    patch_size: int,
+    parts: Callable[[nn.Module, Images], tuple[Images, Images]] = parts_of,
+) -> Callable[[nn.Module], Validation]:
+    """PSNR of L and of L + S on the centre tiles of the validation images, at one noise level and one noise.
+
+    ``parts`` gives the two from a network and noisy tiles.
+    """
+    generator = torch.Generator().manual_seed(VALIDATION_SEED)
+    clean = torch.cat([_centre_tiles(image, patch_size) for image in images]).float() / 255
+    noisy = gaussian(clean, VALIDATION_SIGMA, generator)
+
+    def validate(model: nn.Module) -> Validation:
+        low_rank: list[Tensor] = []
+        total: list[Tensor] = []
+        with torch.inference_mode():
+            for target, observed in zip(torch.split(clean, 64), torch.split(noisy, 64), strict=True):
+                device = next(model.parameters()).device
+                for found, part in zip((low_rank, total), parts(model, observed.to(device)), strict=True):
+                    found.append(psnr(part.cpu(), target))
+        return Validation(torch.cat(low_rank).mean().item(), torch.cat(total).mean().item())
+
+    return validate
+
+
+def _centre_tiles(image: Tensor, patch_size: int, side: int = 2) -> Tensor:
+    """Up to side x side adjacent tiles around the centre of an image, (tile, channel, patch, patch)."""
+    rows, columns = (min(side, size // patch_size) for size in image.shape[1:])
+    top, left = ((size - count * patch_size) // 2 for size, count in zip(image.shape[1:], (rows, columns), strict=True))
+    centre = image[:, top : top + rows * patch_size, left : left + columns * patch_size]
+    tiles = centre.unfold(1, patch_size, patch_size).unfold(2, patch_size, patch_size)
+    return tiles.permute(1, 2, 0, 3, 4).reshape(-1, image.shape[0], patch_size, patch_size)

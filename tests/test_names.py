@@ -1,0 +1,62 @@
+"""Modules are short, and a public name means one thing."""
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "indeed"
+LONGEST = 400
+#: Modules that may be longer, with the reason.
+LONGER = {
+    "baselines/reconstruction.py": "being cut",
+    "experiments/adapted_detection.py": "being cut",
+    "experiments/table3.py": "being cut",
+    "experiments/table5.py": "being cut",
+    "experiments/table6.py": "being cut",
+    "learning/training.py": "being cut",
+}
+#: Names that several packages define, with the reason.
+SHARED = {
+    "main": "the entry of a program that is run by its module",
+    "Size": "experiments are being rewritten",
+    "checkpoint_path": "experiments are being rewritten",
+    "compare": "experiments are being rewritten",
+    "measure": "experiments are being rewritten",
+    "runs_folder": "experiments are being rewritten",
+    "train": "experiments are being rewritten",
+}
+
+
+def public_names() -> dict[str, list[str]]:
+    """Modules that define each public function or class."""
+    found = defaultdict(list)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                found[node.name].append(path.relative_to(PACKAGE).as_posix())
+    return found
+
+
+def test_no_module_is_longer_than_400_lines():
+    lengths = {
+        path.relative_to(PACKAGE).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for path in PACKAGE.rglob("*.py")
+    }
+    longer = {name for name, length in lengths.items() if length > LONGEST}
+    assert longer - LONGER.keys() == set()
+
+
+@pytest.mark.parametrize("name", ["magnitude", "psnr", "Trainer"])
+def test_definitions_are_found(name):
+    assert len(public_names()[name]) == 1
+
+
+def test_no_public_name_is_defined_in_two_packages():
+    twice = {
+        name: modules
+        for name, modules in public_names().items()
+        if len({module.split("/")[0] for module in modules}) > 1
+    }
+    assert {name: modules for name, modules in twice.items() if name not in SHARED} == {}
