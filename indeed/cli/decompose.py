@@ -56,7 +56,7 @@ def _write_parts(folder: Path, picture: Picture, image: Image, parts: Decomposit
 
     depth = picture.pixels.dtype if picture.pixels.dtype.kind == "u" else np.dtype(np.uint16)
     alpha = picture.alpha if depth == picture.pixels.dtype else None
-    write_image(folder / "L.png", Picture(to_pixels(parts.L, depth), alpha, picture.icc_profile))
+    write_image(folder / "L.png", Picture(to_pixels(parts.L, depth), alpha, picture.metadata))
     arrays: dict[str, Any] = {name: _as_array(getattr(parts, name)) for name in "LSN"}
     for name in "SN":
         display, limit = signed_display(getattr(parts, name))

@@ -117,7 +117,8 @@ def picture_of(samples: Samples, white: int | None = None) -> Picture:
     Raises
     ------
     UnsupportedError
-        If it has other than 1 or 3 colours, a value above ``white``, or floats that are not finite or not of unit scale.
+        If it has other than 1 or 3 colours, a value above ``white``, or floats that are not finite or not of unit
+        scale.
     """
     values = samples.values
     if values.dtype.kind == "f":

@@ -103,7 +103,8 @@ def _stack(path: Path, file: "TiffFile", pages: "list[TiffPage]", white: int | N
         raise UnsupportedError("holds pictures of different sizes or kinds, expected a stack of one kind")
     flat = (first.imagelength, first.imagewidth)
     colours = () if kind.photometric not in (2, 5, 6) and not kind.extra else (first.samplesperpixel,)
-    axes, shape = "", ()
+    axes = ""
+    shape: tuple[int, ...] = ()
     series = file.series[0] if file.series else None
     if series is not None and series.axes.replace("S", "").endswith("YX"):
         lead = [(axis, side) for axis, side in zip(series.axes, series.shape, strict=True) if axis not in "YXS"]

@@ -114,7 +114,8 @@ def directories(file: BinaryIO) -> list[Directory]:
             raise UnsupportedError(f"is damaged (a directory of {count} tags)")
         entries = file.read(count * entry_size)
         (following,) = _unpack(file, order + value_format)
-        kind, inner = 0, ()
+        kind = 0
+        inner: tuple[int, ...] = ()
         for index in range(count):
             entry = entries[index * entry_size : (index + 1) * entry_size]
             tag, _, number = struct.unpack(order + "HH" + value_format, entry[: 12 if big else 8])
@@ -252,7 +253,7 @@ def decoded(page: "TiffPage", kind: Layout) -> np.ndarray:
 
 
 def read_page(page: "TiffPage", *, channels: tuple[int, ...] | None = None) -> Samples:
-    """Samples of one directory, grey or RGB, upright order not yet applied.
+    """Read one directory as grey or RGB, upright order not yet applied.
 
     Parameters
     ----------
@@ -272,7 +273,7 @@ def read_page(page: "TiffPage", *, channels: tuple[int, ...] | None = None) -> S
 
 
 def read_plane(tiff: "TiffFile", page: "TiffPage", index: int) -> Samples:
-    """Samples of a plane of a stack whose planes lie behind each other, described by the directory of the first.
+    """Read a plane of a stack whose planes lie behind each other, described by the directory of the first.
 
     Raises
     ------
@@ -315,7 +316,7 @@ def _orientation(page: "TiffPage") -> int:
 
 
 def _ranged(samples: np.ndarray, kind: Layout) -> np.ndarray:
-    """Samples over the full range of 8 or 16 bits, or floats where white is 1; white is the largest value."""
+    """Bring samples to the full range of 8 or 16 bits, or floats where white is 1; white is the largest value."""
     if kind.floating:
         samples = samples.astype(np.float32)
         top: float = 1.0
@@ -338,7 +339,7 @@ def _from_palette(page: "TiffPage", indices: np.ndarray, kind: Layout) -> np.nda
         raise UnsupportedError("is damaged (its palette has another length than its samples have values)")
     # Entries are of 16 bits; some writers fill 8 of them.
     table = (colours if colours.max() < 256 else colours >> 8).astype(np.uint8)
-    pixels = table.T[indices[..., 0]]
+    pixels: np.ndarray = table.T[indices[..., 0]]
     if not kind.alpha:
         return pixels
     alpha = (indices[..., 1:2].astype(np.uint16) * 255 // (2**kind.bits - 1)).astype(np.uint8)
@@ -373,7 +374,7 @@ def _stated_white(page: "TiffPage", kind: Layout) -> int | None:
 
 
 def _metadata(page: "TiffPage") -> Metadata:
-    """What is put back into a copy, and the names of what is not."""
+    """Note what is put back into a copy, and the names of what is not."""
     tags = page.tags
     unit = {1: 0.0, 2: 0.0254, 3: 0.01}.get(int(tags.valueof(296, 2)), 0.0)
     resolution = None
@@ -409,7 +410,7 @@ def encode(samples: np.ndarray, metadata: Metadata, *, alpha: bool, white: int |
     import tifffile
 
     x, y, unit = metadata.resolution or (1.0, 1.0, 0.0)
-    resolution = {"resolution": (x, y), "resolutionunit": {0.0254: 2, 0.01: 3}.get(unit, 1)}
+    resolution: dict[str, Any] = {"resolution": (x, y), "resolutionunit": {0.0254: 2, 0.01: 3}.get(unit, 1)}
     if unit == 1.0:  # pixels a metre, as in PNG
         resolution = {"resolution": (x * 0.01, y * 0.01), "resolutionunit": 3}
     count = samples.shape[2]
