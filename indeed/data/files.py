@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from indeed.data import photographs, png, tiff
+from indeed.data import photographs, png, tiff, tiff_directories
 from indeed.data.picture import Picture
 from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError
 from indeed.files import atomic_write
@@ -74,10 +74,10 @@ def read_image(path: str | Path, *, white: int | None = None, channels: tuple[in
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if kind == "TIFF":
-                with tiff.opened(path) as (_, pages):
-                    if len(pages) > 1 or tiff.is_stack(pages[0]):
-                        raise UnsupportedError("holds several pictures, expected one")
-                    return picture_of(tiff.read_page(pages[0], channels=channels), white)
+                with tiff_directories.opened(path) as pictures:
+                    if len(pictures) > 1:
+                        raise UnsupportedError(f"holds several pictures ({len(pictures)}), expected one")
+                    return picture_of(tiff.read_page(pictures.pages[0], channels=channels), white)
             data = path.read_bytes()
             return picture_of(png.decode(data) if kind == "PNG" else photographs.decode(data, kind), white)
     except MemoryError:
@@ -117,7 +117,8 @@ def picture_of(samples: Samples, white: int | None = None) -> Picture:
     Raises
     ------
     UnsupportedError
-        If it has other than 1 or 3 colours, a value above ``white``, or floats that are not finite or not of unit scale.
+        If it has other than 1 or 3 colours, a value above ``white``, or floats that are not finite or not of unit
+        scale.
     """
     values = samples.values
     if values.dtype.kind == "f":
@@ -210,8 +211,8 @@ def reason(error: BaseException) -> str:
         return error.strerror[0].lower() + error.strerror[1:]
     if isinstance(error, UnsupportedError):
         return str(error)
-    if isinstance(error, ModuleNotFoundError):
-        return f"needs the package {error.name}, which is not installed"
+    if isinstance(error, ImportError):  # a missing part of imagecodecs has no name
+        return f"needs the package {error.name or 'imagecodecs with all of its codecs'}, which is not installed"
     text = " ".join(str(error).split()) or type(error).__name__
     return f"is damaged ({text[:160]})"
 

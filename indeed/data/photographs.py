@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ PillowFormat = Literal["JPEG", "BMP", "WEBP"]
 
 
 def decode(data: bytes, kind: PillowFormat) -> Samples:
-    """Samples of a file, grey or RGB, with alpha if it has any.
+    """Decode a file to grey or RGB, with alpha if it has any.
 
     A JPEG file that holds further pictures, as of cameras that add previews, is its first one.
 
@@ -80,7 +80,7 @@ def _jpeg_bits(data: bytes) -> int:
     return 0
 
 
-def _resolution(info: dict[object, object]) -> tuple[float, float, float] | None:
+def _resolution(info: dict[str | tuple[int, int], Any]) -> tuple[float, float, float] | None:
     density, unit = info.get("jfif_density"), info.get("jfif_unit")
     if not density:
         density, unit = info.get("dpi"), 1

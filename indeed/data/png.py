@@ -48,7 +48,7 @@ def chunks(data: bytes) -> Iterator[Chunk]:
 
 
 def decode(data: bytes) -> Samples:
-    """Samples of a PNG file, grey or RGB, with alpha if it is transparent anywhere.
+    """Decode a PNG file to grey or RGB, with alpha if it is transparent anywhere.
 
     Raises
     ------

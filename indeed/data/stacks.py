@@ -8,42 +8,30 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from indeed.data import tiff
 from indeed.data.files import ImageFileError, format_of_content, picture_of, reason
 from indeed.data.picture import Picture
-from indeed.data.samples_of_files import UnsupportedError, check_size
+from indeed.data.samples_of_files import UnsupportedError
+from indeed.data.tiff_directories import TiffPictures, opened
 from indeed.files import atomic_write
-
-if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage
 
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """An open stack.
-
-    Its planes are those of the first two axes that vary slowest, in the order of the file.
-    """
+    """An open stack: its planes in the order of the file."""
 
     path: Path
-    axes: str
-    """Axes of the file as tifffile names them, such as ZYX or TZCYX; the last ones are those of a plane."""
-    shape: tuple[int, ...]
-    """Lengths of these axes."""
-    tiff: "TiffFile"
-    pages: "tuple[TiffPage, ...]"
-    """Directories of the planes; a single one where they lie behind each other without directories of their own."""
+    pictures: TiffPictures
     white: int | None = None
     """Value of white that was chosen; None: as the file says."""
 
     def __len__(self) -> int:
         """Count the planes."""
-        flat = 3 if self.axes.endswith("S") else 2
-        return int(np.prod(self.shape[: len(self.shape) - flat], dtype=np.int64))
+        return len(self.pictures)
 
     def __getitem__(self, index: int) -> Picture:
         """Read a plane, from 0 on.
@@ -57,11 +45,12 @@ class Stack:
         """
         if not 0 <= index < len(self):
             raise IndexError(index)
+        pages = self.pictures.pages
         try:
-            if len(self.pages) == len(self):
-                samples = tiff.read_page(self.pages[index])
+            if len(pages) == len(self):
+                samples = tiff.read_page(pages[index])
             else:
-                samples = tiff.read_plane(self.tiff, self.pages[0], index)
+                samples = tiff.read_plane(pages[0], index)
             return picture_of(samples, self.white)
         except MemoryError:
             raise
@@ -71,47 +60,27 @@ class Stack:
 
 @contextmanager
 def opened_stack(path: Path, *, white: int | None = None) -> Iterator[Stack | None]:
-    """Open a stack; None if the file holds one picture, is no TIFF, or is not there.
+    """Open a stack; None if the file holds one picture or is no TIFF.
 
     Raises
     ------
     ImageFileError
-        If it holds several pictures that are no stack: of different sizes or kinds.
+        If it cannot be read, or holds several pictures that are no stack: of different sizes or kinds.
     """
     if format_of_content(path) != "TIFF":
         yield None
         return
     with ExitStack() as held:
         try:
-            file, pages = held.enter_context(tiff.opened(path))
-            stack = _stack(path, file, pages, white)
+            pictures = held.enter_context(opened(path))
+            alike = {(page.shape, page.dtype, page.photometric, page.axes) for page in pictures.pages}
+            if len(alike) > 1:
+                raise UnsupportedError("holds pictures of different sizes or kinds, expected a stack of one kind")
         except MemoryError:
             raise
         except Exception as error:  # what a decoder raises on a damaged file is no part of its contract
             raise ImageFileError(f"{path}: {reason(error)}") from error
-        yield stack
-
-
-def _stack(path: Path, file: "TiffFile", pages: "list[TiffPage]", white: int | None) -> Stack | None:
-    first = pages[0]
-    if len(pages) == 1 and not tiff.is_stack(first):
-        return None
-    check_size(first.imagewidth, first.imagelength, first.samplesperpixel)
-    kind = tiff.layout(first)
-    alike = (first.shape, first.dtype, first.photometric, first.axes)
-    if any((page.shape, page.dtype, page.photometric, page.axes) != alike for page in pages):
-        raise UnsupportedError("holds pictures of different sizes or kinds, expected a stack of one kind")
-    flat = (first.imagelength, first.imagewidth)
-    colours = () if kind.photometric not in (2, 5, 6) and not kind.extra else (first.samplesperpixel,)
-    axes, shape = "", ()
-    series = file.series[0] if file.series else None
-    if series is not None and series.axes.replace("S", "").endswith("YX"):
-        lead = [(axis, side) for axis, side in zip(series.axes, series.shape, strict=True) if axis not in "YXS"]
-        axes, shape = "".join(axis for axis, _ in lead), tuple(side for _, side in lead)
-    count = int(np.prod(shape, dtype=np.int64))
-    if len(pages) > 1 and count != len(pages):
-        axes, shape = "I", (len(pages),)
-    return Stack(path, axes + "YX" + "S" * len(colours), (*shape, *flat, *colours), file, tuple(pages), white)
+        yield Stack(path, pictures, white) if len(pictures) > 1 else None
 
 
 def write_stack(path: Path, like: Stack, planes: Iterator[Picture]) -> None:
@@ -127,21 +96,21 @@ def write_stack(path: Path, like: Stack, planes: Iterator[Picture]) -> None:
     if path.suffix.lower() not in (".tif", ".tiff"):
         raise ImageFileError(f"{path}: a stack is written as TIFF, expected a name ending in .tif")
     first = next(planes)
-    shape = (*like.shape[: len(like.axes) - len(like.axes.lstrip("TZCIQR"))], *first.pixels.shape[:2])
-    shape += (first.channels,) if first.channels > 1 else ()
+    coloured = first.channels > 1
+    shape = (*like.pictures.shape, *first.pixels.shape[: 3 if coloured else 2])
 
     def arrays() -> Iterator[np.ndarray]:
         yield from map(_plane, _followed(first, planes))
 
-    description: dict[str, Any] = {"axes": like.axes}
+    description: dict[str, Any] = {"axes": like.pictures.axes + ("YXS" if coloured else "YX")}
     written: dict[str, Any] = {"photometric": "rgb" if first.channels == 3 else "minisblack"}
-    if like.tiff.is_imagej and first.pixels.dtype.name in ("uint8", "uint16", "float32"):
-        kept = like.tiff.imagej_metadata or {}
+    if like.pictures.file.is_imagej and first.pixels.dtype.name in ("uint8", "uint16", "float32"):
+        kept = like.pictures.file.imagej_metadata or {}
         names = ("unit", "spacing", "finterval", "fps", "min", "max", "mode", "loop")
         description |= {name: kept[name] for name in names if name in kept}
         written |= {"imagej": True}
-    elif like.tiff.is_ome:
-        description |= _ome(like.tiff.ome_metadata or "")
+    elif like.pictures.file.is_ome:
+        description |= _ome(like.pictures.file.ome_metadata or "")
         written |= {"ome": True, "compression": "zlib"}
     else:
         written |= {"compression": "zlib"}

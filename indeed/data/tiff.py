@@ -2,25 +2,19 @@
 
 A directory of a file is one picture of one kind: photometric interpretation x samples x extra samples x planes x bits x
 sample format x compression. `Layout` holds the kinds that are read; every other is refused by name. The samples are
-decoded by tifffile with imagecodecs, whatever the compression, so that no two decoders can disagree.
+decoded by tifffile with imagecodecs, whatever the compression, so that no two decoders can disagree. Which pictures a
+file holds is found by `tiff_directories`.
 """
 
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError, check_size
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage
-
-MAX_DIRECTORIES = 100_000
-"""Directories of a file; more are taken for damage."""
+    from tifffile import TiffPage
 
 COMPRESSIONS = {
     1: "none",
@@ -39,7 +33,9 @@ COMPRESSIONS = {
 }
 """Compressions that are read, by the value of their tag."""
 _FAX = (2, 3, 4)
-_LOSSY_8_BIT = (7, 50001)
+_JPEG, _JPEG_2000, _WEBP = 7, 34712, 50001
+_PREDICTED = (5, 8, 32946, 34925, 50000)
+"""Compressions that go with a predictor."""
 
 _PHOTOMETRIC = {
     0: "white is zero",
@@ -62,16 +58,6 @@ _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}
 """Samples of a pixel without the extra ones, by photometric interpretation: those that are read."""
 
 
-class Directory(NamedTuple):
-    """What a directory says of itself, as far as it decides whether it is the picture of a file."""
-
-    offset: int
-    reduced: bool
-    """Whether it is a thumbnail, a level of a pyramid or a mask of another one."""
-    inner: tuple[int, ...]
-    """Offsets of the directories inside it."""
-
-
 @dataclass(frozen=True)
 class Layout:
     """Kind of a picture in a TIFF file: how its samples become grey or RGB."""
@@ -83,91 +69,6 @@ class Layout:
     """Whether the one extra sample is alpha that the colours are not multiplied by."""
     bits: int
     floating: bool
-
-
-def directories(file: BinaryIO) -> list[Directory]:
-    """Directories of a TIFF file in their order, those inside others left out.
-
-    Raises
-    ------
-    UnsupportedError
-        If they refer to each other in a circle, or there are more than `MAX_DIRECTORIES`.
-    struct.error
-        If the file ends within one.
-    """
-    head = file.read(16)
-    order = "<" if head[:2] == b"II" else ">"
-    big = struct.unpack(order + "H", head[2:4])[0] == 43
-    offset = struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8])[0]
-    count_format, entry_size, value_format = ("Q", 20, "Q") if big else ("H", 12, "I")
-    seen: set[int] = set()
-    found = []
-    while offset:
-        if offset in seen:
-            raise UnsupportedError("is damaged (its directories refer to each other in a circle)")
-        if len(seen) == MAX_DIRECTORIES:
-            raise UnsupportedError(f"has more than {MAX_DIRECTORIES} directories")
-        seen.add(offset)
-        file.seek(offset)
-        (count,) = _unpack(file, order + count_format)
-        if count > 4096:
-            raise UnsupportedError(f"is damaged (a directory of {count} tags)")
-        entries = file.read(count * entry_size)
-        (following,) = _unpack(file, order + value_format)
-        kind, inner = 0, ()
-        for index in range(count):
-            entry = entries[index * entry_size : (index + 1) * entry_size]
-            tag, _, number = struct.unpack(order + "HH" + value_format, entry[: 12 if big else 8])
-            value = entry[12:] if big else entry[8:]
-            if tag == 254:
-                (kind,) = struct.unpack(order + "I", value[:4])
-            elif tag == 330 and number:
-                inner = _offsets(file, order, value_format, number, value)
-        found.append(Directory(offset, bool(kind & 5), inner))
-        offset = following
-    return found
-
-
-def _offsets(file: BinaryIO, order: str, value_format: str, number: int, value: bytes) -> tuple[int, ...]:
-    size = struct.calcsize(value_format)
-    if number > MAX_DIRECTORIES:
-        raise UnsupportedError(f"is damaged (a directory that holds {number} others)")
-    if number * size > len(value):
-        file.seek(struct.unpack(order + value_format, value)[0])
-        value = file.read(number * size)
-    return struct.unpack(f"{order}{number}{value_format}", value[: number * size])
-
-
-def _unpack(file: BinaryIO, layout: str) -> tuple[int, ...]:
-    return struct.unpack(layout, file.read(struct.calcsize(layout)))
-
-
-@contextmanager
-def opened(path: Path) -> "Iterator[tuple[TiffFile, list[TiffPage]]]":
-    """Open a TIFF file and its pictures: the directories that are no thumbnail, level or mask, inner ones too.
-
-    Where a directory of a thumbnail comes first, as in the raw files of cameras, the picture is one inside it.
-    """
-    import logging
-
-    import tifffile
-
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else what it logs goes to the screen
-    with path.open("rb") as file:
-        chain = directories(file)
-    if not chain:
-        raise UnsupportedError("is damaged (it has no directory)")
-    with tifffile.TiffFile(path) as tiff:
-        pages: list[TiffPage] = [tiff.pages[k].aspage() for k, found in enumerate(chain) if not found.reduced]
-        inner = [page for k, found in enumerate(chain) if found.reduced and found.inner for page in _inner(tiff, k)]
-        pages += [page for page in inner if not page.subfiletype & 5]
-        if not pages:
-            raise UnsupportedError("holds a reduced picture only")
-        yield tiff, pages
-
-
-def _inner(tiff: "TiffFile", index: int) -> "list[TiffPage]":
-    return [page.aspage() for page in tiff.pages[index].aspage().pages or ()]
 
 
 def layout(page: "TiffPage", *, channels: int | None = None) -> Layout:
@@ -187,13 +88,15 @@ def layout(page: "TiffPage", *, channels: int | None = None) -> Layout:
         If it is none of those that are read; says which tag is the reason.
     """
     photometric, samples, extra = int(page.photometric or 0), page.samplesperpixel, tuple(map(int, page.extrasamples))
+    if 262 not in page.tags:
+        raise UnsupportedError("does not say what its samples mean (no photometric interpretation), not supported")
     if photometric not in _COLOURS:
         raise UnsupportedError(
             f"holds {_PHOTOMETRIC.get(photometric, f'colours of kind {photometric}')}, not supported"
         )
     if page.compression not in COMPRESSIONS:
         raise UnsupportedError(f"has compression {int(page.compression)}, not supported")
-    if page.imagedepth > 1 or page.is_volumetric:
+    if page.imagedepth > 1 or page.is_volumetric or page.tags.valueof(32997, 1) > 1:
         raise UnsupportedError("holds several pictures, expected one")
     bits, formats = page.bitspersample, page.sampleformat
     if not isinstance(bits, int) or not isinstance(formats, int):
@@ -204,14 +107,20 @@ def layout(page: "TiffPage", *, channels: int | None = None) -> Layout:
     if bits not in ((16, 32, 64) if floating else (1, 2, 4, *range(8, 17))):
         kind = "float" if floating else "integer"
         raise UnsupportedError(f"holds {kind} samples of {bits} bits, expected 8 bit, 16 bit or float")
-    if floating and photometric not in (0, 1, 2):
-        raise UnsupportedError("holds float samples that are neither grey nor RGB, not supported")
+    if floating and photometric not in (1, 2):
+        raise UnsupportedError("holds float samples that are neither grey, where 1 is white, nor RGB, not supported")
     if int(page.fillorder) == 2 and (bits >= 8 or page.compression not in (1, *_FAX)):
         raise UnsupportedError("has a reversed order of bits, supported for packed bits without compression only")
     if page.compression in _FAX and (bits, samples) != (1, 1):
         raise UnsupportedError("has a fax compression of more than one bit a pixel, not supported")
-    if page.compression in _LOSSY_8_BIT and (bits != 8 or floating):
-        raise UnsupportedError(f"has {COMPRESSIONS[page.compression]} samples of {bits} bits, not supported")
+    most = {_JPEG: (8,), _JPEG_2000: (8, 16), _WEBP: (8,)}.get(int(page.compression), (bits,))
+    kinds = {_JPEG: (0, 1, 2, 6), _JPEG_2000: (1, 2), _WEBP: (2,)}.get(int(page.compression), (photometric,))
+    if bits not in most or (floating and most != (bits,)) or photometric not in kinds:
+        what = f"{_PHOTOMETRIC[photometric]} of {bits} bits"
+        raise UnsupportedError(f"has {COMPRESSIONS[page.compression]} compression of {what}, not supported")
+    wanted = {1: True, 2: bits in (8, 16) and not floating, 3: floating}
+    if not wanted.get(int(page.predictor), False) or (page.predictor != 1 and page.compression not in _PREDICTED):
+        raise UnsupportedError(f"has predictor {int(page.predictor)} of samples that do not go with it, not supported")
     if photometric == 3 and bits > 8:
         raise UnsupportedError(f"has a palette of {bits} bits, expected at most 8")
     if photometric == 5 and page.tags.valueof(332, 1) != 1:
@@ -236,12 +145,15 @@ def layout(page: "TiffPage", *, channels: int | None = None) -> Layout:
 
 def decoded(page: "TiffPage", kind: Layout) -> np.ndarray:
     """Raw samples of a page as (height, width, sample)."""
-    lacking = [
-        k for k, (at, size) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)) if not at * size
-    ]
-    if lacking or not page.dataoffsets:
+    parts, size = int(np.prod(page.chunked)), page.parent.filehandle.size
+    if 279 not in page.tags and 325 not in page.tags and (parts > 1 or page.compression != 1 or kind.bits % 8):
+        raise UnsupportedError("does not say how long its parts are (no byte counts), not supported")
+    places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    if len(places) != parts or not all(at and count and at + count <= size for at, count in places):
         raise UnsupportedError("is damaged (a part of the pixels is missing)")
     samples = page.asarray(maxworkers=1)
+    if samples.shape != page.shape or samples.dtype != page.dtype:
+        raise UnsupportedError("is damaged (its pixels are not those that its tags describe)")
     if page.axes == "SYX":
         return samples.transpose(1, 2, 0)
     if page.axes == "YX":
@@ -252,7 +164,7 @@ def decoded(page: "TiffPage", kind: Layout) -> np.ndarray:
 
 
 def read_page(page: "TiffPage", *, channels: tuple[int, ...] | None = None) -> Samples:
-    """Samples of one directory, grey or RGB, upright order not yet applied.
+    """Read one directory as grey or RGB, upright order not yet applied.
 
     Parameters
     ----------
@@ -271,8 +183,8 @@ def read_page(page: "TiffPage", *, channels: tuple[int, ...] | None = None) -> S
     return _interpreted(page, kind, decoded(page, kind), channels)
 
 
-def read_plane(tiff: "TiffFile", page: "TiffPage", index: int) -> Samples:
-    """Samples of a plane of a stack whose planes lie behind each other, described by the directory of the first.
+def read_plane(page: "TiffPage", index: int) -> Samples:
+    """Read a plane of a stack whose planes lie behind each other, described by the directory of the first.
 
     Raises
     ------
@@ -284,11 +196,12 @@ def read_plane(tiff: "TiffFile", page: "TiffPage", index: int) -> Samples:
     if page.compression != 1 or page.dtype is None or kind.bits not in (8, 16, 32, 64):
         raise UnsupportedError("holds planes without directories of their own that are compressed, not supported")
     place = page.dataoffsets[0] + index * page.nbytes
-    if place + page.nbytes > tiff.filehandle.size:
-        raise UnsupportedError("is damaged (it ends before its last plane)")
-    tiff.filehandle.seek(place)
-    flat = tiff.filehandle.read_array(page.dtype.newbyteorder(tiff.byteorder), page.size)
-    raw = flat.astype(page.dtype).reshape(page.shape)
+    file = page.parent.filehandle
+    if place + page.nbytes > file.size:
+        raise UnsupportedError("is damaged (it ends before this plane does)")
+    file.seek(place)
+    flat = file.read_array(page.dtype.newbyteorder(page.parent.byteorder), page.size)
+    raw = flat.astype(page.dtype.newbyteorder("=")).reshape(page.shape)
     raw = raw.transpose(1, 2, 0) if page.axes == "SYX" else raw[..., None] if page.axes == "YX" else raw
     return _interpreted(page, kind, raw, None)
 
@@ -315,7 +228,7 @@ def _orientation(page: "TiffPage") -> int:
 
 
 def _ranged(samples: np.ndarray, kind: Layout) -> np.ndarray:
-    """Samples over the full range of 8 or 16 bits, or floats where white is 1; white is the largest value."""
+    """Bring samples to the full range of 8 or 16 bits, or floats where white is 1; white is the largest value."""
     if kind.floating:
         samples = samples.astype(np.float32)
         top: float = 1.0
@@ -326,7 +239,7 @@ def _ranged(samples: np.ndarray, kind: Layout) -> np.ndarray:
             scaled = (samples.astype(np.uint32) * (2 * top) + most) // (2 * most)
             samples = scaled.astype(target)
         samples = samples.astype(target, copy=False)
-    if kind.photometric == 0:
+    if kind.photometric == 0:  # alpha, if any, is as it is
         samples = samples.copy()
         samples[..., 0] = top - samples[..., 0]
     return samples
@@ -338,7 +251,7 @@ def _from_palette(page: "TiffPage", indices: np.ndarray, kind: Layout) -> np.nda
         raise UnsupportedError("is damaged (its palette has another length than its samples have values)")
     # Entries are of 16 bits; some writers fill 8 of them.
     table = (colours if colours.max() < 256 else colours >> 8).astype(np.uint8)
-    pixels = table.T[indices[..., 0]]
+    pixels: np.ndarray = table.T[indices[..., 0].astype(np.uint8)]  # bits come as booleans, which would select
     if not kind.alpha:
         return pixels
     alpha = (indices[..., 1:2].astype(np.uint16) * 255 // (2**kind.bits - 1)).astype(np.uint8)
@@ -373,7 +286,7 @@ def _stated_white(page: "TiffPage", kind: Layout) -> int | None:
 
 
 def _metadata(page: "TiffPage") -> Metadata:
-    """What is put back into a copy, and the names of what is not."""
+    """Note what is put back into a copy, and the names of what is not."""
     tags = page.tags
     unit = {1: 0.0, 2: 0.0254, 3: 0.01}.get(int(tags.valueof(296, 2)), 0.0)
     resolution = None
@@ -392,13 +305,6 @@ def _ratio(value: Any) -> float:
     return float(numerator) / float(denominator) if denominator else 0.0
 
 
-def is_stack(page: "TiffPage") -> bool:
-    """Whether a directory stands for several pictures that lie behind each other, as ImageJ writes large stacks."""
-    text = page.imagej_description or ""
-    images = next((line[7:] for line in text.splitlines() if line.startswith("images=")), "1")
-    return images.isdecimal() and int(images) > 1
-
-
 def encode(samples: np.ndarray, metadata: Metadata, *, alpha: bool, white: int | None = None) -> bytes:
     """TIFF file of samples (row, column, 1 to 4), with lossless compression.
 
@@ -409,7 +315,7 @@ def encode(samples: np.ndarray, metadata: Metadata, *, alpha: bool, white: int |
     import tifffile
 
     x, y, unit = metadata.resolution or (1.0, 1.0, 0.0)
-    resolution = {"resolution": (x, y), "resolutionunit": {0.0254: 2, 0.01: 3}.get(unit, 1)}
+    resolution: dict[str, Any] = {"resolution": (x, y), "resolutionunit": {0.0254: 2, 0.01: 3}.get(unit, 1)}
     if unit == 1.0:  # pixels a metre, as in PNG
         resolution = {"resolution": (x * 0.01, y * 0.01), "resolutionunit": 3}
     count = samples.shape[2]

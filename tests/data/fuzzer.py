@@ -38,9 +38,9 @@ def valid_files(folder: Path) -> list[bytes]:
     path = folder / "valid"
     found = []
     for name, image, options in (
-        ("png", grey, {}), ("png", colour, {}), ("png", deep[..., 0], {}), ("jpeg", colour, {}), ("jpeg", grey, {"progressive": True}),
-        ("bmp", colour, {}), ("webp", colour, {"lossless": True}), ("tiff", colour, {"compression": "tiff_lzw"}),
-        ("tiff", colour, {"compression": "jpeg"}),
+        ("png", grey, {}), ("png", colour, {}), ("png", deep[..., 0], {}), ("jpeg", colour, {}),
+        ("jpeg", grey, {"progressive": True}), ("bmp", colour, {}), ("webp", colour, {"lossless": True}),
+        ("tiff", colour, {"compression": "tiff_lzw"}), ("tiff", colour, {"compression": "jpeg"}),
     ):  # fmt: skip
         Image.fromarray(image).save(path, name.upper(), **options)
         found.append(path.read_bytes())
@@ -50,9 +50,10 @@ def valid_files(folder: Path) -> list[bytes]:
     palette.save(path, "TIFF")
     found.append(path.read_bytes())
     for data, options in (
-        (grey, {}), (deep, {"photometric": "rgb", "compression": "zlib", "predictor": True}), (deep[..., 0], {"byteorder": ">"}),
-        (colour, {"photometric": "rgb", "planarconfig": "contig", "tile": (16, 16)}), (deep[..., 0].astype(np.float32) / 65535, {"compression": "lzw"}),
-        (np.stack([grey] * 3), {"photometric": "minisblack", "imagej": False}), (np.stack([deep[..., 0]] * 3), {"imagej": True}),
+        (grey, {}), (deep, {"photometric": "rgb", "compression": "zlib", "predictor": True}),
+        (deep[..., 0], {"byteorder": ">"}), (colour, {"photometric": "rgb", "tile": (16, 16)}),
+        (deep[..., 0].astype(np.float32) / 65535, {"compression": "lzw"}),
+        (np.stack([grey] * 3), {"photometric": "minisblack"}), (np.stack([deep[..., 0]] * 3), {"imagej": True}),
         (grey > 128, {"photometric": "minisblack"}), (deep[..., 0], {"bigtiff": True}),
         (np.stack([grey] * 2), {"ome": True, "metadata": {"axes": "ZYX"}}),
     ):  # fmt: skip
