@@ -48,8 +48,12 @@ def data_root() -> Path:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Image files directly in a folder, sorted by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in FORMATS and path.is_file())
+    """Image files directly in a folder, sorted by name; those that macOS hides beside them are none."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in FORMATS and not path.name.startswith(".") and path.is_file()
+    )
 
 
 def benchmark(name: str) -> list[Path]:

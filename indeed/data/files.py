@@ -55,7 +55,7 @@ def read_image(path: str | Path, *, white: int | None = None, channels: tuple[in
     path
         The file.
     white
-        Value of white of integer samples; None: as the file says, else the largest value of the type.
+        Value of white of integer samples whose type holds it; None: as the file says, else the largest of the type.
     channels
         Places, from 1 on, of the one or three channels of a TIFF file to read; None: its colours.
 
@@ -135,7 +135,9 @@ def picture_of(samples: Samples, white: int | None = None) -> Picture:
     # Decoders may lend their memory read-only, and torch wants it writeable.
     pixels = np.require(values[..., :colours], requirements=("C", "W"))
     alpha = np.require(values[..., colours], requirements=("C", "W")) if samples.alpha else None
-    chosen = 0 if values.dtype.kind == "f" else white or samples.white or 0
+    chosen = 0
+    if values.dtype.kind == "u":  # a white of 16-bit data says nothing of 8-bit ones
+        chosen = white if white and white <= np.iinfo(values.dtype).max else samples.white or 0
     if chosen and (most := int(pixels.max())) > chosen:
         raise UnsupportedError(f"holds the value {most}, expected at most {chosen}, that of white")
     metadata = samples.metadata

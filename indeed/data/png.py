@@ -147,6 +147,8 @@ def encode(samples: np.ndarray, metadata: Metadata, *, white: int | None = None)
     data = bytes(imagecodecs.png_encode(np.ascontiguousarray(samples[..., 0] if samples.shape[2] == 1 else samples)))
     head = len(SIGNATURE) + 25  # after IHDR: the chunks that must come before the pixels
     more = []
+    if metadata.software:
+        more.append(Chunk(b"tEXt", b"Software\0" + metadata.software.encode("latin-1")))
     if metadata.icc_profile:
         more.append(Chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc_profile)))
     if white is not None:

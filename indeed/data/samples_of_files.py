@@ -26,6 +26,8 @@ class Metadata(NamedTuple):
     """Description of a TIFF file that ImageJ or OME wrote, with the size of a pixel."""
     dropped: tuple[str, ...] = ()
     """Names of what the file holds and a copy will not."""
+    software: str | None = None
+    """Program that a PNG file is said to be made by: our marker of pictures for the eye."""
 
 
 class Samples(NamedTuple):

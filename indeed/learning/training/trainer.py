@@ -289,6 +289,8 @@ class Trainer:
             with self._reading():
                 state = torch.load(path, weights_only=True, map_location="cpu")
                 identity, step = json.loads(state["identity"]), state["step"]
+            # Earlier states say nothing of the content of the data.
+            identity = {key: value for key, value in self.identity.items() if key == "content"} | identity
             different = sorted(key for key in self.identity | identity if self.identity.get(key) != identity.get(key))
             if different:
                 raise ValueError(f"{path}: the run was started with another configuration ({', '.join(different)})")
