@@ -64,7 +64,7 @@ def optimal_shrinkage(y: Matrices, sigma: float | None = None) -> Matrices:
     y
         Matrices in the last two axes.
     sigma
-        Standard deviation of the noise; None: `noise_level` of each matrix.
+        Standard deviation of the noise; None: `estimated_noise_sd` of each matrix.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def optimal_shrinkage(y: Matrices, sigma: float | None = None) -> Matrices:
     return estimate
 
 
-def noise_level(y: Matrices) -> Float[Tensor, "*batch"]:
+def estimated_noise_sd(y: Matrices) -> Float[Tensor, "*batch"]:
     """Estimate the standard deviation of the noise by the median singular value (Gavish and Donoho, 2014).
 
     The singular values of noise follow the Marchenko-Pastur law, and a few large ones of a low-rank part hardly move

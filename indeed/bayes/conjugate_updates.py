@@ -19,14 +19,14 @@ from indeed.bayes.variational_family import Draw, Factor, GammaFactor, GaussianF
 from indeed.checks import expect, one_of
 from indeed.types import Images, PerSample
 
-Form = Literal["exact", "paper"]
-Noise = Literal["pixel", "scalar"]
+UpdateForm = Literal["exact", "paper"]
+NoiseForm = Literal["pixel", "scalar"]
 """Pixels that share a noise precision: none, as in the paper, or all of a channel of an image."""
-LocalNoise = Literal[Noise, "neighbourhood"]
-"""As `Noise`, or those of a window around each pixel: then the solution minimises no free energy."""
+LocalNoiseForm = Literal[NoiseForm, "neighbourhood"]
+"""As `NoiseForm`, or those of a window around each pixel: then the solution minimises no free energy."""
 
 
-def _posterior(prior_shape: float, prior_rate: float, count: int, energy: Tensor, form: Form) -> GammaFactor:
+def _posterior(prior_shape: float, prior_rate: float, count: int, energy: Tensor, form: UpdateForm) -> GammaFactor:
     """Gamma posterior of a precision shared by ``count`` variables whose expected squares sum to ``energy``."""
     one_of(("exact", "paper"), form=form)
     scale = 1.0 if form == "exact" else 2.0
@@ -34,7 +34,7 @@ def _posterior(prior_shape: float, prior_rate: float, count: int, energy: Tensor
     return GammaFactor(shape, scale * (prior_rate + 0.5 * energy))
 
 
-def update_gamma(A: Factor, B: Factor, hyperpriors: Hyperpriors, form: Form = "exact") -> GammaFactor:
+def update_gamma(A: Factor, B: Factor, hyperpriors: Hyperpriors, form: UpdateForm = "exact") -> GammaFactor:
     r"""Posterior of the column precisions given q(A), q(B) (Eq. 26).
 
     .. math::
@@ -57,7 +57,7 @@ def update_gamma(A: Factor, B: Factor, hyperpriors: Hyperpriors, form: Form = "e
     return _posterior(hyperpriors.gamma_shape, hyperpriors.gamma_rate, count, energy, form)
 
 
-def update_omega(S: GaussianFactor, hyperpriors: Hyperpriors, form: Form = "exact") -> GammaFactor:
+def update_omega(S: GaussianFactor, hyperpriors: Hyperpriors, form: UpdateForm = "exact") -> GammaFactor:
     r"""Posterior of the sparsity precisions given q(S) (Eq. 28).
 
     :math:`\alpha_\omega = \alpha^0_\omega + \tfrac12,\ \beta_\omega = \beta^0_\omega + \tfrac12(\mu_s^2 +
@@ -69,8 +69,8 @@ def update_omega(S: GaussianFactor, hyperpriors: Hyperpriors, form: Form = "exac
 def update_lambda(
     squared_residual: Images,
     hyperpriors: Hyperpriors,
-    form: Form = "exact",
-    noise: LocalNoise = "pixel",
+    form: UpdateForm = "exact",
+    noise: LocalNoiseForm = "pixel",
     neighbourhood: int = 7,
 ) -> GammaFactor:
     r"""Posterior of the noise precisions given the squared residual (Eq. 30).
@@ -94,7 +94,7 @@ def update_lambda(
     ValueError
         For another ``form`` or ``noise``, and for a side of the window, ``neighbourhood``, that is not odd.
     """
-    one_of(get_args(LocalNoise), noise=noise)
+    one_of(get_args(LocalNoiseForm), noise=noise)
     count, energy = 1, squared_residual
     if noise == "scalar":
         count, energy = squared_residual[0, 0].numel(), squared_residual.sum((-2, -1), keepdim=True)
@@ -113,8 +113,8 @@ def solve_leaf_level(
     hyperpriors: Hyperpriors,
     *,
     draw: Draw | None = None,
-    form: Form = "exact",
-    noise: LocalNoise = "pixel",
+    form: UpdateForm = "exact",
+    noise: LocalNoiseForm = "pixel",
     neighbourhood: int = 7,
 ) -> LeafLevel:
     r"""Solution of sub-problem 1, :math:`\mathcal F(P^0_{\mathcal Z_l}, \phi_{\mathcal Z_m}, Y)` (Eq. 6).

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from indeed.bayes.conjugate_updates import Noise, solve_leaf_level, update_gamma, update_lambda, update_omega
+from indeed.bayes.conjugate_updates import NoiseForm, solve_leaf_level, update_gamma, update_lambda, update_omega
 from indeed.bayes.elbo import elbo_terms, negative_elbo
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.middle_updates import full_covariances, update_factor, update_rows, update_sparse
@@ -25,7 +25,7 @@ from indeed.bayes.variational_family import Factor, GammaFactor, GaussianFactor,
 from indeed.checks import at_least, expect, one_of
 from indeed.types import ColumnPrecision, Images, NoisePrecision, PerSample
 
-Family = Literal["diagonal", "full"]
+FactorFamily = Literal["diagonal", "full"]
 
 # Bayesian robust PCA (Babacan et al. 2012) is this model with flat priors, one noise precision and full covariances:
 # fit(y, max_rank, FLAT, family="full", noise="scalar").
@@ -73,7 +73,7 @@ def svd_start(y: Images, max_rank: int, hyperpriors: Hyperpriors | None = None) 
     return MiddleLevel(A, B, GaussianFactor(torch.zeros_like(y), (2 * noise).log().expand_as(y)))
 
 
-def check_problem(y: Images, start: MiddleLevel, noise: Noise) -> None:
+def check_problem(y: Images, start: MiddleLevel, noise: NoiseForm) -> None:
     """Reject what no algorithm here can start from.
 
     Raises
@@ -83,7 +83,7 @@ def check_problem(y: Images, start: MiddleLevel, noise: Noise) -> None:
         unknown.
     """
     _check_image(y)
-    one_of(get_args(Noise), noise=noise)
+    one_of(get_args(NoiseForm), noise=noise)
     batch, channels, height, width = y.shape
     rank = start.A.mean.shape[-1]
     shapes = ((batch, channels, height, rank), (batch, channels, width, rank), (batch, channels, height, width))
@@ -97,7 +97,7 @@ def check_problem(y: Images, start: MiddleLevel, noise: Noise) -> None:
             raise ValueError(f"start.{name}: got NaN or infinite values, expected finite means and variances")
 
 
-def free_energy(y: Images, middle: MiddleLevel, hyperpriors: Hyperpriors, noise: Noise = "pixel") -> PerSample:
+def free_energy(y: Images, middle: MiddleLevel, hyperpriors: Hyperpriors, noise: NoiseForm = "pixel") -> PerSample:
     """Exact negative ELBO of a middle level with its leaf level solved: the number in which posteriors are compared.
 
     In nats per sample, summed over channels. Infinite for a posterior without S (``fit(..., sparse=False)``), of which
@@ -113,8 +113,8 @@ def fit(
     start: MiddleLevel,
     hyperpriors: Hyperpriors | None = None,
     *,
-    family: Family = "diagonal",
-    noise: Noise = "pixel",
+    family: FactorFamily = "diagonal",
+    noise: NoiseForm = "pixel",
     sparse: bool = True,
     prune: bool = True,
     tolerance: float = 1e-6,
@@ -162,7 +162,7 @@ def fit(
         If ``y`` is not a finite floating-point image, ``start`` does not fit it, or an option is unknown.
     """
     check_problem(y, start, noise)
-    one_of(get_args(Family), family=family)
+    one_of(get_args(FactorFamily), family=family)
     at_least(1, max_sweeps=max_sweeps)
     hyperpriors = hyperpriors or Hyperpriors()
     sizes = y.shape[:2]
@@ -268,7 +268,7 @@ def _update(
     return update_rows(target, other, mean_gamma, mean_lambda)
 
 
-def _in_family(factor: Factor, family: Family) -> Factor:
+def _in_family(factor: Factor, family: FactorFamily) -> Factor:
     if family == "diagonal":
         return GaussianFactor(factor.mean, factor.log_variance)
     return factor if isinstance(factor, RowGaussian) else full_covariances(factor)

@@ -13,17 +13,17 @@ import torch
 
 from indeed.checks import expect
 from indeed.cli.faults import Faults
-from indeed.cli.files import InputFiles, Out, image_paths, images_in, read_for, targets
 from indeed.cli.models import Models, WithNoise, denoisers
-from indeed.data.files import read_image, write_image
+from indeed.cli.paths import InputFiles, Out, image_paths, images_in, read_for, targets
+from indeed.data.image_files import read_image, write_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
 from indeed.images.noise import GREY_LEVEL
 from indeed.images.noise_estimation import NoiseLaw
 from indeed.images.pixels import eight_bit
 from indeed.learning.adaptation.config import AdaptationConfig, adaptation_preset
-from indeed.learning.adaptation.noise import NoLawToReplayError, law_level, law_to_replay, replay_of_laws
-from indeed.learning.adaptation.objectives import free_energy_of_tiles
+from indeed.learning.adaptation.loss import free_energy_of_tiles
+from indeed.learning.adaptation.noise_replay import NoLawToReplayError, law_to_replay, replay_of_laws, rms_noise_sd
 from indeed.learning.adaptation.online import Online, Outcome
 from indeed.learning.adaptation.parameters import relative_change
 from indeed.learning.loading import SampleSource
@@ -191,7 +191,7 @@ class Adaptation:
             "stopped": adapted.stopped if adapted else f"not adapted: {outcome.refusal}",
             "seconds": adapted.seconds if adapted else 0.0,
             "forwards": adapted.patch_forwards if adapted else 0.0,
-            "noise_sd": law_level(law, image) / GREY_LEVEL if law else "",
+            "noise_sd": rms_noise_sd(law, image) / GREY_LEVEL if law else "",
             "neighbour_correlation": law.neighbour_correlation if law else "",
         }
         hyperpriors = self.config.training.hyperpriors

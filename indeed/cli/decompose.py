@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from indeed.cli.faults import Faults
-from indeed.cli.files import InputFile, Out, folder_of_results
 from indeed.cli.models import Models, WithNoise, bar_label
-from indeed.data.files import read_image, write_image
+from indeed.cli.paths import InputFile, Out, folder_of_results
+from indeed.data.image_files import read_image, write_image
 from indeed.data.picture import Picture, to_pixels
 from indeed.networks.whole_image import Decomposition, decompose
 from indeed.types import Image

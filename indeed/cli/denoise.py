@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from indeed.cli.adapt import Adaptation, report_line
 from indeed.cli.faults import Faults
-from indeed.cli.files import InputFiles, Out, read_for, targets
 from indeed.cli.models import Models, WithNoise
-from indeed.data.files import write_image
+from indeed.cli.paths import InputFiles, Out, read_for, targets
+from indeed.data.image_files import write_image
 from indeed.learning.adaptation.config import adaptation_preset
 
 

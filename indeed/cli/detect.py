@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from indeed.cli.faults import Faults
-from indeed.cli.files import InputFiles, Out, images_by_stem
 from indeed.cli.models import detector_checkpoint, device_named
-from indeed.data.files import read_image, write_image
+from indeed.cli.paths import InputFiles, Out, images_by_stem
+from indeed.data.image_files import read_image, write_image
 from indeed.data.picture import Picture, to_pixels
 from indeed.files import atomic_write
 from indeed.images.detection_metrics import allowed_false_positives, score_threshold

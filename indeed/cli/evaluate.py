@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indeed.cli.faults import Faults
-from indeed.cli.files import InputFile, images_in
 from indeed.cli.models import Models, WithModel, bar_label
-from indeed.data.files import read_image
+from indeed.cli.paths import InputFile, images_in
+from indeed.data.image_files import read_image
 from indeed.files import atomic_write
 
 

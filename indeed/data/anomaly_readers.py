@@ -19,7 +19,7 @@ from torch import Tensor
 from indeed.data.anomaly_sets import GOOD, AnomalyItem, AnomalySet
 from indeed.data.benchmarks import DataMissingError, data_root, hold_out, image_files
 from indeed.data.download import DataError
-from indeed.data.files import FORMATS, read_image
+from indeed.data.image_files import FORMATS, read_image
 
 
 def anomaly_set(name: str) -> AnomalySet:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from indeed.checks import expect, one_of
-from indeed.data.files import FORMATS
+from indeed.data.image_files import FORMATS
 
 Item = TypeVar("Item")
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from indeed.checks import one_of
 from indeed.data.benchmarks import benchmark
 from indeed.data.download import DataError
-from indeed.data.files import read_image
+from indeed.data.image_files import read_image
 
 
 class _Layout(NamedTuple):

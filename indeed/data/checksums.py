@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from indeed.data.download import DataError, digest
-from indeed.data.files import FORMATS
+from indeed.data.image_files import FORMATS
 from indeed.files import atomic_write
 
 SUMS = "SHA256SUMS"

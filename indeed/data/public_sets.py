@@ -17,7 +17,7 @@ from pathlib import Path
 from indeed.data.benchmarks import SETS, data_root
 from indeed.data.checksums import SUMS, read_sums, relative_paths, verify_files, verify_images, write_sums
 from indeed.data.download import DataError, Source, check, digest, fetch
-from indeed.data.files import FORMATS
+from indeed.data.image_files import FORMATS
 from indeed.data.unpack import unpack, whole_folder
 from indeed.files import atomic_write
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from indeed.checks import one_of
-from indeed.data.files import read_image
+from indeed.data.image_files import read_image
 
 
 class SampleImage(NamedTuple):

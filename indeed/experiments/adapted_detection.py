@@ -28,7 +28,7 @@ from indeed.learning.adaptation.config import AdaptationConfig
 from indeed.learning.adaptation.engine import Adapted, adapt
 from indeed.learning.loading import SampleSource
 from indeed.learning.training.config import TrainingConfig
-from indeed.learning.training.samples import anomaly_samples
+from indeed.learning.training.sources import anomaly_samples
 from indeed.learning.training.task import DETECTION
 from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint

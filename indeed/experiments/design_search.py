@@ -14,7 +14,7 @@ import torch
 from indeed.data.patches import PatchSampler
 from indeed.experiments.program import Cell, run_cell, run_command
 from indeed.learning.training.config import TrainingConfig, training_preset
-from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.backbones import parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset

@@ -21,7 +21,7 @@ from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.pac_bayes import empirical_loss, empirical_terms
 from indeed.data.benchmarks import hold_out, training_split
-from indeed.data.files import read_image
+from indeed.data.image_files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.program import Cell, Job, Table, Values
@@ -38,7 +38,7 @@ from indeed.learning.diagnostics.discrepancy import (
 )
 from indeed.learning.loading import Batch, draw_batch
 from indeed.learning.training.config import TrainingConfig
-from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 from indeed.networks.lipschitz import lipschitz_bound, lipschitz_estimate, region

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from indeed.data.benchmarks import SETS, benchmark, data_root, evenly, training_split
-from indeed.data.files import read_image
+from indeed.data.image_files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.program import Cell, Job, Table, Values
@@ -24,7 +24,7 @@ from indeed.experiments.table3_conclusions import FIGURES, beside_paper, printed
 from indeed.images.metrics import psnr, ssim
 from indeed.images.noise import seeded_gaussian
 from indeed.learning.training.config import TrainingConfig, training_preset
-from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.backbones import Norm, parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig

@@ -16,9 +16,9 @@ from statistics import fmean
 from typing import Any, Literal
 
 from indeed.baselines import dncnn
-from indeed.baselines.denoisers import denoise_classically
+from indeed.baselines.classical_denoisers import denoise_classically
 from indeed.data.benchmarks import benchmark, evenly
-from indeed.data.files import read_image
+from indeed.data.image_files import read_image
 from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.methods import TABLE4_METHODS
 from indeed.experiments.program import Cell, Job, Key, Table, Values, on_disk

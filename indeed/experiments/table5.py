@@ -30,11 +30,8 @@ from indeed.images.metrics import ssim
 from indeed.images.noise import GREY_LEVEL
 from indeed.images.shifts import SHIFTS
 from indeed.images.tiling import spread_tiles
-from indeed.learning.adaptation.noise import law_level
-from indeed.learning.diagnostics.discrepancy import (
-    Features,
-    loss_coordinates,
-)
+from indeed.learning.adaptation.noise_replay import rms_noise_sd
+from indeed.learning.diagnostics.discrepancy import FeatureTable, loss_coordinates
 from indeed.learning.loading import sample_seed
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
 from indeed.networks.inference_network import InDeed
@@ -205,14 +202,14 @@ def _shifted(clean: Callable[[], Image], shift: str, index: int, seed: int) -> L
 
 
 @torch.no_grad()
-def coordinates(model: InDeed, image: Image, tiles: int = 9) -> Features:
+def coordinates(model: InDeed, image: Image, tiles: int = 9) -> FeatureTable:
     r"""Coordinates :math:`(\ell_{rank}, \ell_{sparse})` of an image, (1, 2): means over some of its tiles.
 
     The tiles do not overlap and are spread evenly over the image; the leaf level is solved for the expected residual.
     """
     some = spread_tiles(image, model.config.patch_size, tiles).to(next(model.parameters()))
     middle, _ = model(some)
-    found: Features = loss_coordinates(middle, solve_leaf_level(some, middle, Hyperpriors()))
+    found: FeatureTable = loss_coordinates(middle, solve_leaf_level(some, middle, Hyperpriors()))
     return found.mean(0, keepdim=True).cpu()
 
 
@@ -221,7 +218,7 @@ def _values(item: Item, pair: LoadedPair, method: str, restored: Restored) -> di
     if restored.model is not None:
         rank, sparsity = coordinates(restored.model, pair.noisy)[0].tolist()
     if restored.law is not None:
-        level, correlation = law_level(restored.law, pair.noisy), restored.law.neighbour_correlation
+        level, correlation = rms_noise_sd(restored.law, pair.noisy), restored.law.neighbour_correlation
         rise = restored.law.floor_rise
     elif method == "noisy":
         level, correlation = _statistics(pair.noisy - pair.clean)

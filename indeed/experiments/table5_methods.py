@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from indeed.baselines.denoisers import denoise_classically
+from indeed.baselines.classical_denoisers import denoise_classically
 from indeed.data.camera_noise import LoadedPair
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import SAMPLES, sample_image
@@ -19,12 +19,12 @@ from indeed.images.noise_estimation import NoiseLaw, estimate_noise
 from indeed.images.pixels import eight_bit
 from indeed.learning.adaptation.config import AdaptationConfig, adaptation_preset
 from indeed.learning.adaptation.engine import Estimate, adapt
-from indeed.learning.adaptation.noise import law_level, level_range
+from indeed.learning.adaptation.noise_replay import level_range, rms_noise_sd
 from indeed.learning.adaptation.online import Online
 from indeed.learning.adaptation.stopping import LowestFreeEnergy
 from indeed.learning.loading import sample_seed
 from indeed.learning.training.config import training_preset
-from indeed.learning.training.samples import denoising_samples, matched_replay
+from indeed.learning.training.sources import denoising_samples, matched_replay
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import denoise
 from indeed.types import Image
@@ -135,7 +135,7 @@ def _restored(noisy: Image, method: str, model: InDeed | None) -> Restored:
     else:
         law = estimate_noise(noisy)
         # None of them takes a level of zero, which is what is found in many a JPEG image.
-        image = denoise_classically(noisy[None], method, max(law_level(law, noisy), GREY_LEVEL / 2))[0]
+        image = denoise_classically(noisy[None], method, max(rms_noise_sd(law, noisy), GREY_LEVEL / 2))[0]
     return Restored(image, time.perf_counter() - start, model, law)
 
 

@@ -10,7 +10,7 @@ import torch
 from indeed.experiments.methods import ORACLE, TABLE5_SETS, TABLE5_SUMMARISED
 from indeed.experiments.table5_methods import DEFAULT
 from indeed.learning.diagnostics.discrepancy import (
-    Features,
+    FeatureTable,
     permutation_p_value,
     squared_mmd,
     standardised_features,
@@ -132,7 +132,7 @@ class Separation(NamedTuple):
     """Of the sparsity term alone, larger out of distribution, as the paper has it: nothing is fitted."""
 
 
-def separation(inside: Features, outside: Features, *, seed: int = 0) -> Separation:
+def separation(inside: FeatureTable, outside: FeatureTable, *, seed: int = 0) -> Separation:
     """How well the images of an in- and an out-of-distribution set are told apart by two coordinates.
 
     The regression, fitted to examples of both sets, is scored by cross-validation with five folds, or as many as the

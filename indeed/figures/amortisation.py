@@ -8,12 +8,12 @@ from indeed.figures.canvas import Drawn, blank, page, palette
 from indeed.figures.images import signed_display
 from indeed.types import Image, Images
 
-Path = dict[int, dict[str, float]]
+Trajectory = dict[int, dict[str, float]]
 """What was measured (``free energy``, ``L``, ``L + S``) after so many steps; 0 is the start."""
 
 
 def per_image_progress(
-    paths: dict[str, dict[str, Path]],
+    paths: dict[str, dict[str, Trajectory]],
 ) -> Drawn[dict[str, dict[str, dict[str, list[float]]]]]:
     """Free energy and PSNR against the number of steps spent on an image, a column of panels for each model.
 

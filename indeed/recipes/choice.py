@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from indeed.bayes.anomaly_maps import smoothed
-from indeed.images.anomalies import AnomalySample, Synthesis, anomalous
+from indeed.images.anomaly_synthesis import AnomalySample, Synthesis, anomalous
 from indeed.images.detection_metrics import DetectionMetrics, image_score
 from indeed.networks.anomaly_detection import MapForm, MapSettings, anomaly_maps
 from indeed.networks.inference_network import InDeed

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from indeed.bayes.variational_family import Draw
 from indeed.data.benchmarks import DataMissingError, hold_out, image_files, training_split
-from indeed.data.files import read_image
+from indeed.data.image_files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_image, sample_names
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.images.pixels import eight_bit
 from indeed.learning.training.log import Validation
-from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.task import DENOISING
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.inference_network import network_preset

@@ -14,14 +14,14 @@ from torch import Tensor
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.checks import expect
 from indeed.data.patches import PatchSampler
-from indeed.images.anomalies import Synthesis, TextureSource
 from indeed.images.anomaly_families import FAMILIES
+from indeed.images.anomaly_synthesis import Synthesis, TextureSource
 from indeed.images.detection_metrics import DetectionMetrics
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL
 from indeed.learning.loading import draw_batch
 from indeed.learning.training.config import TrainingConfig
-from indeed.learning.training.samples import anomaly_samples
+from indeed.learning.training.sources import anomaly_samples
 from indeed.learning.training.task import DETECTION
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.anomaly_detection import anomaly_maps
@@ -49,7 +49,7 @@ class Surface:
     """Whether each image is a surface of its own. On grass, grass is no defect that could be seen."""
 
     def patches(self, images: Sequence[Tensor], patch_size: int, *, training: bool = False) -> list[TextureSource]:
-        """List the sources of good patches that :func:`indeed.learning.training.samples.anomaly_samples` takes."""
+        """List the sources of good patches that :func:`indeed.learning.training.sources.anomaly_samples` takes."""
         parts = [[image] for image in images] if self.apart else [images]
         return [PatchSampler(some, patch_size, self.spread if training else 1.0) for some in parts]
 

@@ -20,7 +20,7 @@ from indeed.baselines.dncnn import DNCNN_TASK, DnCNN, DnCNNConfig
 from indeed.data.patches import PatchSampler
 from indeed.files import atomic_write
 from indeed.learning.training.log import Validation
-from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.task import DENOISING
 from indeed.networks.inference_network import network_preset
 from indeed.recipes.denoiser import VALIDATION_SIGMA, training_images, validation_on

@@ -11,9 +11,9 @@ from indeed.data.anomaly_readers import READERS, anomaly_set
 from indeed.data.anomaly_sets import GOOD, TEXTURES, AnomalyItem, AnomalySet, MakeDefect, load, texture_set
 from indeed.data.benchmarks import DataMissingError, evenly, image_files
 from indeed.data.download import DataError
-from indeed.data.files import read_image
+from indeed.data.image_files import read_image
 from indeed.data.samples import sample_image
-from indeed.images.anomalies import TextureSource, anomalous_sample, foreign_to
+from indeed.images.anomaly_synthesis import TextureSource, anomalous_sample, foreign_to
 from indeed.images.noise import GREY_LEVEL
 from indeed.images.pixels import eight_bit
 

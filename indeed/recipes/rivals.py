@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from indeed.baselines.anomaly_detectors import fit_detector
+from indeed.baselines.classical_detectors import fit_detector
 from indeed.baselines.reconstruction import (
     AUTOENCODER_TASK,
     DRAEM,
@@ -26,16 +26,15 @@ from indeed.baselines.reconstruction import (
 )
 from indeed.checks import expect
 from indeed.data.patches import PatchSampler
-from indeed.images.anomalies import AnomalySample
+from indeed.images.anomaly_synthesis import AnomalySample
 from indeed.images.tiling import split
-from indeed.learning.training.samples import anomaly_samples, denoising_samples
+from indeed.learning.training.sources import anomaly_samples, denoising_samples
 from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, read_record
 from indeed.recipes.choice import MapOf, precisions, synthetic_anomalies
 from indeed.recipes.detector import NOISE_HIGH, surface_of, train_detector
 from indeed.recipes.good_images import SEED, good_images
 from indeed.recipes.run import Recipe, Run, train
-from indeed.record import Profile
 
 Learned = Literal["autoencoder", "draem", "indeed"]
 
@@ -76,7 +75,7 @@ def train_rival(
     model: Learned,
     *,
     data: str = "parts",
-    profile: Profile = "cpu",
+    profile: Literal["smoke", "cpu"] = "cpu",
     steps: int | None = None,
     seed: int = 0,
     folder: Path | None = None,
@@ -178,7 +177,7 @@ def classical(method: str, data: str, options: Sequence[Mapping[str, Any]] | Non
     Parameters
     ----------
     method
-        Name in :data:`indeed.baselines.anomaly_detectors.DETECTORS`.
+        Name in :data:`indeed.baselines.classical_detectors.DETECTORS`.
     data
         As in :func:`indeed.recipes.good_images.good_images`.
     options

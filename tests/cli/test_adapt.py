@@ -11,9 +11,9 @@ import torch
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.elbo import elbo_terms
 from indeed.cli import adapt as adapt_command
-from indeed.data.files import read_image, write_image
+from indeed.data.image_files import read_image, write_image
 from indeed.data.picture import Picture
-from indeed.learning.adaptation import noise as replayed_noise
+from indeed.learning.adaptation import noise_replay as replayed_noise
 from indeed.learning.adaptation import online
 from indeed.learning.adaptation.config import adaptation_preset
 from indeed.learning.adaptation.engine import adapt

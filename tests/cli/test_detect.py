@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from indeed.cli import detect as detect_command
-from indeed.data.files import read_image, write_image
+from indeed.data.image_files import read_image, write_image
 from indeed.data.picture import Picture
 from indeed.figures import heat, heat_overlay
 from indeed.networks.anomaly_detection import load_detector

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from indeed.data.files import read_image, write_image
+from indeed.data.image_files import read_image, write_image
 from indeed.images.metrics import psnr
 
 

@@ -24,7 +24,7 @@ from indeed.data.anomaly_readers import (
 from indeed.data.anomaly_sets import GOOD, TEXTURES, AnomalyItem, AnomalySet, load, texture_set
 from indeed.data.benchmarks import DataMissingError
 from indeed.data.download import DataError
-from indeed.data.files import ImageFileError
+from indeed.data.image_files import ImageFileError
 from indeed.data.samples import sample_image
 
 HEIGHT, WIDTH = 12, 20

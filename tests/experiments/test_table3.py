@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from indeed.data.files import read_image
+from indeed.data.image_files import read_image
 from indeed.data.samples import sample_path
 from indeed.experiments import table3
 from indeed.experiments.table3_conclusions import CLAIMS, FIGURES, beside_paper, printed, verdicts

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from indeed.bayes.conjugate_updates import LocalNoise
+from indeed.bayes.conjugate_updates import LocalNoiseForm
 from indeed.bayes.objectives import Modules
 from indeed.checks import at_least, expect, one_of
 from indeed.learning.adaptation.stopping import StoppingRule
@@ -47,7 +47,7 @@ class AdaptationConfig:
     """Side of the crops in pixels; None: that of the network's tiles."""
     residual: Literal["sampled", "expected"] = "sampled"
     """Whether fidelity and noise precision take the residual of a draw, as in the paper, or its expectation."""
-    noise: LocalNoise = "pixel"
+    noise: LocalNoiseForm = "pixel"
     """Pixels that share a noise precision: none (the paper), those of a window around each, or all of a patch."""
     neighbourhood: int = 7
     """Side of that window in pixels, odd."""
@@ -74,7 +74,7 @@ class AdaptationConfig:
         one_of(("all", "affine"), parameters=self.parameters)
         one_of(("constant", "linear"), schedule=self.schedule)
         one_of(("sampled", "expected"), residual=self.residual)
-        one_of(get_args(LocalNoise), noise=self.noise)
+        one_of(get_args(LocalNoiseForm), noise=self.noise)
         counts = ("steps", "patches", "replay_patches", "fisher_samples")
         at_least(1, **{name: getattr(self, name) for name in counts})
         for name in ("learning_rate", "gradient_clip"):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from indeed.checks import expect
 from indeed.images.tiling import reflected_indices
 from indeed.learning.adaptation.config import AdaptationConfig
-from indeed.learning.adaptation.objectives import (
+from indeed.learning.adaptation.loss import (
     adaptation_free_energy,
     adaptation_loss,
     diagonal_fisher,

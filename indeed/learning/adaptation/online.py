@@ -11,7 +11,7 @@ from indeed.checks import one_of
 from indeed.images.noise_estimation import NoiseLaw
 from indeed.learning.adaptation.config import AdaptationConfig
 from indeed.learning.adaptation.engine import Adapted, Observe, adapt
-from indeed.learning.adaptation.noise import NoLawToReplayError, law_to_replay
+from indeed.learning.adaptation.noise_replay import NoLawToReplayError, law_to_replay
 from indeed.learning.loading import SampleSource
 from indeed.networks.inference_network import InDeed
 from indeed.types import AnySizeImage

@@ -11,7 +11,7 @@ import tyro  # noqa: TID253  (the types of the command line: nothing but the com
 
 from indeed.checks import expect
 from indeed.data.benchmarks import image_files
-from indeed.data.files import FORMATS, check_writable, read_image
+from indeed.data.image_files import FORMATS, check_writable, read_image
 from indeed.data.picture import Picture
 
 InputFile = tyro.conf.Positional[Path]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from indeed.checks import expect
-from indeed.images.anomalies import Synthesis, TextureSource, anomalous_sample, foreign_to
+from indeed.images.anomaly_synthesis import Synthesis, TextureSource, anomalous_sample, foreign_to
 from indeed.images.noise import gaussian
 from indeed.images.noise_estimation import NoiseLaw
 from indeed.learning.loading import Sample, SampleSource
@@ -59,7 +59,7 @@ def anomaly_samples(
     """Make a source for anomaly detection: a good patch, and it with a synthetic anomaly or, one in four, without.
 
     Each of the surfaces gives good patches of itself, and is equally probable. The textures of an anomaly are those
-    that are foreign to its surface (:func:`indeed.images.anomalies.foreign_to`).
+    that are foreign to its surface (:func:`indeed.images.anomaly_synthesis.foreign_to`).
 
     Both have the same noise, of a random level or, to adapt a network to test images, of their law: it belongs to
     neither L nor S, and their difference is the anomaly.

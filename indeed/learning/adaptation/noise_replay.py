@@ -7,7 +7,7 @@ import torch
 from indeed.images.noise import GREY_LEVEL
 from indeed.images.noise_estimation import NoiseLaw, estimate_noise
 from indeed.learning.loading import SampleSource
-from indeed.learning.training.samples import matched_replay
+from indeed.learning.training.sources import matched_replay
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import denoise
 from indeed.types import Image
@@ -54,7 +54,7 @@ def law_to_replay(model: InDeed, image: Image) -> NoiseLaw:
         raise NoLawToReplayError("image: got white noise, which the network knows, expected noise with neighbours", law)
     if not law.reliable:
         raise NoLawToReplayError("image: got texture everywhere, expected places that show the noise alone", law)
-    removed, level = (image - denoise(model, image)).std().item(), law_level(law, image)
+    removed, level = (image - denoise(model, image)).std().item(), rms_noise_sd(law, image)
     if removed > LARGEST_REMOVAL * level:
         raise NoLawToReplayError(
             f"image: got noise of which {removed / GREY_LEVEL:.1f} grey levels are taken away as it is, expected no "
@@ -64,7 +64,7 @@ def law_to_replay(model: InDeed, image: Image) -> NoiseLaw:
     return law
 
 
-def law_level(law: NoiseLaw, image: Image) -> float:
+def rms_noise_sd(law: NoiseLaw, image: Image) -> float:
     """Root mean square over an image of the standard deviation that a law gives its noise."""
     return law.sigma(image[None]).square().mean().sqrt().item()
 
