@@ -50,7 +50,7 @@ def public_names() -> dict[str, list[str]]:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 found[node.name].append(path.relative_to(PACKAGE).as_posix())
             elif isinstance(node, ast.Assign) and isinstance(alias := node.targets[0], ast.Name):
-                if alias.id[0].isupper() and not alias.id.isupper():
+                if alias.id[0].isupper() and not alias.id.isupper() and "TypeVar" not in ast.unparse(node.value):
                     found[alias.id].append(path.relative_to(PACKAGE).as_posix())
     return found
 

@@ -50,7 +50,7 @@ def truncated_svd(y: Matrices, rank: int) -> Matrices:
 def optimal_shrinkage(y: Matrices, sigma: float | None = None) -> Matrices:
     r"""Low-rank estimate with the singular value shrinkage of least squared error (Gavish and Donoho, 2017).
 
-    Of a low-rank matrix plus independent noise of standard deviation :math:`\sigma`, with :math:`n` the longer side,
+    For a low-rank matrix plus independent noise of standard deviation :math:`\sigma`, with :math:`n` the longer side,
     :math:`\beta \le 1` the ratio of the sides and :math:`s` in units of :math:`\sigma\sqrt n`,
 
     .. math:: \eta(s) = \frac{1}{s} \sqrt{(s^2 - \beta - 1)^2 - 4\beta} \quad\text{for } s > 1 + \sqrt\beta,
@@ -75,7 +75,7 @@ def optimal_shrinkage(y: Matrices, sigma: float | None = None) -> Matrices:
 
     Examples
     --------
-    Of noise alone nothing is left:
+    Nothing is left of noise alone:
 
     >>> noise = torch.randn(60, 40, generator=torch.Generator().manual_seed(0))
     >>> optimal_shrinkage(noise, sigma=1.05).count_nonzero()

@@ -35,16 +35,16 @@ from indeed.types import Matrices
 
 
 class NotConvergedError(RuntimeError):
-    """An iteration that did not reach its tolerance; the message says what it reached, and in how many steps."""
+    """An iteration did not reach its tolerance; the message says what it reached, and in how many steps."""
 
 
 class Pursuit(NamedTuple):
-    """Low-rank and sparse part, and what says how good they are."""
+    """Low-rank and sparse part, and measures of how good they are."""
 
     L: Matrices
     S: Matrices
     dual: Matrices
-    """The certificate Z of optimality, as far as the solver has got with it."""
+    """The certificate Z of optimality, as exact as the solver got."""
     residual: Float[Tensor, "*batch"]
     """``||Y - L - S|| / ||Y||`` in the Frobenius norm, for each matrix (0 for a zero matrix)."""
     iterations: Int[Tensor, "*batch"]
@@ -61,8 +61,8 @@ def inexact_augmented_lagrangian(
     r"""Principal component pursuit by the inexact augmented Lagrangian method of Lin, Chen and Ma (2010).
 
     Each step thresholds the entries (S) and the singular values (L) and moves the dual, with a penalty that grows. It
-    stops by feasibility, ``||Y - L - S|| <= tolerance ||Y||``, for each matrix of a batch by itself: its result is that
-    of a call of its own. Feasibility says nothing about optimality. Where the two parts can be separated exactly, the
+    stops by feasibility, ``||Y - L - S|| <= tolerance ||Y||``, for each matrix of a batch by itself, as in a
+    call of its own. Feasibility says nothing about optimality. Where the two parts can be separated exactly, the
     default growth finds them; where they cannot, as in a photograph, the objective ends some 10^-4 of itself above its
     minimum, and a slower growth comes closer in more steps.
 
@@ -288,7 +288,7 @@ def _checked(y: Matrices, sparsity_weight: float | None, tolerance: float, max_i
 
 
 def _norms(stack: Stack) -> tuple[PerMatrix, PerMatrix]:
-    """Frobenius and spectral norm, one for a zero matrix, for which every part is zero whatever it is divided by."""
+    """Frobenius and spectral norm; for a zero matrix 1, as its parts are zero whatever they are divided by."""
     frobenius, spectral = stack.norm(dim=(1, 2)), torch.linalg.matrix_norm(stack, 2)
     return torch.where(frobenius > 0, frobenius, 1.0), torch.where(spectral > 0, spectral, 1.0)
 

@@ -1,7 +1,7 @@
 r"""Sub-problem 1: the leaf level in closed form, given the middle level (Eq. 6-7 and 25-30).
 
-The Gamma prior is conjugate to the Gaussian precision, so the minimiser of Eq. 7 is again a Gamma. With :math:`n`
-Gaussian variables sharing a precision and :math:`e` their expected sum of squares it is :math:`\mathcal G(\alpha^0 +
+The Gamma prior is conjugate to the Gaussian precision, so the minimiser of Eq. 7 is again a Gamma. If :math:`n`
+Gaussian variables share a precision and :math:`e` is their expected sum of squares, it is :math:`\mathcal G(\alpha^0 +
 n/2,\ \beta^0 + e/2)`: the default, ``form="exact"``. The paper prints twice both parameters (``form="paper"``): the
 same mean, half the variance.
 """
@@ -86,8 +86,8 @@ def update_lambda(
     With ``noise="neighbourhood"`` the precision of a pixel is that of the n pixels of a window around it, in which the
     noise is taken to be stationary: :math:`\alpha^0_\lambda + \tfrac12 n` and :math:`\beta^0_\lambda + \tfrac12\sum
     r^2`. A precision for each pixel makes the fidelity a log penalty, whose gradient grows as the residual shrinks and
-    pulls every residual to zero; with a window, a residual smaller than those around it is pulled no harder for that.
-    At the border the mean over the part of the window inside stands for that over the whole. Not in the paper.
+    pulls every residual to zero; with a window, a residual smaller than those around it is not pulled harder.
+    At the border the mean over the part of the window inside the image is used for the whole. Not in the paper.
 
     Raises
     ------
@@ -128,8 +128,8 @@ def solve_leaf_level(
     hyperpriors
         Shapes and rates of the priors.
     draw
-        With a draw, Eq. 30 uses its residual, as the paper does; without, the expected residual, which is the
-        minimiser.
+        With a draw, Eq. 30 uses its residual, as the paper does; without one, the expected residual, which
+        gives the minimiser.
     form
         ``exact`` conjugate posterior, or the ``paper``'s doubled parameters.
     noise

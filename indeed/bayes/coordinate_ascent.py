@@ -50,9 +50,9 @@ class Fit(NamedTuple):
 def svd_start(y: Images, max_rank: int, hyperpriors: Hyperpriors | None = None) -> MiddleLevel:
     """Start from the first ``max_rank`` singular pairs of each channel, and S = 0 with room to move.
 
-    The variances follow from that of the noise, which is read off the median singular value. A column of A or B gets
-    what the noise would leave it with, given the other; a pixel of S gets twice that of the noise, so that the first
-    sweeps decide what is sparse: from a very small variance S stays at zero.
+    The variances follow from that of the noise, which is estimated from the median singular value. A column of A or B
+    gets the variance that the noise would leave it, given the other factor. A pixel of S gets twice that of the noise,
+    so that the first sweeps decide what is sparse: with a very small variance S would stay at zero.
 
     Raises
     ------
@@ -100,8 +100,8 @@ def check_problem(y: Images, start: MiddleLevel, noise: NoiseForm) -> None:
 def free_energy(y: Images, middle: MiddleLevel, hyperpriors: Hyperpriors, noise: NoiseForm = "pixel") -> PerSample:
     """Exact negative ELBO of a middle level with its leaf level solved: the number in which posteriors are compared.
 
-    In nats per sample, summed over channels. Infinite for a posterior without S (``fit(..., sparse=False)``), of which
-    the fit itself says the free energy without the two terms of S.
+    In nats per sample, summed over channels. Infinite for a posterior without S: ``fit(..., sparse=False)``
+    itself reports the free energy without the two terms of S.
     """
     leaf = solve_leaf_level(y, middle, hyperpriors, noise=noise)
     return negative_elbo(elbo_terms(y, middle, leaf, hyperpriors))
@@ -139,7 +139,7 @@ def fit(
     noise
         One noise precision per ``pixel``, as in the paper, or one ``scalar`` per channel.
     sparse
-        Without, S is zero (its log-variance minus infinity), and its two terms are left out of the free energy.
+        If False, S is zero (its log-variance minus infinity), and its two terms are left out of the free energy.
     prune
         A column that the image does not need switches itself off, but slowly: each sweep leaves a share
         :math:`(h + w) / (2\alpha^0_\gamma + h + w)` of the way. With ``prune`` a sweep ends with a proposal: the column
@@ -214,7 +214,7 @@ def fit(
             )
             leaf_there = solve_leaf_level(y, proposal, hyperpriors, noise=noise)
             there = energy(proposal, leaf_there)
-            # Equal up to rounding counts: a column that is nothing already must go too.
+            # Accepted if equal up to rounding: a column that is already zero must be switched off too.
             accepted = (there <= now + torch.finfo(y.dtype).eps * now.abs()) & on.any(-1).squeeze(1)
             middle, leaf = _choose(accepted, proposal, middle), _choose(accepted, leaf_there, leaf)
             now = torch.where(accepted, there, now)

@@ -23,7 +23,7 @@ Generators = torch.Generator | Sequence[torch.Generator]
 def standard_normal(like: Tensor, generator: Generators) -> Tensor:
     """Draw standard normal values in the shape and type of ``like``.
 
-    They are drawn where the generator is and moved, so that a CPU generator gives the same values on every device.
+    They are drawn on the generator's device and moved, so that a CPU generator gives the same values on every device.
 
     Raises
     ------
@@ -70,7 +70,7 @@ class GaussianFactor(NamedTuple):
 
     @property
     def conditional_log_variance(self) -> Tensor:
-        """Log-variance of each entry given those before it in its row: here those say nothing."""
+        """Log-variance of each entry given those before it in its row; here it does not depend on them."""
         return self.log_variance
 
     @property

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the given arguments (default: those of the process) and return its exit code."""
-    # OpenMP reads this when torch is loaded, so it stands before the imports. Threads that wait for work by spinning
+    # OpenMP reads this when torch is loaded, so it stands before the imports. Threads that spin while they wait
     # slow down every other busy program on the machine, and are slowed down by it.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("indeed: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # the reader of the output has gone, as in `indeed info FILE | head`: no fault of the command
+        # the reader of the output has closed it, as in `indeed info FILE | head`: no fault of the command
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 2 if faults.count else 0

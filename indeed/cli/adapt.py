@@ -147,14 +147,14 @@ class Adaptation:
         self.config = config
         self.seed = seed
         self.reset = reset
-        # The noise that Hubble's photograph itself has would be learned to be kept.
+        # Hubble's photograph has noise of its own: the network would learn to keep it.
         files = photographs or [sample_path(name) for name in sample_names() if name != "hubble"]
         self.photographs = [read_image(path) for path in files] if config.replay_weight else []
         self.patches: dict[int, PatchSampler] = {}
         self.online: dict[int, Online] = {}
 
     def __call__(self, model: InDeed, images: Sequence[AnySizeImage], label: str) -> list[_Outcome]:
-        """Outcome for each image of one adaptation to all."""
+        """Adapt once to all the images; an outcome for each."""
         from tqdm import tqdm
 
         channels, side = model.config.channels, model.config.patch_size
@@ -183,7 +183,7 @@ class Adaptation:
 
     def _row(self, original: InDeed, image: AnySizeImage, outcome: Outcome) -> Row:
         adapted, law = outcome.adapted, outcome.law if outcome.adapted else None
-        if not self.photographs:  # the law is not asked for by the adaptation, only by the report
+        if not self.photographs:  # the adaptation does not need the law, only the report does
             with suppress(NoLawToReplayError):
                 law = law_to_replay(original, image)
         row: dict[str, object] = {

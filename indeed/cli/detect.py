@@ -99,7 +99,7 @@ class Detect:
                 if found and all(file.is_file() for file in files):
                     score = float(found["score"])
                 else:
-                    for file in files:  # of what the image was before: should it be unreadable now, none may stay
+                    for file in files:  # from an earlier run: none may stay if the image cannot be read now
                         file.unlink(missing_ok=True)
                     image = read_image(path).tensor()
                     detection = detector(image)

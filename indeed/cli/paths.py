@@ -70,7 +70,7 @@ def read_for(path: Path, target: Path) -> Picture:
 
 @contextmanager
 def folder_of_results(out: Path) -> Iterator[Path]:
-    """Folder to write files in, which ``out`` gets together when the block ends well; else it is left as it was.
+    """Folder to write files in, which ``out`` gets together when the block ends well; otherwise it is unchanged.
 
     Raises
     ------

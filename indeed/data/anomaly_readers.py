@@ -80,7 +80,7 @@ def folder_set(folder: Path) -> AnomalySet:
 
 
 def _check_places(root: Path) -> None:
-    """Refuse images that would silently be left out: outside of the classes, or of classes to train on but good."""
+    """Refuse images that would silently be left out: outside of the classes, or defective ones to train on."""
     for part in (root / "train", root / "test", root / "ground_truth"):
         if part.is_dir() and (stray := image_files(part)):
             raise DataError(f"{stray[0]}: image outside of the classes, expected it in a folder of {part}")
@@ -120,7 +120,7 @@ def _read_files(
 
 
 def visa_set(folder: Path) -> AnomalySet:
-    """VisA (Zou et al., ECCV 2022) as its archive unpacks, by its split ``split_csv/1cls.csv``; all defects one class.
+    """VisA (Zou et al., ECCV 2022) as its archive unpacks, split by ``split_csv/1cls.csv``; all defects in one class.
 
     Its masks number the kinds of defects: a pixel is defective where the mask is not 0.
 
@@ -329,7 +329,7 @@ def _nifti(path: Path, read: Callable[[Any], Any]) -> Any:
         return read(Nifti1Image)
     except MemoryError:
         raise
-    except Exception as error:  # what a decoder raises on a damaged file is no part of its contract
+    except Exception as error:  # no decoder documents what it raises on a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: damaged or not a NIfTI-1 volume ({reason[:160]})") from error
 
@@ -347,7 +347,7 @@ def _array(path: Path) -> Float32[np.ndarray, "_ _ _"]:
     _shape(path)
 
     def voxels(nifti: Any) -> Any:
-        with gzip.open(path) as file:  # to the end: nibabel would stop before the checksum
+        with gzip.open(path) as file:  # read to the end: nibabel would stop before the checksum
             return np.asarray(nifti.from_bytes(file.read()).dataobj, dtype=np.float32)
 
     array: Float32[np.ndarray, "_ _ _"] = _nifti(path, voxels)

@@ -21,13 +21,14 @@ from torch.nn.functional import interpolate
 from indeed.data.download import DataError
 from indeed.data.samples import sample_image, sample_path
 from indeed.images.pixels import as_channels
+from indeed.types import Image
 
 GOOD = "good"
 """Class of the images without a defect."""
 TEXTURES = ("brick", "grass", "gravel")
 """Surfaces of `indeed.data.samples` that are alike from one half of the image to the other."""
-MakeDefect = Callable[[Float[Tensor, "channel height width"], str, torch.Generator], tuple[Tensor, Tensor]]
-"""Image and generator to the image with a defect, and the mask of the defect: (height, width), 1 in front or not."""
+MakeDefect = Callable[[Image, str, torch.Generator], tuple[Tensor, Tensor]]
+"""Image, category and generator to the image with a defect and its mask, (height, width) or (1, height, width)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +194,7 @@ def texture_set(defects: Mapping[str, MakeDefect], generator: torch.Generator, *
     defects
         What makes a defect, by the name of its class; at least one.
     generator
-        Handed to it for all random choices.
+        Handed to each of them for all random choices.
     tile
         Side of the tiles of testing, at most 256 pixels.
 

@@ -72,7 +72,7 @@ def read_image(path: str | Path) -> Picture:
             return _read_tiff(path) if kind == "TIFF" else _read_pillow(path, kind)
     except MemoryError:
         raise
-    except Exception as error:  # what a decoder raises on a damaged file is no part of its contract
+    except Exception as error:  # no decoder documents what it raises on a damaged file
         raise ImageFileError(f"{path}: {_reason(error)}") from error
 
 
@@ -141,7 +141,7 @@ class _UnsupportedError(Exception):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ignore what decoders warn about, but for too many pixels, which are an error."""
+    """Ignore what decoders warn about, except too many pixels, which are an error."""
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -181,10 +181,10 @@ def _set_rawmode(image: "ImageFile", rawmode: str) -> None:
 
 
 def _sixteen_bits(image: "ImageFile", path: Path) -> UInt16[np.ndarray, "height width samples"]:
-    """All bits of 16-bit samples, of which Pillow keeps the high byte when there are several in a pixel.
+    """All bits of 16-bit samples: Pillow keeps only the high byte of each when a pixel has several.
 
-    Which of the two bytes it keeps is said by the raw mode, whose last letter is the order of bytes: a second pass with
-    the other order gives the low bytes.
+    The last letter of the raw mode is the order of the bytes, and decides which of the two Pillow keeps: a second pass
+    with the other order gives the low bytes.
     """
     from PIL import Image
 
@@ -212,7 +212,7 @@ def _read_tiff(path: Path) -> Picture:
 
     import tifffile
 
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else what it logs goes to the screen
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # otherwise its log goes to the screen
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages.first
         if sum(not getattr(other, "is_reduced", False) for other in tiff.pages) > 1:

@@ -21,9 +21,9 @@ class PatchSampler:
     patch_size
         Side of a patch in pixels.
     spread
-        The side of the crop that is brought to this size, as far as the image has it, is the patch size times a number
-        that is log-uniform on ``[1 / spread, spread]``, and so is the exponent of its intensities. With few images
-        a network then does not learn their scale and light by heart. 1: patches are crops, as they are.
+        A crop is scaled to the patch size; its side is the patch size times a number that is log-uniform on
+        ``[1 / spread, spread]``, at most the side of the image. Its intensities are raised to another such number. With
+        few images a network then does not learn their scale and light by heart. 1: patches are crops, unchanged.
 
     Raises
     ------

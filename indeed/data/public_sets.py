@@ -22,7 +22,7 @@ from indeed.data.unpack import unpack, whole_folder
 from indeed.files import atomic_write
 
 RECORDED = "checksums.csv"
-"""Beside the data: checksums that were unknown before the first download, and are verified since."""
+"""File beside the data: checksums that were unknown before the first download, and are verified since."""
 Report = Callable[[str], None]
 
 
@@ -105,7 +105,7 @@ def verify(public: PublicSet, folder: Path) -> None:
     Raises
     ------
     DataError
-        If it is not what it was, or nobody knows what it should be.
+        If it is not what it was, or it is not known what it should be.
     """
     if (folder / SUMS).exists():
         noted = read_sums(folder / SUMS)
@@ -179,7 +179,7 @@ def obtain(
             if public.accepts:
                 public.accepts(temporary)
         except DataError:
-            if given is None:  # else the next call would take the same wrong file, whose checksum nobody knows
+            if given is None:  # otherwise the next call would take the same wrong file, as no checksum is known
                 for source in public.sources:
                     if source.checksum is None:
                         (downloads / source.name).unlink(missing_ok=True)
@@ -257,7 +257,7 @@ def command(*sets: PublicSet, argv: Sequence[str] | None = None, get: Callable[[
             obtain(public, root, arguments.given, accepted=accepted, get=get)
             if public.crop and arguments.crop:
                 centre_crops(public, root)
-    except (DataError, ModuleNotFoundError) as error:  # the second from a reader: of nibabel
+    except (DataError, ModuleNotFoundError) as error:  # the second if nibabel is missing
         print(error, file=sys.stderr)
         return 2
     except OSError as error:

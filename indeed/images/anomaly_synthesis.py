@@ -25,7 +25,7 @@ from indeed.images.anomaly_families import (
 from indeed.types import Image
 
 DRAWS_OF_IMAGES = 100
-"""Draws from images, after which the source is Perlin noise."""
+"""After so many draws from images the source is Perlin noise."""
 TextureSource = Callable[[torch.Generator], Tensor]
 """Draws an image (channel, any height, any width) in [0, 1] of the normal set; all randomness is the generator's."""
 
@@ -66,11 +66,11 @@ def anomalous_sample(
     foreign: bool = False,
     camouflage: float = 0.0,
 ) -> AnomalySample:
-    """One image with a synthetic anomaly, or as it is with probability ``clean``.
+    """One image with a synthetic anomaly, or unchanged with probability ``clean``.
 
     Changes below `VISIBLE` are undone, so that every pixel of the mask has changed visibly and every other one not at
     all. An anomaly whose mask or contrast is out of bounds is drawn again. After a hundred draws the source is Perlin
-    noise instead of an image: of an image of one colour nothing else could be made.
+    noise instead of an image: images of one colour alone would never give an anomaly.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def _one_of(images: Sequence[Tensor] | Tensor) -> TextureSource:
 
 
 def _camouflaged(candidate: Image, normal: Image) -> Image:
-    """Candidate with what has changed visibly shifted to the mean of what was there, in each channel; clipped."""
+    """Shift what has changed visibly to the mean of what was there, in each channel; clipped."""
     changed = (candidate - normal).abs().amax(0) >= VISIBLE
     shift = (normal - candidate)[:, changed].mean(1)[:, None, None]
     return torch.where(changed, (candidate + shift).clamp(0, 1), normal)

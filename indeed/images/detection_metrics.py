@@ -55,7 +55,7 @@ class DetectionMetrics:
     """
 
     def __init__(self) -> None:
-        # of each list the first array is in ascending order
+        # the first array of each list is in ascending order
         self._normal: list[NDArray[np.floating]] = [np.empty(0, np.float32)]
         self._anomalous: list[NDArray[np.floating]] = [np.empty(0, np.float32)]
 
@@ -186,7 +186,7 @@ def allowed_false_positives(false_positive_rate: float, count: int) -> int:
     29
     """
     expect(0 < false_positive_rate < 1, "false_positive_rate", false_positive_rate, "a share between 0 and 1")
-    allowed = int(Fraction(str(false_positive_rate)) * count)  # as it is written: 0.29 * 100 is less than 29
+    allowed = int(Fraction(str(false_positive_rate)) * count)  # the decimal as written: as a float, 0.29 * 100 < 29
     if allowed < 1:
         raise ValueError(
             f"false_positive_rate: got {false_positive_rate}, expected at least 1/{count} and below 1: {count} good "

@@ -35,7 +35,7 @@ def uniform_sigma(batch: int, low: float, high: float, generator: torch.Generato
     """
     at_least(1, batch=batch)
     expect(0 <= low < high < math.inf, "low, high", f"{low}, {high}", "0 <= low < high < inf")
-    # torch.rand is on [0, 1): taken from the top, so that high is possible and a noise-free sample is not
+    # torch.rand is on [0, 1): subtracted from high, it makes high possible and a noise-free sample impossible
     return high - (high - low) * torch.rand(batch, generator=generator, device=generator.device)
 
 

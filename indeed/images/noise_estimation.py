@@ -2,8 +2,8 @@ r"""The law of the noise in one image, and noise of that law.
 
 The noise of a pixel x and colour c is modelled as :math:`\sqrt{a + b\,I_c(x)}\,Z_c(x)`: an intensity-dependent gain
 times a stationary Gaussian field Z of mean zero, correlated over pixels and colours. The law is estimated from the
-blocks in which least else is going on. Choosing those of lowest variance would bias the variance downwards. Hence each
-block is split into its parts that are symmetric and antisymmetric under reflection in its centre. The stationary
+blocks that show the least besides noise. Choosing those of lowest variance would bias the variance downwards. Hence
+each block is split into its parts that are symmetric and antisymmetric under reflection in its centre. The stationary
 covariance of a colour is invariant under that reflection, so that these parts of Gaussian noise are independent: each
 is measured in the blocks that the other chose.
 
@@ -26,7 +26,7 @@ from indeed.images.noise import GREY_LEVEL
 BLOCK = 16
 """Side of the blocks in pixels."""
 BINS = 8
-"""Ranges of intensity, with equally many blocks, at most; fewer in small images."""
+"""Largest number of ranges of intensity, with equally many blocks each; small images have fewer."""
 QUIET = 0.03
 """Fraction of the blocks of a range that is measured."""
 SATURATED = 1 / 32
@@ -132,7 +132,7 @@ class NoiseLaw:
         """
         batch, channel, height, width = clean.shape
         expect(channel == self.channels, "clean", f"{channel} channels", f"the {self.channels} of the law")
-        # On a torus larger by the filter's width, what is cut out does not see that it is one.
+        # The noise is made on a torus larger by the filter's width, so that the part cut out does not wrap around.
         side = self._filter.shape[-1]
         size = (height + side, width + side)
         white = torch.randn(
@@ -164,10 +164,10 @@ def estimate_noise(image: Float[Tensor, "channel height width"], radius: int = 4
     1. From each block a quadratic is taken off, and what is left is split into its symmetric and antisymmetric part.
     2. The gain is the affine function of intensity that runs along the lower envelope of the energies over intensity,
        where it is sharp; where the image tells nothing, the gain is constant.
-    3. In each range of intensities the quietest blocks in relation to the gain are taken, but for ranges where even
+    3. In each range of intensities the quietest blocks in relation to the gain are taken, except in ranges where even
        they are loud. Of each part, the empirical autocovariance is averaged over the blocks that the other chose. Their
-       sum is that of a block, up to the influence of step 1, a linear map that is inverted. Of a covariance between
-       colours that differs at opposite lags, it is the mean of both.
+       sum is that of a block, up to the influence of step 1, a linear map that is inverted. Where a covariance between
+       colours differs at opposite lags, the sum is the mean of both.
     4. Of the matrices of the spectrum, negative eigenvalues become zero; the variance is kept.
 
     Parameters
@@ -256,7 +256,7 @@ def _gain(energy: Float[Tensor, "2 block channel"], intensity: Float[Tensor, "bl
     the ratio of the variances at white and black is common.
     """
     ratio = torch.linspace(-math.log(200), math.log(200), 61, dtype=torch.float64)  # of white to black, logarithm
-    # Small beside the misfit of a wrong ratio where intensities differ, it decides where they do not.
+    # This cost is small beside the misfit of a wrong ratio where intensities differ, and decides where they do not.
     cost = 0.3 * energy.shape[2] * ratio**2
     for halves, values in zip(energy.unbind(2), intensity.T, strict=True):
         points = []
@@ -283,15 +283,15 @@ def _quietest(
 
 
 def _cross(halves: Float[Tensor, "2 block"], fraction: float) -> Int[Tensor, "2 chosen"]:
-    """Blocks of least energy, for each half by that of the other one."""
+    """Blocks of least energy; those for one half are chosen by the energy of the other."""
     count = max(2, round(fraction * halves.shape[1]))
     return halves.topk(count, largest=False).indices.flip(0)
 
 
 def _chosen(loudness: Float[Tensor, "2 block"], intensity: Float[Tensor, " block"]) -> Int[Tensor, "2 chosen"]:
-    """Quietest blocks of each range of intensities, but for ranges where they are louder than in the quiet ranges.
+    """Quietest blocks of each range of intensities, except ranges where they are louder than in the quiet ranges.
 
-    Taken from all ranges, they do not come from a single one where the gain is too high by error.
+    Each range gives its own, so that they do not all come from one whose gain is too high by error.
     """
     found = []
     for members in _ranges(intensity):
