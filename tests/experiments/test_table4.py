@@ -147,7 +147,7 @@ def test_names_and_keys_are_one_to_one(sets):
         ({"dataset": "lena"}, "dataset: got 'lena', expected one of"),
         ({"method": "median"}, "method: got 'median', expected one of"),
         ({"sigma": 0}, "sigma"),
-        ({"images": 3}, "between 1 and the 2"),
+        ({"images": 3}, "expected 1 to 2"),
     ],
 )
 def test_a_cell_that_cannot_be_is_refused(here, change, message):
@@ -207,6 +207,7 @@ def test_the_command_lists_computes_gathers_and_draws(here, capsys):
     TABLE.main(["figure", "--profile", "smoke"])
     assert {path.name for path in (here / "records" / "smoke").iterdir()} == {
         "table4.csv",
+        "table4.json",
         "table4_psnr.svg",
         "table4_ssim.svg",
     }
