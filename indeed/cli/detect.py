@@ -55,7 +55,7 @@ class Detect:
         rate, checkpoint = self.false_positive_rate, detector_checkpoint(self.checkpoint)
         detector = load_detector(checkpoint, device_named(self.device))
         if self.good and not self.good.is_dir():
-            raise ValueError(f"{self.good}: is not a folder")
+            raise ValueError(f"{self.good}: got no folder, expected one of good images")
         good = images_by_stem((self.good,)) if self.good else {}
         if rate is not None:
             allowed_false_positives(rate, len(good or detector.good_scores))  # before the work

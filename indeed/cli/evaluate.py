@@ -33,7 +33,7 @@ class Evaluate(WithModel):
 
         images = images_in(self.folder)
         if self.csv and not self.csv.parent.is_dir():
-            raise ValueError(f"{self.csv}: its folder does not exist")
+            raise ValueError(f"{self.csv}: got a name in no folder, expected an existing one")
         models = Models(self)
         rows: dict[str, FiguresOfMerit] = {}
         print(f"{'image':<24} {'noisy':>8} {'L':>8} {'L + S':>8} {'SSIM':>8}")

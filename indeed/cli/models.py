@@ -71,7 +71,7 @@ class Models:
         model = self.loaded[path]
         if model.config.channels != channels:
             kinds = {1: "grey", 3: "colour"}
-            raise ValueError(f"{path} is for {kinds[model.config.channels]} images, got a {kinds[channels]} one")
+            raise ValueError(f"{path}: got a {kinds[channels]} image, expected {kinds[model.config.channels]} ones")
         return model
 
 
@@ -94,7 +94,7 @@ def device_named(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ValueError(f"device: {name!r} is not available") from error
+        raise ValueError(f"device: got {name!r}, expected one that is available") from error
     return device
 
 

@@ -22,7 +22,7 @@ Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 def images_in(folder: Path) -> list[Path]:
     """Images in a folder."""
     if not folder.is_dir():
-        raise ValueError(f"{folder}: is not a folder")
+        raise ValueError(f"{folder}: got no folder, expected one of images")
     images = image_files(folder)
     if not images:
         raise ValueError(f"{folder}: holds no image, expected files ending in {', '.join(FORMATS)}")

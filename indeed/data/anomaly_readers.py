@@ -252,7 +252,9 @@ def _runs(text: str, pixels: int) -> list[tuple[int, int]]:
         if following <= first:
             raise ValueError(f"run lengths: pixel {following} after pixel {first}, expected increasing ones")
         if following < first + length:
-            raise ValueError(f"run lengths: pixel {following} overlaps the {length} pixels from pixel {first}")
+            raise ValueError(
+                f"run lengths: pixel {following} overlaps the {length} pixels from pixel {first}, expected none"
+            )
     if (last := sum(runs[-1]) - 1) > pixels:
         raise ValueError(f"run lengths: reach pixel {last}, expected at most {pixels}")
     return runs

@@ -234,13 +234,13 @@ def _made(
     observed, mask = make(clean.clone(), name, generator)
     if observed.shape != clean.shape or mask.shape not in (clean.shape[1:], (1, *clean.shape[1:])):
         raise ValueError(
-            f"defects[{defect!r}] gave shapes {tuple(observed.shape)} and {tuple(mask.shape)}, expected "
+            f"defects[{defect!r}]: got shapes {tuple(observed.shape)} and {tuple(mask.shape)}, expected "
             f"{tuple(clean.shape)} and {tuple(clean.shape[1:])}"
         )
     marked = mask.reshape(clean.shape[1:]) > 0.5
     if not marked.any() or marked.all() or observed.min() < 0 or observed.max() > 1:
         raise ValueError(
-            f"defects[{defect!r}] marked {int(marked.sum())} of {marked.numel()} pixels of an image from "
+            f"defects[{defect!r}]: got {int(marked.sum())} of {marked.numel()} pixels marked, of an image from "
             f"{float(observed.min()):.3g} to {float(observed.max()):.3g}, expected some but not all, and [0, 1]"
         )
     return observed, marked

@@ -35,9 +35,11 @@ class PatchSampler:
         expect(images, "images", "none", "at least one")
         for index, image in enumerate(images):
             if image.shape[0] != images[0].shape[0]:
-                raise ValueError(f"images[{index}] has {image.shape[0]} channels, expected {images[0].shape[0]}")
+                raise ValueError(f"images[{index}]: got {image.shape[0]} channels, expected {images[0].shape[0]}")
             if min(image.shape[1:]) < patch_size:
-                raise ValueError(f"images[{index}] is {tuple(image.shape[1:])}, smaller than patch_size {patch_size}")
+                raise ValueError(
+                    f"images[{index}]: got {tuple(image.shape[1:])}, expected at least {patch_size} a side"
+                )
         expect(1 <= spread < math.inf, "spread", spread, "a finite number of at least 1")
         self.images = list(images)
         self.patch_size = patch_size

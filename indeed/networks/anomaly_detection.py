@@ -144,7 +144,7 @@ class Detector:
         """
         observed, size = as_channels(image, self.model.config.channels)[None], image.shape[1:]
         if self.side is None and min(size) < SCORE_WINDOW:
-            raise ValueError(f"image of {size[1]}x{size[0]} pixels, expected at least {SCORE_WINDOW} on each side")
+            raise ValueError(f"image: got {size[1]}x{size[0]} pixels, expected at least {SCORE_WINDOW} on each side")
         if self.side is not None:
             observed = interpolate(observed, (self.side, self.side), mode="bilinear", antialias=True)
         found = anomaly_maps(self.model, observed, **self.settings._asdict())
@@ -164,7 +164,7 @@ def load_detector(path: Path, device: str | torch.device = "cpu") -> Detector:
     """
     model, record = load_checkpoint(path, device)
     if record.get("task") != "detect":
-        raise CheckpointError(f"{path}: is no detector of anomalies (task {record.get('task')!r})")
+        raise CheckpointError(f"{path}: got task {record.get('task')!r}, expected a detector of anomalies")
     try:
         return Detector(model, record["side"], map_settings(record["map"]), tuple(record["map"]["good_scores"]))
     except KeyError as error:

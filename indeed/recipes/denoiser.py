@@ -43,7 +43,7 @@ def train_denoiser(run: Run) -> Trainer:
     """
     for name in ("max_rank", "halvings"):
         if getattr(run, name) is not None:
-            raise ValueError(f"{name}: goes with task uad only")
+            raise ValueError(f"{name}: got {getattr(run, name)}, expected none unless task is uad")
     training = run.training()
     network = network_preset(run.preset, run.channels)
     network = replace(network, patch_size=run.patch_size or network.patch_size)
@@ -104,7 +104,7 @@ def _read(files: Sequence[Path], channels: int, patch_size: int) -> list[Tensor]
     for path in files:
         images.append(eight_bit(read_image(path).tensor(), channels))
         if min(images[-1].shape[1:]) < patch_size:
-            raise ValueError(f"{path}: is {tuple(images[-1].shape[1:])} pixels, smaller than a patch of {patch_size}")
+            raise ValueError(f"{path}: got {tuple(images[-1].shape[1:])} pixels, expected at least {patch_size} a side")
     return images
 
 

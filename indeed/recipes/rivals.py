@@ -241,7 +241,7 @@ def trained(model: Learned, path: Path, device: str = "cpu") -> tuple[MapOf, Cho
     """
     record = read_record(path)["record"]
     if record.get("task") != "detect" or "map" not in record:
-        raise CheckpointError(f"{path}: is no detector of anomalies (task {record.get('task')!r})")
+        raise CheckpointError(f"{path}: got task {record.get('task')!r}, expected a detector of anomalies")
     made = record["map"]
     if model == "indeed":
         network, _ = load_checkpoint(path, device)

@@ -172,7 +172,7 @@ def _weights(path: Path, network: NetworkConfig) -> tuple[dict[str, Tensor], dic
     """Weights of a checkpoint of the same network but for its patch size, and its record."""
     model, record = load_checkpoint(path)
     if replace(model.config, patch_size=network.patch_size) != network:
-        raise ValueError(f"{path}: got a network of other sizes or forms than the run's")
+        raise ValueError(f"{path}: got a network of other sizes or forms, expected those of the run")
     return model.state_dict(), record
 
 

@@ -291,11 +291,11 @@ def test_adapt_never_overwrites_its_input(run, photo, few):
         (["photo.png", "-o", "out", "--steps", "0"], "steps: got 0"),
         (["photo.png", "-o", "out", "--learning-rate", "-1"], "learning_rate: got -1"),
         (["photo.png", "-o", "out", "--mode", "batch", "--reset", "never"], "reset: got 'never'"),
-        (["photo.png", "-o", "out", "--photographs", "nowhere"], "nowhere: is not a folder"),
+        (["photo.png", "-o", "out", "--photographs", "nowhere"], "nowhere: got no folder"),
         (["photo.png", "-o", "out", "--photographs", "void"], "void: holds no image"),
         (["photo.png", "-o", "out", "--photographs", "twin", "--preset", "paper"], "photographs: got twin"),
         (["photo.png", "-o", "out", "--checkpoint", "none"], "none: no such file"),
-        (["photo.png", "-o", "out", "--device", "abacus"], "'abacus' is not available"),
+        (["photo.png", "-o", "out", "--device", "abacus"], "device: got 'abacus', expected one that is available"),
         (["photo.png", "-o", "table"], "is no table of this command"),
     ],
 )

@@ -596,11 +596,11 @@ class TestTextures:
     @pytest.mark.parametrize(
         ("make", "message"),
         [
-            (lambda image, *_: (image, torch.zeros(image.shape[1:])), r"defects\['bad'\] marked 0 of 65536 pixels"),
-            (lambda image, *_: (image, torch.ones(image.shape[1:])), r"defects\['bad'\] marked 65536 of 65536"),
+            (lambda image, *_: (image, torch.zeros(image.shape[1:])), r"defects\['bad'\]: got 0 of 65536 pixels"),
+            (lambda image, *_: (image, torch.ones(image.shape[1:])), r"defects\['bad'\]: got 65536 of 65536"),
             (lambda image, *_: (image + 1, torch.eye(256)), r"from .* to .*, expected some but not all, and \[0, 1\]"),
-            (lambda image, *_: (image[..., 1:], torch.eye(256)), r"defects\['bad'\] gave shapes \(1, 256, 255\)"),
-            (lambda image, *_: (image, torch.eye(255)), r"defects\['bad'\] gave shapes"),
+            (lambda image, *_: (image[..., 1:], torch.eye(256)), r"defects\['bad'\]: got shapes \(1, 256, 255\)"),
+            (lambda image, *_: (image, torch.eye(255)), r"defects\['bad'\]: got shapes"),
         ],
     )
     def test_what_is_no_defect_is_refused(self, make, message):

@@ -291,7 +291,7 @@ class Trainer:
                 identity, step = json.loads(state["identity"]), state["step"]
             different = sorted(key for key in self.identity | identity if self.identity.get(key) != identity.get(key))
             if different:
-                raise ValueError(f"{path}: the run was started with another configuration ({', '.join(different)})")
+                raise ValueError(f"{path}: got another {', '.join(different)}, expected the configuration of the run")
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.folder / "config.json") as temporary:
             temporary.write_text(json.dumps(self.identity, indent=2))
@@ -317,7 +317,7 @@ class Trainer:
             yield
         except Exception as error:  # whatever a damaged file makes torch raise
             message = " ".join(str(error).split())[:200]
-            raise ValueError(f"{self.folder / 'state.pt'}: not a whole training state ({message})") from error
+            raise ValueError(f"{self.folder / 'state.pt'}: got damage ({message}), expected a whole state") from error
 
 
 def _identity(training: TrainingConfig) -> dict[str, Any]:
