@@ -237,7 +237,7 @@ def publish(fresh: Path, published: Path) -> bool:
     """Bring a published record up to date with a fresh one of the same chapter; return whether anything changed.
 
     A number that the fresh run confirms within its published tolerance stands, with the run that measured it; one that
-    is off, new or described in another way comes from the fresh run, and one that is gone goes.
+    is off, new or described in another way comes from the fresh run, and one that is gone is dropped.
     """
     standing = {row["name"]: row for row in read_table(published)} if published.is_file() else {}
     rows = [
@@ -289,7 +289,7 @@ def compare(fresh: Iterable[Number], published: Iterable[Number]) -> Comparison:
     off = tuple(
         f"{name}: {now[name].value:g} {old.unit}".rstrip() + f", published {old.value:g} ± {old.tolerance:g}"
         for name, old in then.items()
-        # A few units in the last place are for the decimal form, not for the measurement.
+        # A few units in the last place allow for the decimal form, not for the measurement.
         if name in now and abs(now[name].value - old.value) > old.tolerance * (1 + 1e-9) + 1e-12 * abs(old.value)
     )
     missing = tuple(name for name in then if name not in now)

@@ -87,10 +87,10 @@ def data_hash(files: Iterable[Path]) -> str:
 
 
 class ResumableTable:
-    """Table of what a checkpoint makes of images, found by their names or, ``stem``, those without ending.
+    """Table of results of a checkpoint, a row an image, found by its name or, with ``stem``, by that without ending.
 
-    The file is whole after each row. Rows of another checkpoint are dropped, as they do not compare, and so is that of
-    an image that has changed.
+    The file is whole after each row. Rows of another checkpoint are dropped, as they cannot be compared, and so is the
+    row of an image that has changed.
     """
 
     def __init__(self, path: Path, checkpoint: str, columns: set[str], *, by: Literal["name", "stem"]) -> None:

@@ -37,7 +37,7 @@ class Batch(NamedTuple):
         return self._replace(observed=self.observed.pin_memory(), target=self.target.pin_memory())
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Batch":
-        """Return the batch where, and in the type in which, the network computes."""
+        """Return the batch on the device and in the type in which the network computes."""
         observed, target = (part.to(device, dtype, non_blocking=True) for part in (self.observed, self.target))
         return self._replace(observed=observed, target=target)
 

@@ -48,7 +48,7 @@ def anomaly_maps(
     smoothing
         Standard deviation in pixels of a Gaussian mean of the blended map; 0: none.
     turns
-        Orientations that the map is the mean of, each a quarter turn from the last, 1 to 4. A network that was trained
+        Number of orientations, 1 to 4, a quarter turn apart, over which the map is averaged. A network that was trained
         on patches in all orientations judges each a little differently: errors average out, and time adds up.
     overlap
         Pixels that neighbouring tiles share, ``0 <= overlap < patch_size``; None: a quarter of the patch size.

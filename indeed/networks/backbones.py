@@ -115,8 +115,8 @@ class UNet(nn.Module):
     """Residual blocks at halved resolutions, handed back up to full resolution beside what was seen there.
 
     Every map has the features of its own resolution, so that a filter of single pixels and the context of a whole tile
-    meet in each output pixel, and both are the same wherever in the image they are. That is what it has over a ResNet
-    on unshuffled pixels, whose filters know at which of the places within a block a pixel was.
+    meet in each output pixel, and both are the same everywhere in the image. This is its advantage over a ResNet on
+    unshuffled pixels, whose filters depend on the place of a pixel within its block.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def _activated(convolution: nn.Conv2d, norm: Norm) -> nn.Sequential:
 class Transformer(nn.Module):
     """Vision transformer with features for every pixel, or row, or column (model 11 of Table 3).
 
-    The paper says only that it is one, of 79 million parameters with its heads. This is the plain one: patches embedded
+    The paper says only that it has 79 million parameters with its heads. This is the plain one: patches embedded
     by a convolution, fixed positions, pre-norm blocks with heads of 64 and four times as wide inner layers, a last
     normalisation, and a transposed convolution back to pixels. With the defaults of
     :class:`indeed.networks.inference_network.NetworkConfig`, and 64 features a pixel, the three modules have 78.7

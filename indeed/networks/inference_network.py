@@ -20,7 +20,7 @@ from indeed.networks.backbones import Norm, ResNet, Transformer, UNet, scale_
 from indeed.types import Images
 
 RESIDUAL_GAIN = 10.0
-"""Brings what L leaves of an image to the scale of the image, beside which f_S would long not see it."""
+"""Brings what L leaves of an image to the scale of the image: without it f_S would learn to see it late only."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class NetworkConfig:
     factor_moments: int = 1
     """Cosine moments along the averaged axis that the heads of f_A and f_B see; the first, the paper's, is the mean."""
     factor_positions: int = 0
-    """Cosines of the position along the axis that is kept that the heads see besides."""
+    """Number of cosines of the position along the kept axis, which the heads see too."""
     sparse_width: int = 128
     sparse_blocks: int = 11
     sparse_halvings: int = 0
@@ -73,7 +73,7 @@ class NetworkConfig:
     q(S | A, B) is also conditioned on Y."""
     sparse_output: Literal["sparse", "noise", "shrinkage"] = "sparse"
     """Whether f_S outputs the mean of S; or the noise, from which the mean of S is Y - L minus the output; or the logit
-    of a shrinkage in (0, 1), of which times Y - L the mean of S is. In the model, for given precisions, this factor is
+    of a shrinkage in (0, 1), which times Y - L is the mean of S. In the model, for given precisions, this factor is
     lambda / (lambda + omega)."""
     log_variance_min: float = -20.0
     log_variance_max: float = 0.0
@@ -261,8 +261,8 @@ class SparseNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.leak = 0.0
-        """Slope of the last ReLU below zero. Where all its features are, mean and variance are constants and no
-        gradient comes through; with a leak a network can learn to see there what it has been blind to."""
+        """Slope of the last ReLU below zero. Where all its features are below zero, mean and variance are
+        constants and no gradient passes; with a leak a network can still learn there."""
         pixels = config.sparse_unshuffle**2
         inputs = config.channels * (1 if config.sparse_input == "residual" else 2)
         self.trunk: nn.Module

@@ -21,10 +21,10 @@ SIDE = 256
 """Side to which the images of a set are brought, as DRAEM does; textures keep their size."""
 TEXTURE_CONTRAST = 32 * GREY_LEVEL
 """Least mean absolute change of a pixel of a defect on the embedded textures. Grass on grass, or a faint veil of it, is
-no defect that could be seen: gravel and grass differ from pixel to pixel by more themselves."""
+no visible defect: the pixels of gravel and grass themselves differ by more."""
 UNSEEN_FAMILIES = ("scar", "poisson")
 SEED = 7
-"""Of the synthetic anomalies that settings are chosen on."""
+"""Seed of the synthetic anomalies that settings are chosen on."""
 
 
 class GoodImages(NamedTuple):

@@ -1,4 +1,4 @@
-"""What detectors of anomalies are compared with: trained on the same good images, set on the same synthetic anomalies.
+"""Rivals of the detectors of anomalies: trained on the same good images, tuned on the same synthetic anomalies.
 
 An autoencoder and DRAEM are trained by the loop that trains InDeed, on the same patches of good images. What a method
 leaves open (what its map is made of, how it is smoothed, options of a fit) is chosen as for InDeed: by the average
@@ -59,7 +59,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "pca": [{"patch": patch, "explained": share} for patch in (8, 16, None) for share in (0.95, 0.9, 0.99)],
     "rpca": [{"sparsity_weight": weight} for weight in (None, 0.15, 0.3, 0.6)],
 }
-"""What is chosen from for each classical method; the first is what a quick look takes."""
+"""What is chosen from for each classical method; a quick look takes the first."""
 
 
 class Choice(NamedTuple):
@@ -254,7 +254,7 @@ def trained(model: Learned, path: Path, device: str = "cpu") -> tuple[MapOf, Cho
 
 
 def network_maps(model: Autoencoder | DRAEM) -> dict[str, MapOf]:
-    """Return the maps that a network can give of images of any size, by name; the result is where the images are."""
+    """Return the maps that a network can give of images of any size, by name; a result stays on their device."""
     device = next(model.parameters()).device
     if isinstance(model, DRAEM):
         return {"probability": lambda images: model.map(images.to(device)).to(images.device)}

@@ -26,7 +26,7 @@ Preset = Literal["tiny", "cpu", "paper"]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What is asked of one training run, whatever its recipe; None is what the recipe or the preset has."""
+    """What is asked of one training run, whatever its recipe; None stands for what the recipe or preset has."""
 
     out: Path
     """Checkpoint to write, ``*.safetensors``."""
@@ -43,8 +43,8 @@ class Run:
     halvings: int | None = None
     """Halvings of f_S, which is then a U-Net; for detectors."""
     start: Path | None = None
-    """Checkpoint whose weights the run starts from: same network, whatever its patch size. Small patches first, many a
-    step, and large ones at the end cost less than large ones all the way."""
+    """Checkpoint whose weights the run starts from: same network, whatever its patch size. Small patches first (many
+    a step) and large ones at the end cost less than large ones throughout."""
     steps: int | None = None
     """Length of the run."""
     stop_at: int | None = None
@@ -169,7 +169,7 @@ def trainer_of(
 
 
 def _weights(path: Path, network: NetworkConfig) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights of a checkpoint of the same network but for its patch size, and its record."""
+    """Weights and record of a checkpoint of the same network, whose patch size may differ."""
     model, record = load_checkpoint(path)
     if replace(model.config, patch_size=network.patch_size) != network:
         raise ValueError(f"{path}: got a network of other sizes or forms, expected those of the run")

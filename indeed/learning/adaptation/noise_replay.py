@@ -1,4 +1,4 @@
-"""Whether a network can adapt to the noise of an image by what is estimated of it, before anything is adapted."""
+"""Whether a network can adapt to the noise that is estimated in an image, asked before anything is adapted."""
 
 from collections.abc import Callable, Sequence
 
@@ -36,15 +36,15 @@ def law_to_replay(model: InDeed, image: Image) -> NoiseLaw:
     Parameters
     ----------
     model
-        Network that is to adapt. Where it takes away more than the law explains, it knows better already: noise that is
-        not of such a law, as impulses and speckle, is no noise to the estimate.
+        Network that is to adapt. If it removes more than the law explains, it already does better: the estimate
+        does not see noise of another kind, such as impulses and speckle.
     image
         As for :func:`indeed.images.noise_estimation.estimate_noise`.
 
     Raises
     ------
     NoLawToReplayError
-        If nothing can be estimated, there is nothing to adapt to, or no relying on the estimate.
+        If nothing can be estimated, there is nothing to adapt to, or the estimate is not reliable.
     """
     try:
         law = estimate_noise(image)

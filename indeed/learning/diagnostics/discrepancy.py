@@ -1,8 +1,8 @@
 r"""How far two sets of images are apart: the place of :math:`d(\hat p_D, p)` in Theorem 1.
 
 The law p of images is known by samples only, in as many dimensions as an image has pixels; no sample of any practical
-size says how far an empirical law is from p there. What is here compares two *samples*, mostly in a few features of an
-image. These are proxies: useful for telling sets apart, and no values of d.
+size says how far an empirical law is from p there. The functions here compare two *samples*, mostly in a few features
+of an image. These are proxies: useful for telling sets apart, and no values of d.
 """
 
 import math
@@ -62,7 +62,7 @@ def mean_distance(first: FeatureTable, second: FeatureTable) -> float:
     r"""Mean Euclidean distance between a sample of one set and a sample of the other.
 
     For whole images as features it estimates, without bias, the distance :math:`\tfrac1n \sum_i E_Y\|Y - Y^{(i)}\|`
-    with which the proof of Theorem 1 goes through. It is no discrepancy: between two sets from the same law it is
+    that the proof of Theorem 1 needs. It is no discrepancy: between two sets from the same law it is
     positive, and it does not fall with their sizes.
     """
     _check(first, second, 1)
@@ -78,7 +78,7 @@ def sliced_wasserstein(
 
     Examples
     --------
-    In one dimension there is one direction, and a shift is as far as it is:
+    In one dimension there is one direction, and the distance is the shift:
 
     >>> x = torch.tensor([[0.0], [1.0], [5.0]])
     >>> sliced_wasserstein(x, x + 2, generator=torch.Generator().manual_seed(0))

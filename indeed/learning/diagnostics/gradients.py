@@ -33,7 +33,7 @@ class GradientNoise(NamedTuple):
     """Trace of the covariance of the gradient, by its three sources; their sum is that of a training step."""
 
     batch: float
-    """From which images, noise levels and noise are in the batch."""
+    """From the choice of the images, noise levels and noise in the batch."""
     draw: float
     """From the draws of A, B and S, given the batch."""
     leaf: float

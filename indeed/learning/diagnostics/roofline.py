@@ -24,7 +24,7 @@ class Machine(NamedTuple):
 
     @property
     def ridge(self) -> float:
-        """Arithmetic intensity, in operations per byte, from which on the peak binds and no longer the bandwidth."""
+        """Arithmetic intensity, in operations per byte, above which the peak binds, not the bandwidth."""
         return self.peak / self.bandwidth
 
     def seconds(self, operations: float, moved: float) -> float:

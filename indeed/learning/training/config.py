@@ -48,7 +48,7 @@ class TrainingConfig:
     leaf: Literal["mean", "sampled"] = "mean"
     """Whether the precisions enter the loss by their means, or by a draw: the stochastic regularisation of 3.1.4."""
     variational: bool = True
-    """Whether fidelity, rank and sparsity are learned from; without, only the supervision is (model 9 of Table 3)."""
+    """Whether fidelity, rank and sparsity are learned from; if false, only the supervision is (model 9 of Table 3)."""
     hyperpriors: Hyperpriors = field(default_factory=Hyperpriors)
     precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     """Type the ResNets compute in (autocast); the heads, the closed forms and the loss stay in float32. On a GPU the
