@@ -26,6 +26,7 @@ Measured = Mapping[str, float | str]
 T = TypeVar("T")
 
 _PROVENANCE = (*(column.name for column in fields(Provenance)), "data_hash")
+_RESERVED = {"seconds", "run", *_PROVENANCE}
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,11 @@ class Table:
     """Whether nothing of the table can run on another device."""
     commands: Mapping[str, Callable[..., object]] = field(default_factory=dict)
     """Commands beside those of all tables."""
-    records: Mapping[str, str] = field(default_factory=dict)
-    """Files of measured numbers beside that of the table, by name, each with the one of `commands` that writes it."""
+
+    def __post_init__(self) -> None:
+        """Refuse a field of the key that is called like a column of every table."""
+        if clash := self.key.keys() & (_RESERVED - {"seed"}):
+            raise ValueError(f"key: got {min(clash)}, expected no name of a column that says where a row is from")
 
     def keys(self, profile: Profile) -> list[Key]:
         """Keys of the cells of a profile.
@@ -263,8 +267,7 @@ def run_cell(path: Path, key: Key, cell: Cell, profile: str) -> list[Row]:
     start = time.perf_counter()
     found = cell.compute()
     seconds = time.perf_counter() - start
-    reserved = {"seconds", *_PROVENANCE, *label}
-    if clash := sorted(reserved & {name for values in found for name in values}):
+    if clash := sorted((_RESERVED | label.keys()) & {name for values in found for name in values}):
         raise ValueError(f"compute: got {', '.join(clash)}, expected no name that the row already has")
     run = provenance(profile, cell.seed, cell.data, cell.device)
     origin = {name: str(value) for name, value in asdict(run).items()} | {"data_hash": inputs}

@@ -24,11 +24,11 @@ from indeed.experiments.methods import TABLE4_METHODS
 from indeed.experiments.program import Cell, Job, Key, Table, Values, on_disk
 from indeed.images.metrics import psnr, ssim
 from indeed.images.noise import GREY_LEVEL, seeded_gaussian
-from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
+from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
 from indeed.recipes.equal_budget import Model, checkpoint_path
 from indeed.recipes.equal_budget import runs_folder as budget_folder
-from indeed.record import Profile, Recorder, results_folder
+from indeed.record import Profile, results_folder
 from indeed.tables import Row, read_table
 from indeed.types import Image
 
@@ -204,36 +204,6 @@ def beside_paper(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     return compared
 
 
-SHIPPED: dict[Shipped, str] = {"denoise_grey": "set12", "denoise_color": "cbsd68"}
-"""The shipped models and the test set that each is quoted on."""
-
-
-def record_shipped(
-    name: Shipped, *, sigma: int = 25, runs: Path | None = None, records: Path | None = None
-) -> Recorder:
-    """Record the cells of a shipped model on its whole test set, for the prose of the chapters.
-
-    Raises
-    ------
-    DataMissingError
-        If the test set is not on disk.
-    """
-    dataset = SHIPPED[name]
-    images = len(DATA_SETS[dataset].files())
-    (noisy,), (ours,) = (
-        TABLE.cell(dataset, method, sigma, images, profile="cpu", runs=runs) for method in ("noisy", "indeed")
-    )
-    numbers = Recorder(name, "cpu", SEED, f"{dataset} ({images} images)", folder=records)
-    for figure, value in (
-        ("psnr_noisy", noisy["psnr"]),
-        ("psnr_low_rank", ours["psnr_low_rank"]),
-        ("psnr", ours["psnr"]),
-    ):
-        numbers.add(f"{figure}_sigma{sigma}", float(value), tolerance=0.02, unit="dB")
-    numbers.add(f"ssim_sigma{sigma}", float(ours["ssim"]), tolerance=0.001, digits=4)
-    return numbers
-
-
 def _denoiser(method: str, network: Path | None = None, *, device: str) -> Denoiser:
     if method == "noisy":
         return lambda noisy, sigma: (noisy, None)
@@ -282,12 +252,6 @@ def _drawn(rows: Sequence[Row], value: str) -> Any:
     return denoising_table(beside_paper(rows), value)[0]
 
 
-def record(runs: Path | None = None, records: Path | None = None) -> None:
-    """Record what the chapters quote of the shipped models."""
-    for name in SHIPPED:
-        print(record_shipped(name, runs=runs, records=records).path)
-
-
 TABLE = Table(
     name="table4",
     key={"dataset": DATA_SETS, "method": TABLE4_METHODS, "sigma": int, "images": int},
@@ -297,8 +261,6 @@ TABLE = Table(
     networks=networks,
     report=_lines,
     drawings={f"table4_{value}.svg": partial(_drawn, value=value) for value in ("psnr", "ssim")},
-    commands={"record": record},
-    records={name: "record" for name in SHIPPED},
 )
 
 if __name__ == "__main__":
