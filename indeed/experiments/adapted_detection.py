@@ -72,7 +72,7 @@ ADAPTATIONS: dict[str, AdaptationConfig] = {
     "replay_training": _REPLAY,
     "replay": _REPLAY,
 }
-"""What each method does; the paper's terms take so many steps for each image, replay so many for the set."""
+"""What each method does; the steps are for each image with the paper's terms, for the whole set with replay."""
 REPEATED = ("ag_s", "replay")
 """Methods that are measured with `SEEDS` seeds."""
 
@@ -107,11 +107,11 @@ def cell(job: Job, dataset: str, method: str, seed: int) -> Cell:
     Parameters
     ----------
     job
-        With what it is measured.
+        What it is measured with.
     dataset, method
         Names in `MODELS` and :data:`indeed.experiments.methods.ADAPTED_METHODS`.
     seed
-        Of the adaptation; the noise is the same for all seeds and methods.
+        Seed of the adaptation; the noise is the same for all seeds and methods.
 
     Returns
     -------
@@ -193,9 +193,9 @@ def adapt_detector(
     images
         In grey. Without an objective nothing but the law of their noise is taken from them.
     config
-        What is done; of replay so many steps for all images together.
+        What is adapted; its steps of replay are for all images together.
     seed
-        Of the patches, the draws and the replayed samples.
+        Seed of the patches, the draws and the replayed samples.
     data
         Good images that are replayed, as in :func:`indeed.recipes.good_images.good_images`.
     matched

@@ -114,7 +114,7 @@ def cell(job: Job, images: int, seed: int) -> Cell:
     Parameters
     ----------
     job
-        With what it is measured.
+        What it is measured with.
     images
         Number of training images.
     seed
@@ -151,7 +151,7 @@ def cell(job: Job, images: int, seed: int) -> Cell:
         described = {"images": images, "seed": seed}
         trainer = Trainer(size.network, config, train, job.state, resume=True, description=described)
         trainer.run(progress=False)
-        # After those of the training. The same noise for both parts, so that they differ in the images alone.
+        # Indices after those of the training. Both parts have the same noise, so that they differ in the images alone.
         indices = range(config.steps * config.batch_size, config.steps * config.batch_size + size.patches)
         batches = {
             part: draw_batch(source, indices, seed) for part, source in zip(PARTS, (train, held_out), strict=True)

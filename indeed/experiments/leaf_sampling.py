@@ -86,7 +86,7 @@ def cell(job: Job, condition: str, leaf: Leaf, seed: int) -> Cell:
     Parameters
     ----------
     job
-        With what it is measured.
+        What it is measured with.
     condition
         One of `CONDITIONS`.
     leaf

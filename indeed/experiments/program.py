@@ -31,7 +31,7 @@ _RESERVED = {"seconds", "run", *_PROVENANCE}
 
 @dataclass(frozen=True)
 class Job:
-    """With what a cell is to be measured."""
+    """What a cell is measured with."""
 
     profile: Profile
     device: str
@@ -252,8 +252,8 @@ def run_cell(path: Path, key: Key, cell: Cell, profile: str) -> list[Row]:
     Raises
     ------
     ValueError
-        If the file holds another cell (key, profile or seed) or is damaged: it is left as it is, and to delete it is up
-        to its owner. If names of key and values clash.
+        If the file holds another cell (key, profile or seed) or is damaged: it is left as it is, and deleting it is
+        up to its owner. If names of key and values clash.
     """
     label = {name: str(value) for name, value in key.items()}
     fixed = label | {"profile": profile, "seed": str(cell.seed)}

@@ -94,7 +94,7 @@ def cells(profile: Profile) -> list[Values]:
     methods; BM3D, if it is installed, on all of Set12, and at sigma 25 on `SUBSET` images of the others. ``paper``: all
     for every method. The networks of equal budget are grey.
     """
-    # whole Kodak images are two and a half times as large as their centres, by which the paper's sources measure
+    # whole Kodak images are two and a half times as large as their centres, which the paper's sources measure
     skipped = () if profile == "paper" else ("kodak24",)
     embedded = [name for name, data in DATA_SETS.items() if data.source == "embedded"]
     others = [name for name in DATA_SETS if name not in (*embedded, *skipped)]
@@ -136,7 +136,7 @@ def cell(job: Job, dataset: str, method: str, sigma: int, images: int) -> Cell:
     Parameters
     ----------
     job
-        With what it is measured. The classical methods run on the CPU.
+        What it is measured with. The classical methods run on the CPU.
     dataset, method
         Names in `DATA_SETS` and :data:`indeed.experiments.methods.TABLE4_METHODS`.
     sigma

@@ -107,11 +107,11 @@ def cell(job: Job, dataset: str, method: str, seed: int, part: int) -> Cell:
     Parameters
     ----------
     job
-        With what it is measured. The classical methods run on the CPU.
+        What it is measured with. The classical methods run on the CPU.
     dataset, method
         Names in :data:`indeed.experiments.methods.TABLE5_SETS` and ``TABLE5_METHODS``.
     seed
-        Of the noise that is added and of the adaptation. Every image has its own, whatever the others of the cell are.
+        Seed of the noise that is added and of the adaptation. Every image has its own noise, whatever the cell.
     part
         Which of the `PARTS` of the set.
 

@@ -31,7 +31,7 @@ from indeed.types import Image
 
 REPLAYED = ("brick", "chelsea", "china", "coins", "moon", "retina", "rocket")
 """Photographs that are replayed as clean, none of them tested: the network for colour sees those in colour, the grey
-one sees all. Hubble's is neither: its own noise, of 5 grey levels, would be learned to be kept."""
+one sees all. Hubble's is not one of them: a network would learn to keep its noise of 5 grey levels."""
 
 DEFAULT = "replay"
 _ONLINE = replace(adaptation_preset("paper"), stop=LowestFreeEnergy())
@@ -134,7 +134,7 @@ def _restored(noisy: Image, method: str, model: InDeed | None) -> Restored:
         image = noisy
     else:
         law = estimate_noise(noisy)
-        # None of them takes a level of zero, which is what is found in many a JPEG image.
+        # None of them takes a level of zero, which is the estimate for many JPEG images.
         image = denoise_classically(noisy[None], method, max(rms_noise_sd(law, noisy), GREY_LEVEL / 2))[0]
     return Restored(image, time.perf_counter() - start, model, law)
 
@@ -162,7 +162,7 @@ def _adapted_to_image(item: Item, method: str, online: Online, config: Adaptatio
     if adapted is None:
         by_step = {0: psnr_of(denoise(online.model, noisy), clean)}
         return Restored(denoise(model, noisy), seconds, model, law, by_step=by_step)
-    # A network that was carried over starts elsewhere than the one as it is, whose step is 0.
+    # A network that was carried over does not start from the original one, to which step 0 belongs.
     by_step = {0: psnr_of(adapted.before[0], clean)} | by_step | {adapted.kept: psnr_of(adapted.after[0], clean)}
     seconds += adapted.seconds
     return Restored(adapted.after[0], seconds, model, law, adapted.steps, adapted.patch_forwards, by_step)

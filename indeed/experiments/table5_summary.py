@@ -94,8 +94,8 @@ def beside_paper(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     """`summary` over the cameras of each data set, with the paper's means beside.
 
     ``psnr_paper``, ``ssim_paper`` and ``gain_paper``, over its own model without adaptation, with ``psnr_difference``
-    (here minus paper); NaN where the paper has no such row, and where the images are not all those of the set. Its
-    cameras are C1 to C5, and which those are it does not say. ``worst_camera`` is that of the least gain, the
+    (here minus paper); NaN where the paper has no such row, and where the images are not all those of the set. The
+    paper calls its cameras C1 to C5 and does not say which they are. ``worst_camera`` is that of the least gain, the
     ``worst_gain``.
     """
     printed = {

@@ -72,7 +72,7 @@ def cells(profile: Profile) -> list[Values]:
 def networks(key: Key, profile: Profile) -> dict[Path, str]:
     """Checkpoint of a learned method, and the command that makes it.
 
-    For the sets of `PARTS` it is one of them all, but for ``indeed_separate``.
+    The sets of `PARTS` share one network, except that of ``indeed_separate``.
     """
     method, sets = str(key["method"]), _sets(str(key["method"]), str(key["dataset"]))
     if method in OPTIONS:
@@ -90,7 +90,7 @@ def cell(job: Job, dataset: str, method: str, noise: int) -> Cell:
     Parameters
     ----------
     job
-        With what it is measured. The tiny networks of ``smoke`` are trained where they are missing. The classical
+        What it is measured with. The tiny networks of ``smoke`` are trained where they are missing. The classical
         methods run on the CPU.
     dataset
         ``textures`` or a name in :data:`indeed.data.anomaly_readers.READERS`.

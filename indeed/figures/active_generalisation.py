@@ -44,7 +44,7 @@ def adaptation_gains(
     Parameters
     ----------
     gains
-        Gains of the images in dB, by group (a panel each) and method; the network as it is is the line at zero.
+        Gains of the images in dB, by group (a panel each) and method; the network as it was is the line at zero.
     limit
         Smallest half-width of the axis that is cut off; larger gains than this are drawn as arrows.
 
@@ -198,7 +198,7 @@ def sparsity_against_psnr(
 ) -> Drawn[dict[str, list[tuple[float, float]]]]:
     """Sparsity term against PSNR of the images of several sets, with an arrow between the means of two (Fig. 6 c).
 
-    The images of the two sets are the same ones in the same order: thin lines join what was and what became of each.
+    The images of the two sets are the same ones in the same order: thin lines join each before and after.
 
     Parameters
     ----------
