@@ -26,7 +26,7 @@ from torch.nn import functional
 from indeed.baselines.robust_pca import inexact_augmented_lagrangian
 from indeed.checks import expect, finite, one_of
 from indeed.images.noise import GREY_LEVEL
-from indeed.types import Images, Maps
+from indeed.types import Image, Images, Maps
 
 Patches = Float[Tensor, "count channel rows columns"]
 
@@ -46,8 +46,8 @@ class ClassicalDetector(Protocol):
 class MeanImage:
     """Squared distance to the mean of good images, in units of each pixel's deviation, summed over the colours."""
 
-    mean: Float[Tensor, "channel height width"]
-    deviation: Float[Tensor, "channel height width"]
+    mean: Image
+    deviation: Image
 
     @classmethod
     def fit(cls, images: Images, standardise: bool = True) -> "MeanImage":

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from indeed.bayes.generative_model import low_rank
 from indeed.checks import expect
+from indeed.types import Images
 
 AnyShape = Float[Tensor, "*shape"]
 Generators = torch.Generator | Sequence[torch.Generator]
@@ -230,7 +231,7 @@ class Draw(NamedTuple):
 
     A: Float[Tensor, "batch channel height rank"]
     B: Float[Tensor, "batch channel width rank"]
-    S: Float[Tensor, "batch channel height width"]
+    S: Images
 
     def cpu(self) -> "Draw":
         """Return the same values in main memory."""
@@ -270,7 +271,7 @@ class Precisions(NamedTuple):
     """Values of gamma, Omega and Lambda: the means of the leaf level, or one sample of it."""
 
     gamma: Float[Tensor, "batch channel rank"]
-    omega: Float[Tensor, "batch channel height width"]
+    omega: Images
     lambda_: Float[Tensor, "batch channel rows columns"]
 
 

@@ -20,6 +20,7 @@ from indeed.data.anomaly_sets import GOOD, AnomalyItem, AnomalySet
 from indeed.data.benchmarks import DataMissingError, data_root, hold_out, image_files
 from indeed.data.download import DataError
 from indeed.data.image_files import FORMATS, read_image
+from indeed.types import Mask
 
 
 def anomaly_set(name: str) -> AnomalySet:
@@ -216,7 +217,7 @@ def _read_runs(path: Path, texts: tuple[str, ...]) -> tuple[Float32[Tensor, "cha
     return read_image(path).tensor(), torch.stack(masks).any(0)
 
 
-def decode_run_lengths(text: str, height: int, width: int) -> Bool[Tensor, "height width"]:
+def decode_run_lengths(text: str, height: int, width: int) -> Mask:
     """Mask from run lengths ``"first length first length ..."``, pixels counted from 1, down the columns.
 
     Raises

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from indeed.data.download import DataError
 from indeed.data.samples import sample_image, sample_path
 from indeed.images.pixels import as_channels
-from indeed.types import Image
+from indeed.types import AnySizeImage, Image, Mask
 
 GOOD = "good"
 """Class of the images without a defect."""
@@ -41,7 +41,7 @@ class AnomalyItem:
     """Kind of object or surface."""
     defect: str
     """`GOOD`, or the class of its defect."""
-    read: Callable[[], tuple[Float[Tensor, "channel height width"], Bool[Tensor, "_ _"] | None]]
+    read: Callable[[], tuple[Image, Bool[Tensor, "_ _"] | None]]
     """Gives image and mask as they are in the files; the mask is None if and only if the image is good."""
     mask_file: Path | None = None
     """Where its mask is written; None if it is good, or its defect was made here."""
@@ -107,8 +107,8 @@ class AnomalySet:
 class LoadedItem(NamedTuple):
     """Pixels of one image and which of them are defective."""
 
-    image: Float[Tensor, "channel height width"]
-    mask: Bool[Tensor, "height width"]
+    image: Image
+    mask: Mask
 
 
 def load(
@@ -158,7 +158,7 @@ def load(
     return LoadedItem(image.contiguous(), mask)
 
 
-def _check_mask(mask: Bool[Tensor, "_ _"], image: Float[Tensor, "channel _ _"], item: AnomalyItem) -> None:
+def _check_mask(mask: Bool[Tensor, "_ _"], image: AnySizeImage, item: AnomalyItem) -> None:
     where = item.mask_file or item.file
     if mask.shape != image.shape[1:]:
         (height, width), (rows, columns) = mask.shape, image.shape[1:]
@@ -169,9 +169,7 @@ def _check_mask(mask: Bool[Tensor, "_ _"], image: Float[Tensor, "channel _ _"], 
         raise DataError(f"{where}: marks every pixel of {item.file}, expected good ones too")
 
 
-def _fitted(
-    image: Float[Tensor, "channel _ _"], target: tuple[int, int], fit: str, **options: Any
-) -> Float[Tensor, "channel height width"]:
+def _fitted(image: AnySizeImage, target: tuple[int, int], fit: str, **options: Any) -> Image:
     height, width = image.shape[1:]
     scaled = target
     if fit == "crop":
@@ -222,15 +220,13 @@ def texture_set(defects: Mapping[str, MakeDefect], generator: torch.Generator, *
     return AnomalySet("textures", tuple(train), tuple(test))
 
 
-def _held(
-    image: Float[Tensor, "channel _ _"], mask: Bool[Tensor, "_ _"] | None
-) -> tuple[Float[Tensor, "channel _ _"], Bool[Tensor, "_ _"] | None]:
+def _held(image: AnySizeImage, mask: Bool[Tensor, "_ _"] | None) -> tuple[AnySizeImage, Bool[Tensor, "_ _"] | None]:
     return image, mask
 
 
 def _made(
-    defect: str, make: MakeDefect, clean: Float[Tensor, "channel _ _"], name: str, generator: torch.Generator
-) -> tuple[Float[Tensor, "channel _ _"], Bool[Tensor, "_ _"]]:
+    defect: str, make: MakeDefect, clean: AnySizeImage, name: str, generator: torch.Generator
+) -> tuple[AnySizeImage, Bool[Tensor, "_ _"]]:
     observed, mask = make(clean.clone(), name, generator)
     if observed.shape != clean.shape or mask.shape not in (clean.shape[1:], (1, *clean.shape[1:])):
         raise ValueError(

@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from indeed.checks import expect
+from indeed.types import Image
 
 
 class PatchSampler:
@@ -45,7 +46,7 @@ class PatchSampler:
         self.patch_size = patch_size
         self.spread = spread
 
-    def __call__(self, generator: torch.Generator) -> Float[Tensor, "channel height width"]:
+    def __call__(self, generator: torch.Generator) -> Image:
         """One patch in [0, 1]; all randomness comes from ``generator``."""
         which, top, left, symmetry = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
         zoom, gamma = 1.0, 1.0

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8, UInt16
-from torch import Tensor
+from jaxtyping import Float32, UInt8, UInt16
 
 from indeed.images.pixels import quantised, unit_scale
+from indeed.types import Image
 
 Pixels = (
     UInt8[np.ndarray, "height width channel"]
@@ -48,12 +48,12 @@ class Picture:
         """1 for grey, 3 for colour."""
         return int(self.pixels.shape[2])
 
-    def tensor(self) -> Float[Tensor, "channel height width"]:
+    def tensor(self) -> Image:
         """Pixels as a float32 image in [0, 1] (a float file may leave that range)."""
         return to_tensor(self.pixels)
 
 
-def to_tensor(pixels: Pixels) -> Float[Tensor, "channel height width"]:
+def to_tensor(pixels: Pixels) -> Image:
     """Float32 image in [0, 1] from pixels.
 
     Examples
@@ -64,7 +64,7 @@ def to_tensor(pixels: Pixels) -> Float[Tensor, "channel height width"]:
     return unit_scale(torch.from_numpy(pixels).permute(2, 0, 1)).clone(memory_format=torch.contiguous_format)
 
 
-def to_pixels(image: Float[Tensor, "channel height width"], dtype: np.dtype[Any]) -> Pixels:
+def to_pixels(image: Image, dtype: np.dtype[Any]) -> Pixels:
     """Pixels of the given type from an image: integers are clipped to [0, white] and rounded, floats kept as they are.
 
     Examples

@@ -2,18 +2,16 @@
 
 import math
 
-from jaxtyping import Float
-from torch import Tensor
-
 from indeed.images.tiling import overlap_zones
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import denoise
+from indeed.types import Image
 
 
 def seam_difference(
     model: InDeed,
-    noisy: Float[Tensor, "channel height width"],
-    clean: Float[Tensor, "channel height width"],
+    noisy: Image,
+    clean: Image,
     *,
     overlap: int | None = None,
 ) -> float:

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from indeed.images.noise import GREY_LEVEL
-from indeed.types import AnySizeImage, Image
+from indeed.types import AnySizeImage, Image, Mask
 
 Shares = tuple[float, float]
 VISIBLE = 0.5 * GREY_LEVEL
@@ -95,7 +95,7 @@ def perlin_mask(
     raise ValueError(f"area: got {area}, expected shares that one of {DRAWS} Perlin masks has")
 
 
-def blend(normal: Image, texture: Image, mask: Bool[Tensor, "height width"], opacity: float) -> Image:
+def blend(normal: Image, texture: Image, mask: Mask, opacity: float) -> Image:
     r"""Texture A laid over an image within a mask M, :math:`Y = U_N + o\,M (A - U_N)`: the blend of DRAEM.
 
     Raises

@@ -22,7 +22,7 @@ from indeed.images.anomaly_families import (
     perlin_field,
     uniform_draws,
 )
-from indeed.types import Image
+from indeed.types import Image, Images
 
 DRAWS_OF_IMAGES = 100
 """After so many draws from images the source is Perlin noise."""
@@ -140,7 +140,7 @@ def anomalous_sample(
 
 
 def anomalous(
-    normal: Float[Tensor, "batch channel height width"],
+    normal: Images,
     generator: torch.Generator,
     *,
     families: Sequence[str] = ("perlin", "perlin", "cutpaste"),

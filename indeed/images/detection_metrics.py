@@ -19,6 +19,7 @@ from torch import Tensor
 from indeed.bayes.posterior_summaries import effective_rank
 from indeed.checks import expect, finite
 from indeed.images.tiling import split
+from indeed.types import Maps, PerSample
 
 Scores = Float[Tensor, "..."]
 Labels = Shaped[Tensor, "..."]
@@ -145,9 +146,7 @@ def _blocks(scores: NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
     return (scores[start : start + _BLOCK] for start in range(0, len(scores), _BLOCK))
 
 
-def image_score(
-    anomaly_map: Float[Tensor, "batch height width"], window: int = SCORE_WINDOW
-) -> Float[Tensor, " batch"]:
+def image_score(anomaly_map: Maps, window: int = SCORE_WINDOW) -> PerSample:
     """Score of each image: the largest mean of its map over a square window, 21 pixels wide as in DRAEM.
 
     The mean keeps a single bright pixel from deciding. Windows lie within the image: DRAEM extends the map by zeros,

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from indeed.checks import expect, finite
 from indeed.images.noise import GREY_LEVEL
+from indeed.types import Image, Images
 
 BLOCK = 16
 """Side of the blocks in pixels."""
@@ -114,13 +115,11 @@ class NoiseLaw:
         same = self.covariance.diagonal(dim1=0, dim2=1).sum(2)
         return ((same[r, r + 1] + same[r + 1, r]) / (2 * same[r, r])).item() if r else 0.0
 
-    def sigma(self, clean: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
+    def sigma(self, clean: Images) -> Images:
         """Marginal standard deviation of the noise at each value of an image; intensities are clipped to [0, 1]."""
         return _variance(self.gain, clean).sqrt() * self._variances.sqrt().to(clean)[:, None, None]
 
-    def sample(
-        self, clean: Float[Tensor, "batch channel height width"], generator: torch.Generator
-    ) -> Float[Tensor, "batch channel height width"]:
+    def sample(self, clean: Images, generator: torch.Generator) -> Images:
         """Images of any size plus noise of this law, unclipped.
 
         White noise is filtered by the square root of the spectrum. Numbers are drawn on the generator's device.
@@ -158,7 +157,7 @@ class NoiseLaw:
         return kernel.roll((side // 2, side // 2), (2, 3))
 
 
-def estimate_noise(image: Float[Tensor, "channel height width"], radius: int = 4) -> NoiseLaw:
+def estimate_noise(image: Image, radius: int = 4) -> NoiseLaw:
     r"""Law of the noise in one image, without knowing the clean one.
 
     1. From each block a quadratic is taken off, and what is left is split into its symmetric and antisymmetric part.
@@ -218,7 +217,7 @@ def _variance(gain: tuple[float, float], intensity: Float[Tensor, "*shape"]) -> 
 
 
 def _parts(
-    image: Float[Tensor, "channel height width"],
+    image: Image,
 ) -> tuple[Float[Tensor, "2 block channel side side"], Float[Tensor, "block channel"]]:
     """Symmetric and antisymmetric parts of the detrended blocks, and the means of the blocks."""
     height, width = image.shape[1:]

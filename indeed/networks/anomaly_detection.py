@@ -19,6 +19,7 @@ from indeed.images.pixels import as_channels
 from indeed.images.tiling import split, stitch
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint
 from indeed.networks.inference_network import InDeed
+from indeed.types import Images, Map, Maps
 
 MapForm = Literal["magnitude", "standardised", "prior_scale", "share"]
 
@@ -26,7 +27,7 @@ MapForm = Literal["magnitude", "standardised", "prior_scale", "share"]
 @torch.no_grad()
 def anomaly_maps(
     model: InDeed,
-    images: Float[Tensor, "batch channel height width"],
+    images: Images,
     *,
     form: MapForm = "magnitude",
     smoothing: float = 0.0,
@@ -34,7 +35,7 @@ def anomaly_maps(
     overlap: int | None = None,
     batch_tiles: int = 16,
     hyperpriors: Hyperpriors | None = None,
-) -> Float[Tensor, "batch height width"]:
+) -> Maps:
     """Map the anomalies of images of any size, one value a pixel, larger where more anomalous.
 
     Parameters
@@ -113,7 +114,7 @@ def map_settings(made: Mapping[str, Any]) -> MapSettings:
 class Detection(NamedTuple):
     """What a `Detector` finds in an image: larger is more anomalous."""
 
-    map: Float[Tensor, "height width"]
+    map: Map
     """At the size of the image."""
     score: float
     """Of the image, to compare with the `good_scores` of the detector."""

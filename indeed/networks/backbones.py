@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from indeed.checks import at_least, expect
+from indeed.types import Images
 
 Norm = Literal["group", "channel", "batch", "none"]
 Features = Float[Tensor, "batch feature height width"]
@@ -96,7 +97,7 @@ class ResNet(nn.Module):
         self.stem = nn.Conv2d(in_channels, width, kernel_size, padding="same")
         self.blocks = nn.ModuleList(ResidualBlock(width, kernel_size, norm) for _ in range(blocks))
 
-    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch feature rows columns"]:
+    def forward(self, x: Images) -> Float[Tensor, "batch feature rows columns"]:
         """Image-like input to feature maps; the halved axis shrinks, everything else keeps its size."""
         x = self.stem(x)
         for block in self.blocks:
@@ -159,7 +160,7 @@ class UNet(nn.Module):
             for fine, _ in reversed(pairs)
         )
 
-    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Features:
+    def forward(self, x: Images) -> Features:
         """Image-like input to feature maps of the same size; as those of a ResNet they are not rectified."""
         multiple = 2 ** len(self.down)
         if x.shape[-2] % multiple or x.shape[-1] % multiple:
@@ -228,7 +229,7 @@ class Transformer(nn.Module):
         kernel = (1 if pooled == "height" else patch, 1 if pooled == "width" else patch)
         self.to_pixels = nn.ConvTranspose2d(width, features, kernel, stride=kernel)
 
-    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch feature rows columns"]:
+    def forward(self, x: Images) -> Float[Tensor, "batch feature rows columns"]:
         """Image-like input to feature maps; a pooled axis has a pixel for each patch, the others keep their size."""
         patch = self.embed.stride[0]
         if x.shape[-2] % patch or x.shape[-1] % patch:

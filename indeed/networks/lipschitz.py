@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from indeed.bayes.variational_family import standard_normal
@@ -309,6 +308,6 @@ def lipschitz_estimate(model: InDeed, y: Images, *, steps: int, generator: torch
     return Lipschitz(*found)
 
 
-def _norms(x: Tensor) -> Float[Tensor, " batch"]:
+def _norms(x: Tensor) -> PerSample:
     norms: Tensor = x.flatten(1).norm(dim=1)
     return norms

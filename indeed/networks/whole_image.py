@@ -21,6 +21,7 @@ from indeed.checks import at_least, expect
 from indeed.images.pixels import quantised, unit_scale
 from indeed.images.tiling import blend_weights, reflected_indices, tile_starts
 from indeed.networks.inference_network import InDeed
+from indeed.types import Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +32,9 @@ class Decomposition:
     of L holds within a tile.
     """
 
-    L: Float[Tensor, "channel height width"]
-    S: Float[Tensor, "channel height width"]
-    N: Float[Tensor, "channel height width"]
+    L: Image
+    S: Image
+    N: Image
     posterior: MiddleLevel
     """Gaussian factors of all tiles: A and B (tile, channel, side, rank), S (tile, channel, side, side)."""
     tops: tuple[int, ...]
@@ -43,7 +44,7 @@ class Decomposition:
 
 def decompose(
     model: InDeed,
-    image: Float[Tensor, "channel height width"],
+    image: Image,
     *,
     overlap: int | None = None,
     batch_tiles: int = 16,
