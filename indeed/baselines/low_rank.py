@@ -38,10 +38,9 @@ def truncated_svd(y: Matrices, rank: int) -> Matrices:
     tensor(True)
     """
     check_matrices(y)
-    if not 1 <= rank <= min(y.shape[-2:]):
-        raise ValueError(
-            f"rank: got {rank}, expected 1 to {min(y.shape[-2:])} for {y.shape[-2]} x {y.shape[-1]} pixels"
-        )
+    height, width = y.shape[-2:]
+    largest = min(height, width)
+    expect(1 <= rank <= largest, "rank", rank, f"1 to {largest} for {height} x {width} pixels")
     U, s, Vh = torch.linalg.svd(y, full_matrices=False)
     best: Tensor = (U[..., :rank] * s[..., None, :rank]) @ Vh[..., :rank, :]
     return best

@@ -9,7 +9,7 @@ A sample is the observed image and the normal one, :math:`Y` and :math:`U_N`. Th
 where the two are the same; DRAEM needs synthetic anomalies.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -30,29 +30,6 @@ from indeed.types import Images, Maps, PerSample
 
 
 @dataclass(frozen=True)
-class AutoencoderConfig:
-    """Sizes of the convolutional autoencoder.
-
-    Raises
-    ------
-    ValueError
-        For channels other than 1 or 3, or a size below one.
-    """
-
-    channels: int = 1
-    """Image channels: 1 (grey) or 3 (colour)."""
-    width: int = 12
-    """Feature maps at full resolution; they double with each halving of the sides."""
-    depth: int = 4
-    """Halvings of the sides."""
-    bottleneck: int = 32
-    """Feature maps at the lowest resolution. Everything passes through: ``bottleneck / 4**depth`` numbers a pixel."""
-
-    def __post_init__(self) -> None:  # noqa: D105
-        _check_sizes(self.channels, width=self.width, depth=self.depth, bottleneck=self.bottleneck)
-
-
-@dataclass(frozen=True)
 class DRAEMConfig:
     """Sizes of the two networks of DRAEM.
 
@@ -70,7 +47,18 @@ class DRAEMConfig:
     """Halvings of the sides."""
 
     def __post_init__(self) -> None:  # noqa: D105
-        _check_sizes(self.channels, width=self.width, depth=self.depth)
+        expect(self.channels in (1, 3), "channels", self.channels, "1 or 3")
+        at_least(1, **asdict(self))
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig(DRAEMConfig):
+    """Sizes of the convolutional autoencoder: those of DRAEM, with other defaults, and the bottleneck."""
+
+    width: int = 12
+    depth: int = 4
+    bottleneck: int = 32
+    """Feature maps at the lowest resolution. Everything passes through: ``bottleneck / 4**depth`` numbers a pixel."""
 
 
 def autoencoder_preset(name: Literal["tiny", "cpu"], channels: int = 1) -> AutoencoderConfig:
@@ -302,11 +290,6 @@ def _from_residual(observed: Images, image: Images) -> Images:
     # The image itself, up to rounding. The losses were first written for the residual, and a run that is resumed must
     # give the same weights to the bit.
     return observed - (observed - image)
-
-
-def _check_sizes(channels: int, **sizes: int) -> None:
-    expect(channels in (1, 3), "channels", channels, "1 or 3")
-    at_least(1, **sizes)
 
 
 def _check_channels(y: Images, channels: int) -> None:

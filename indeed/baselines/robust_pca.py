@@ -31,6 +31,7 @@ from indeed.baselines.thresholding import (
     threshold_entries,
     threshold_singular_values,
 )
+from indeed.checks import at_least, expect
 from indeed.types import Matrices
 
 
@@ -98,8 +99,7 @@ def inexact_augmented_lagrangian(
     (True, True)
     """
     stack, weight = _checked(y, sparsity_weight, tolerance, max_iterations)
-    if not 1 < growth < math.inf:
-        raise ValueError(f"growth: got {growth}, expected a finite factor above 1")
+    expect(1 < growth < math.inf, "growth", growth, "a finite factor above 1")
     norm, spectral = _norms(stack)
     zeros = torch.zeros_like(stack)
     dual = stack / _column(torch.maximum(spectral, stack.abs().amax((1, 2)) / weight))
@@ -236,8 +236,7 @@ def stable_pursuit(y: Matrices, sigma: float, sparsity_weight: float | None = No
     TypeError, ValueError, NotConvergedError
         As `accelerated_proximal_gradient`; ValueError also for ``sigma <= 0``.
     """
-    if not 0 < sigma < math.inf:
-        raise ValueError(f"sigma: got {sigma}, expected a finite positive standard deviation")
+    expect(0 < sigma < math.inf, "sigma", sigma, "a finite positive standard deviation")
     relaxation = sigma * math.sqrt(2 * max(y.shape[-2:]))
     return accelerated_proximal_gradient(y, sparsity_weight, relaxation=relaxation, **options)
 
@@ -280,10 +279,8 @@ def _checked(y: Matrices, sparsity_weight: float | None, tolerance: float, max_i
     check_matrices(y)
     weight = max(y.shape[-2:]) ** -0.5 if sparsity_weight is None else sparsity_weight
     for name, value in (("sparsity_weight", weight), ("tolerance", tolerance)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name}: got {value}, expected a finite positive number")
-    if max_iterations < 1:
-        raise ValueError(f"max_iterations: got {max_iterations}, expected at least 1")
+        expect(0 < value < math.inf, name, value, "a finite positive number")
+    at_least(1, max_iterations=max_iterations)
     return y.detach().double().reshape(-1, *y.shape[-2:]), weight
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from indeed.bayes.generative_model import low_rank
 from indeed.checks import expect
-from indeed.types import Images
+from indeed.types import ColumnPrecision, Images, LeftFactor, RightFactor
 
 AnyShape = Float[Tensor, "*shape"]
 Generators = torch.Generator | Sequence[torch.Generator]
@@ -229,8 +229,8 @@ class MiddleLevel(NamedTuple):
 class Draw(NamedTuple):
     """Values of A, B and S: one sample of the middle level, or its means."""
 
-    A: Float[Tensor, "batch channel height rank"]
-    B: Float[Tensor, "batch channel width rank"]
+    A: LeftFactor
+    B: RightFactor
     S: Images
 
     def cpu(self) -> "Draw":
@@ -270,7 +270,7 @@ class LeafLevel(NamedTuple):
 class Precisions(NamedTuple):
     """Values of gamma, Omega and Lambda: the means of the leaf level, or one sample of it."""
 
-    gamma: Float[Tensor, "batch channel rank"]
+    gamma: ColumnPrecision
     omega: Images
     lambda_: Float[Tensor, "batch channel rows columns"]
 

@@ -116,10 +116,7 @@ def _detection_files(out: Path, path: Path) -> tuple[Path, Path, Path]:
 
 
 def _write_detection(
-    files: tuple[Path, Path, Path],
-    image: Float[Tensor, "_ height width"],
-    anomaly_map: Map,
-    limit: float,
+    files: tuple[Path, Path, Path], image: Float[Tensor, "_ height width"], anomaly_map: Map, limit: float
 ) -> None:
     from indeed.figures import heat, heat_overlay
 

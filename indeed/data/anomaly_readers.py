@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float32
 from torch import Tensor
 
+from indeed.checks import one_of
 from indeed.data.anomaly_sets import GOOD, AnomalyItem, AnomalySet
 from indeed.data.benchmarks import DataMissingError, data_root, hold_out, image_files
 from indeed.data.download import DataError
@@ -35,8 +36,7 @@ def anomaly_set(name: str) -> AnomalySet:
     DataError
         If it is not whole.
     """
-    if name not in READERS:
-        raise ValueError(f"name: got {name!r}, expected one of {', '.join(READERS)}")
+    one_of(READERS, name=name)
     folder = data_root() / "uad" / name
     if not folder.is_dir() or not any(folder.iterdir()):
         how = "" if READERS[name] is folder_set and name != "mvtec_ad" else f", or run: python data_scripts/{name}.py"

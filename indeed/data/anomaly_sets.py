@@ -18,6 +18,7 @@ from jaxtyping import Bool
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from indeed.checks import expect
 from indeed.data.download import DataError
 from indeed.data.samples import sample_image, sample_path
 from indeed.images.pixels import as_channels
@@ -99,8 +100,7 @@ class AnomalySet:
         ValueError
             If there is no such class.
         """
-        if (category, defect) not in self.classes:
-            raise ValueError(f"category, defect: got {(category, defect)}, expected one of {self.classes}")
+        expect((category, defect) in self.classes, "category, defect", (category, defect), f"one of {self.classes}")
         return tuple(item for item in self.test if item.category == category and item.defect in (GOOD, defect))
 
 
@@ -151,8 +151,7 @@ def load(
         image = as_channels(image, channels)
     if size is not None:
         target = (size, size) if isinstance(size, int) else size
-        if min(target) < 1:
-            raise ValueError(f"size: got {size}, expected at least 1 pixel")
+        expect(min(target) >= 1, "size", size, "at least 1 pixel")
         image = _fitted(image, target, fit, mode="bilinear", antialias=True).clamp(0, 1)
         mask = _fitted(mask[None].float(), target, fit, mode="nearest-exact")[0] > 0.5
     return LoadedItem(image.contiguous(), mask)
@@ -201,10 +200,8 @@ def texture_set(defects: Mapping[str, MakeDefect], generator: torch.Generator, *
     ValueError
         If there is no defect, ``tile`` is not in range, or what a defect gives is no image and mask of the tile's size.
     """
-    if not defects:
-        raise ValueError("defects: got none, expected at least one")
-    if not 1 <= tile <= 256:
-        raise ValueError(f"tile: got {tile}, expected 1 to 256 pixels")
+    expect(defects, "defects", "none", "at least one")
+    expect(1 <= tile <= 256, "tile", tile, "1 to 256 pixels")
     train, test = [], []
     for name in TEXTURES:
         path, image = sample_path(name), sample_image(name)

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8, UInt16
+from jaxtyping import Float, Float32, UInt16
 
 from indeed.files import atomic_write
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
-from indeed.data.picture import Picture
+from indeed.data.picture import Picture, Pixels
 
 Format = Literal["PNG", "JPEG", "TIFF"]
 
@@ -255,13 +255,7 @@ def _checked_floats(samples: Float[np.ndarray, "height width samples"]) -> Float
     return samples.astype(np.float32)
 
 
-def _upright(
-    samples: UInt8[np.ndarray, "rows columns samples"]
-    | UInt16[np.ndarray, "rows columns samples"]
-    | Float32[np.ndarray, "rows columns samples"],
-    orientation: int,
-    icc_profile: bytes | None,
-) -> Picture:
+def _upright(samples: Pixels, orientation: int, icc_profile: bytes | None) -> Picture:
     """Picture from samples of which the EXIF orientation says where the first row and column lie."""
     if orientation >= 5:
         samples = samples.transpose(1, 0, 2)
@@ -297,13 +291,7 @@ def _encode(picture: Picture, kind: Format) -> bytes:
     return buffer.getvalue()
 
 
-def _encode_tiff(
-    samples: UInt8[np.ndarray, "height width samples"]
-    | UInt16[np.ndarray, "height width samples"]
-    | Float32[np.ndarray, "height width samples"],
-    transparent: bool,
-    icc_profile: bytes | None,
-) -> bytes:
+def _encode_tiff(samples: Pixels, transparent: bool, icc_profile: bytes | None) -> bytes:
     import tifffile
 
     buffer = io.BytesIO()

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from indeed.bayes.generative_model import Hyperpriors
+from indeed.checks import expect
 from indeed.data.anomaly_readers import anomaly_set
 from indeed.data.anomaly_sets import AnomalySet, load
 from indeed.data.benchmarks import evenly
@@ -21,6 +22,7 @@ from indeed.experiments.adapted_detection_summary import gains, lines, lines_and
 from indeed.experiments.methods import ADAPTED_METHODS
 from indeed.experiments.program import Cell, Job, Key, Table, Values, on_disk
 from indeed.experiments.table6 import files_of, scores, with_noise
+from indeed.figures.active_generalisation import detection_gains
 from indeed.images.detection_metrics import DetectionMetrics
 from indeed.images.noise_estimation import NoiseLaw, estimate_noise
 from indeed.images.pixels import eight_bit
@@ -38,7 +40,6 @@ from indeed.recipes.detector import surface_of
 from indeed.recipes.good_images import SEED, SIDE, good_images, texture_set_for_tests
 from indeed.recipes.rivals import Choice
 from indeed.record import Profile
-from indeed.tables import Row
 from indeed.types import Image, Images, Maps
 
 MODELS: dict[str, Shipped] = {
@@ -229,8 +230,7 @@ def noise_of_set(images: Sequence[Image]) -> NoiseLaw:
     ValueError
         As :func:`indeed.images.noise_estimation.estimate_noise`, or if there is no image.
     """
-    if not images:
-        raise ValueError("images: got none, expected at least one")
+    expect(images, "images", "none", "at least one")
     laws = [estimate_noise(image) for image in evenly(images, min(ESTIMATED, len(images)))]
     grey = torch.full((1, 1, 1, 1), 0.5)
     return min(laws, key=lambda law: law.sigma(grey).item())
@@ -257,12 +257,6 @@ def _data(dataset: str, profile: Profile) -> AnomalySet:
     return AnomalySet("textures", *bricks)
 
 
-def _drawn(rows: Sequence[Row]) -> Any:
-    from indeed.figures import detection_gains
-
-    return detection_gains(gains(with_checked(rows)))[0]
-
-
 TABLE = Table(
     name="adapted_detection",
     key={"dataset": MODELS, "method": ADAPTED_METHODS, "seed": int},
@@ -272,7 +266,7 @@ TABLE = Table(
     networks=networks,
     report=lines,
     summarise=lines_and_gains,
-    drawings={"adapted_detection.svg": _drawn},
+    drawings={"adapted_detection.svg": lambda rows: detection_gains(gains(with_checked(rows)))},
     profiles=("smoke", "cpu"),
 )
 

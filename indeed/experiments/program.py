@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from indeed.checks import expect, one_of
 from indeed.data.benchmarks import DataMissingError
+from indeed.figures.canvas import Drawn
 from indeed.networks.checkpoint import CheckpointError
 from indeed.record import Profile, Provenance, provenance, records_folder
 from indeed.tables import Row, data_hash, publish_table, read_table, write_table
@@ -73,7 +75,7 @@ class Table:
     """Lines to print of the rows of one cell."""
     summarise: Callable[[Sequence[Row]], Iterable[str]] | None = None
     """Lines to print of all rows; None: as `report`."""
-    drawings: Mapping[str, Callable[[Sequence[Row]], Any]] = field(default_factory=dict)
+    drawings: Mapping[str, Callable[[Sequence[Row]], Drawn[Any]]] = field(default_factory=dict)
     """Figures of all rows by the names of their files."""
     networks: Callable[[Key, Profile], Mapping[Path, str]] = lambda key, profile: {}
     """Trained networks that a cell measures, each with the command that makes it (empty for one that ships)."""
@@ -98,8 +100,7 @@ class Table:
         DataMissingError
             If it has no cell, because no data set is on disk.
         """
-        if profile not in self.profiles:
-            raise ValueError(f"profile: got {profile!r}, expected one of {', '.join(self.profiles)}")
+        one_of(self.profiles, profile=profile)
         keys: list[Key] = [dict(zip(self.key, values, strict=True)) for values in self.cells(profile)]
         if not keys:
             raise DataMissingError("no data set is on disk; set INDEED_DATA or see data_scripts/README.md")
@@ -180,8 +181,7 @@ class Table:
         key = dict(zip(self.key, values, strict=True))
         for (name, known), value in zip(self.key.items(), values, strict=True):
             if isinstance(known, type):
-                if not isinstance(value, int) or value < 0:
-                    raise ValueError(f"{name}: got {value!r}, expected a number that is not negative")
+                expect(isinstance(value, int) and value >= 0, name, value, "a number that is not negative")
             elif value not in known:
                 raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(str, known))}")
         return key
@@ -206,7 +206,7 @@ class Table:
         folder = _records(folder, profile)
         rows = read_table(folder / f"{self.name}.csv")
         for name, draw in self.drawings.items():
-            draw(rows).savefig(folder / name)
+            draw(rows)[0].savefig(folder / name)
 
 
 def cell_name(values: Iterable[str | int]) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 from importlib import import_module
 
+from indeed.checks import one_of
 from indeed.experiments.program import Table, cell_name, run_command
 from indeed.record import Profile
 
@@ -42,8 +43,7 @@ def load_table(name: str) -> Table:
     ValueError
         If there is no such table.
     """
-    if name not in TABLES:
-        raise ValueError(f"name: got {name!r}, expected one of {', '.join(TABLES)}")
+    one_of(TABLES, name=name)
     table: Table = import_module(f"indeed.experiments.{name}").TABLE
     return table
 

@@ -7,18 +7,18 @@ taken whole; grey ones go through the grey model.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.generative_model import Hyperpriors
+from indeed.checks import expect
 from indeed.data.benchmarks import evenly
 from indeed.data.camera_noise import CameraPair, LoadedPair, camera_pairs
 from indeed.data.samples import SAMPLES, sample_image, sample_path
@@ -26,6 +26,7 @@ from indeed.experiments.methods import TABLE5_METHODS, TABLE5_SETS
 from indeed.experiments.program import Cell, Job, Key, Table, Values, on_disk
 from indeed.experiments.table5_methods import ADAPTATIONS, DEFAULT, REPLAYED, Item, Restored, psnr_of, restore
 from indeed.experiments.table5_summary import gains, lines
+from indeed.figures.active_generalisation import adaptation_gains
 from indeed.images.metrics import ssim
 from indeed.images.noise import GREY_LEVEL
 from indeed.images.shifts import SHIFTS
@@ -36,7 +37,6 @@ from indeed.learning.loading import sample_seed
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
 from indeed.networks.inference_network import InDeed
 from indeed.record import Profile
-from indeed.tables import Row
 from indeed.types import Image
 
 TESTED = ("astronaut", "camera", "coffee", "flower", "grass", "gravel")
@@ -139,8 +139,7 @@ def cell(job: Job, dataset: str, method: str, seed: int, part: int) -> Cell:
     ValueError
         If the set has no such part.
     """
-    if part not in range(PARTS.get(dataset, 1)):
-        raise ValueError(f"part: got {part}, expected less than {PARTS.get(dataset, 1)}")
+    expect(part in range(PARTS.get(dataset, 1)), "part", part, f"less than {PARTS.get(dataset, 1)}")
     items = _items(dataset, SIZES[job.profile])
     chosen = items[part :: PARTS.get(dataset, 1)]
     files = {path for item in chosen for path in item.files} | set(job.networks)
@@ -251,12 +250,6 @@ def _statistics(noise: Image) -> tuple[float, float]:
     return math.sqrt(power), products.item() / (2 * power) if power else 0.0
 
 
-def _drawn(rows: Sequence[Row]) -> Any:
-    from indeed.figures import adaptation_gains
-
-    return adaptation_gains(gains(rows))[0]
-
-
 TABLE = Table(
     name="table5",
     key={"dataset": TABLE5_SETS, "method": TABLE5_METHODS, "seed": int, "part": int},
@@ -265,7 +258,7 @@ TABLE = Table(
     measure=cell,
     networks=networks,
     report=lines,
-    drawings={"table5_gains.svg": _drawn},
+    drawings={"table5_gains.svg": lambda rows: adaptation_gains(gains(rows))},
     profiles=("smoke", "cpu"),
 )
 

@@ -24,9 +24,7 @@ KINDS = {
 }
 
 
-def ascent_traces(
-    traces: Mapping[str, Sequence[tuple[str, float]]],
-) -> Drawn[dict[str, dict[str, dict[str, Series]]]]:
+def ascent_traces(traces: Mapping[str, Sequence[tuple[str, float]]]) -> Drawn[dict[str, dict[str, dict[str, Series]]]]:
     """Free energy after every update of coordinate ascent, above its last value, marked by the kind of update.
 
     Parameters

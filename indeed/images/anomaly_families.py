@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from indeed.checks import expect
 from indeed.images.noise import GREY_LEVEL
 from indeed.types import AnySizeImage, Image, Mask
 
@@ -103,8 +104,7 @@ def blend(normal: Image, texture: Image, mask: Mask, opacity: float) -> Image:
     ValueError
         Unless ``0 < opacity <= 1``.
     """
-    if not 0 < opacity <= 1:
-        raise ValueError(f"opacity: got {opacity}, expected 0 < opacity <= 1")
+    expect(0 < opacity <= 1, "opacity", opacity, "0 < opacity <= 1")
     return torch.where(mask, torch.lerp(normal, texture, opacity), normal)
 
 
@@ -346,5 +346,4 @@ def check_size(height: int, width: int) -> None:
 
 def check_area(area: Shares) -> None:
     """Refuse what is not a range of shares of an image, within (0, 1)."""
-    if not 0 < area[0] < area[1] < 1:
-        raise ValueError(f"area: got {area}, expected 0 < low < high < 1")
+    expect(0 < area[0] < area[1] < 1, "area", area, "0 < low < high < 1")

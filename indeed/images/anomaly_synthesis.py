@@ -5,12 +5,13 @@ enough and not too large.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from indeed.checks import expect
 from indeed.images.anomaly_families import (
     CONTRAST,
     DRAWS,
@@ -123,8 +124,7 @@ def anomalous_sample(
             source = ((1 + perlin_field(height, width, generator)) / 2).to(normal).expand_as(normal)
         else:
             source = normal if family.of_itself and not foreign else textures(generator).to(normal)
-        if len(source) != len(normal):
-            raise ValueError(f"textures: got an image of {len(source)} channels, expected {len(normal)}")
+        expect(len(source) == len(normal), "textures", f"an image of {len(source)} channels", f"{len(normal)}")
         candidate = family.draw(normal, source, generator, (low, high))
         if hidden:
             candidate = _camouflaged(candidate, normal)
@@ -143,13 +143,8 @@ def anomalous(
     normal: Images,
     generator: torch.Generator,
     *,
-    families: Sequence[str] = ("perlin", "perlin", "cutpaste"),
-    clean: float = 0.25,
     textures: Sequence[Tensor] | Tensor | None = None,
-    area: Shares | None = None,
-    contrast: float = CONTRAST,
-    foreign: bool = False,
-    camouflage: float = 0.0,
+    **options: Any,
 ) -> AnomalySample:
     """Images with synthetic anomalies: one `anomalous_sample` of each, in turn, from one generator.
 
@@ -160,6 +155,8 @@ def anomalous(
     textures
         Images of the normal set, of any size, of which textures are made; None: the other images of the batch (of a
         batch of one, the image itself).
+    options
+        Of `anomalous_sample`, by name.
 
     Raises
     ------
@@ -174,24 +171,11 @@ def anomalous(
     ('clean', 'clean', 'perlin', 'perlin', 'clean', 'cutpaste')
     """
     for argument, images in (("normal", normal), ("textures", textures)):
-        if images is not None and not len(images):
-            raise ValueError(f"{argument}: got no image, expected at least one")
+        expect(images is None or len(images), argument, "no image", "at least one")
     samples = []
     for index, image in enumerate(normal):
         others = textures if textures is not None else [*normal[:index], *normal[index + 1 :]] or [image]
-        samples.append(
-            anomalous_sample(
-                image,
-                _one_of(others),
-                generator,
-                families=families,
-                clean=clean,
-                area=area,
-                contrast=contrast,
-                foreign=foreign,
-                camouflage=camouflage,
-            )
-        )
+        samples.append(anomalous_sample(image, _one_of(others), generator, **options))
     observed, normals, anomaly, mask, names = zip(*samples, strict=True)
     return AnomalySample(
         torch.stack(observed), torch.stack(normals), torch.stack(anomaly), torch.stack(mask), sum(names, ())
@@ -231,9 +215,7 @@ def _check_arguments(
     if not families or not set(families) <= set(FAMILIES):
         raise ValueError(f"families: got {tuple(families)}, expected at least one of {', '.join(FAMILIES)}")
     for name, value in (("clean", clean), ("camouflage", camouflage)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name}: got {value}, expected a probability")
+        expect(0 <= value <= 1, name, value, "a probability")
     if area is not None:
         check_area(area)
-    if not 0 <= contrast < 1:
-        raise ValueError(f"contrast: got {contrast}, expected 0 <= contrast < 1")
+    expect(0 <= contrast < 1, "contrast", contrast, "0 <= contrast < 1")

@@ -186,11 +186,8 @@ def allowed_false_positives(false_positive_rate: float, count: int) -> int:
     """
     expect(0 < false_positive_rate < 1, "false_positive_rate", false_positive_rate, "a share between 0 and 1")
     allowed = int(Fraction(str(false_positive_rate)) * count)  # the decimal as written: as a float, 0.29 * 100 < 29
-    if allowed < 1:
-        raise ValueError(
-            f"false_positive_rate: got {false_positive_rate}, expected at least 1/{count} and below 1: {count} good "
-            "images cannot resolve a lower one, more of them can"
-        )
+    least = f"at least 1/{count} and below 1: {count} good images cannot resolve a lower one, more of them can"
+    expect(allowed >= 1, "false_positive_rate", false_positive_rate, least)
     return allowed
 
 
@@ -211,7 +208,7 @@ def score_threshold(good_scores: Sequence[float], false_positive_rate: float) ->
     return sorted(good_scores)[-1 - allowed]
 
 
-def class_rank(images: Iterable[Float[Tensor, "_ _ _"]], relative_threshold: float = 0.003, tile: int = 128) -> float:
+def class_rank(images: Iterable[Float[Tensor, "_ _ _"]]) -> float:
     r"""Mean effective rank of the test images of a class: what Table 6 groups by, in a form of our own.
 
     The paper takes "the rank of test images estimated by SVD" and states neither threshold nor image size, on which
@@ -229,10 +226,8 @@ def class_rank(images: Iterable[Float[Tensor, "_ _ _"]], relative_threshold: flo
     ValueError
         If there is no image, or as `effective_rank` and `indeed.images.tiling.tile_starts`.
     """
-    ranks = [
-        effective_rank(split(image[None], tile, overlap=0).flatten(0, 1), relative_threshold).double().mean().item()
-        for image in images
-    ]
+    tiles = (split(image[None], 128, overlap=0).flatten(0, 1) for image in images)
+    ranks = [effective_rank(some, 0.003).double().mean().item() for some in tiles]
     expect(ranks, "images", "none", "at least one")
     return math.fsum(ranks) / len(ranks)
 

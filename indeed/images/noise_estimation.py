@@ -74,11 +74,9 @@ class NoiseLaw:
 
     def __post_init__(self) -> None:
         """Refuse what is no covariance."""
-        channels, others, rows, columns = self.covariance.shape
-        if channels != others or rows != columns or rows % 2 == 0:
-            raise ValueError(
-                f"covariance: got shape {tuple(self.covariance.shape)}, expected (c, c, n, n) with an odd n"
-            )
+        channels, others, rows, columns = shape = tuple(self.covariance.shape)
+        square = channels == others and rows == columns and rows % 2 == 1
+        expect(square, "covariance", f"shape {shape}", "(c, c, n, n) with an odd n")
         mirrored = self.covariance.flip(2, 3).transpose(0, 1)
         if not torch.allclose(self.covariance, mirrored, rtol=1e-4, atol=1e-6):  # also refuses NaN
             raise ValueError("covariance: differs from that of colours and lags exchanged, expected the same")
@@ -216,9 +214,7 @@ def _variance(gain: tuple[float, float], intensity: Float[Tensor, "*shape"]) -> 
     return (gain[0] + gain[1] * intensity.clamp(0, 1)).clamp(min=0)
 
 
-def _parts(
-    image: Image,
-) -> tuple[Float[Tensor, "2 block channel side side"], Float[Tensor, "block channel"]]:
+def _parts(image: Image) -> tuple[Float[Tensor, "2 block channel side side"], Float[Tensor, "block channel"]]:
     """Symmetric and antisymmetric parts of the detrended blocks, and the means of the blocks."""
     height, width = image.shape[1:]
     stride = max(BLOCK // 2, math.ceil(math.sqrt(height * width / 2**13)))  # so that a large image needs no more memory
@@ -227,11 +223,8 @@ def _parts(
         blocks = image.unfold(1, BLOCK, stride).unfold(2, BLOCK, stride).permute(1, 2, 0, 3, 4).flatten(0, 1)
         saturated = ((blocks == 0) | (blocks == 1)).double().mean((2, 3)).amax(1)
         blocks = blocks[saturated <= SATURATED]
-    if len(blocks) < FEWEST:
-        raise ValueError(
-            f"image: got {height}x{width} pixels with {len(blocks)} blocks of {BLOCK} pixels that are not saturated, "
-            f"expected at least {FEWEST}"
-        )
+    got = f"{height}x{width} pixels with {len(blocks)} blocks of {BLOCK} pixels that are not saturated"
+    expect(len(blocks) >= FEWEST, "image", got, f"at least {FEWEST}")
     trend, flat = _trend(), blocks.flatten(2)
     detrended = (flat - (flat @ trend) @ trend.T).view_as(blocks)
     turned = detrended.flip(2, 3)

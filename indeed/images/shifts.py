@@ -101,11 +101,7 @@ def jpeg(image: Images, quality: int) -> Images:
 
 
 def camera(
-    image: Images,
-    photons: float,
-    generator: torch.Generator,
-    reduction: float = 0.8,
-    quality: int = 95,
+    image: Images, photons: float, generator: torch.Generator, reduction: float = 0.8, quality: int = 95
 ) -> Images:
     r"""Image as a camera would deliver it: sensor noise, demosaicking, tone curve, noise reduction and a JPEG file.
 

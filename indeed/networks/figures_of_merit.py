@@ -21,13 +21,7 @@ class FiguresOfMerit(NamedTuple):
 
 
 def figures_of_merit(
-    model: InDeed,
-    clean: Image,
-    sigma: float,
-    seed: int,
-    *,
-    overlap: int | None = None,
-    progress: str | None = None,
+    model: InDeed, clean: Image, sigma: float, seed: int, *, overlap: int | None = None, progress: str | None = None
 ) -> FiguresOfMerit:
     """Add unclipped Gaussian noise to a clean image, decompose it, and compare.
 

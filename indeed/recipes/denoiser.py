@@ -115,9 +115,7 @@ def parts_of(model: nn.Module, observed: Images) -> tuple[Images, Images]:
 
 
 def validation_on(
-    images: Sequence[Tensor],
-    patch_size: int,
-    parts: Callable[[nn.Module, Images], tuple[Images, Images]] = parts_of,
+    images: Sequence[Tensor], patch_size: int, parts: Callable[[nn.Module, Images], tuple[Images, Images]] = parts_of
 ) -> Callable[[nn.Module], Validation]:
     """PSNR of L and of L + S on the centre tiles of the validation images, at one noise level and one noise.
 
@@ -140,9 +138,9 @@ def validation_on(
     return validate
 
 
-def _centre_tiles(image: Tensor, patch_size: int, side: int = 2) -> Tensor:
-    """Up to side x side adjacent tiles around the centre of an image, (tile, channel, patch, patch)."""
-    rows, columns = (min(side, size // patch_size) for size in image.shape[1:])
+def _centre_tiles(image: Tensor, patch_size: int) -> Tensor:
+    """Up to 2 x 2 adjacent tiles around the centre of an image, (tile, channel, patch, patch)."""
+    rows, columns = (min(2, size // patch_size) for size in image.shape[1:])
     top, left = ((size - count * patch_size) // 2 for size, count in zip(image.shape[1:], (rows, columns), strict=True))
     centre = image[:, top : top + rows * patch_size, left : left + columns * patch_size]
     tiles = centre.unfold(1, patch_size, patch_size).unfold(2, patch_size, patch_size)

@@ -99,19 +99,10 @@ def _good_files(folder: Path) -> list[Path]:
     return files
 
 
-def texture_set_for_tests(
-    seed: int = SEED, area: tuple[float, float] = (0.01, 0.05), contrast: float = TEXTURE_CONTRAST
-) -> AnomalySet:
+def texture_set_for_tests(seed: int = SEED) -> AnomalySet:
     """Embedded textures with defects of `UNSEEN_FAMILIES`: foreign matter, cut from the right halves of the others.
 
-    Parameters
-    ----------
-    seed
-        Of the defects.
-    area
-        Least and largest share of the pixels of a tile; by default 1 to 5 %.
-    contrast
-        Least mean absolute change of a pixel of the defect, in the unit of the image.
+    The defects cover 1 to 5 % of a tile, change its pixels by `TEXTURE_CONTRAST` at least, and are drawn by the seed.
     """
 
     def right_half(name: str) -> TextureSource:
@@ -124,7 +115,14 @@ def texture_set_for_tests(
         def make(image: Tensor, name: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
             source = foreign_to(surfaces, TEXTURES.index(name))
             sample = anomalous_sample(
-                image, source, generator, families=(family,), clean=0, area=area, contrast=contrast, foreign=True
+                image,
+                source,
+                generator,
+                families=(family,),
+                clean=0,
+                area=(0.01, 0.05),
+                contrast=TEXTURE_CONTRAST,
+                foreign=True,
             )
             return sample.observed, sample.mask
 

@@ -155,7 +155,7 @@ def toy(tmp_path, monkeypatch):
             def savefig(self, path):
                 path.write_text(" ".join(row["value"] for row in rows))
 
-        return Figure()
+        return Figure(), None
 
     table = Table(
         name="toy",

@@ -31,11 +31,7 @@ REPORTED_TILES = 8
 
 
 def adaptation_loss(
-    network: InDeed,
-    patches: Images,
-    replayed: Batch | None,
-    config: AdaptationConfig,
-    generator: torch.Generator,
+    network: InDeed, patches: Images, replayed: Batch | None, config: AdaptationConfig, generator: torch.Generator
 ) -> tuple[Scalar, dict[str, float]]:
     r"""Loss of a step: the test images' own, and that of training samples beside them (Eq. 38).
 
@@ -92,11 +88,9 @@ def _variational_terms(y: Images, middle: MiddleLevel, draw: Draw, config: Adapt
 
 
 @torch.no_grad()
-def free_energy_of_tiles(
-    model: InDeed, image: Image, hyperpriors: Hyperpriors, count: int = REPORTED_TILES
-) -> dict[str, float]:
+def free_energy_of_tiles(model: InDeed, image: Image, hyperpriors: Hyperpriors) -> dict[str, float]:
     """Free energy, and its terms that an adaptation may lower, in nats a pixel and channel, on tiles of an image."""
-    y = spread_tiles(image, model.config.patch_size, count).to(next(model.parameters()).device)
+    y = spread_tiles(image, model.config.patch_size, REPORTED_TILES).to(next(model.parameters()).device)
     middle, _ = model(y)
     terms = elbo_terms(y, middle, solve_leaf_level(y, middle, hyperpriors), hyperpriors)
     values = {"free_energy": negative_elbo(terms)} | {x: getattr(terms, x) for x in ("fidelity", "rank", "sparsity")}

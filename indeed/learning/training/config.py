@@ -72,10 +72,8 @@ class TrainingConfig:
         one_of(("cosine", "halving"), schedule=self.schedule)
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay: got {self.ema_decay}, expected None or a number in [0, 1)")
-        if not 0 <= self.noise_low < self.noise_high:
-            raise ValueError(
-                f"noise_low: got {self.noise_low}, expected at least 0 and less than noise_high, {self.noise_high}"
-            )
+        below = f"at least 0 and less than noise_high, {self.noise_high}"
+        expect(0 <= self.noise_low < self.noise_high, "noise_low", self.noise_low, below)
 
 
 def training_preset(name: Literal["tiny", "cpu", "paper"]) -> TrainingConfig:

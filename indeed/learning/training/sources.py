@@ -25,9 +25,7 @@ def denoising_samples(clean_patch: Callable[[torch.Generator], Image], config: T
 
 
 def matched_replay(
-    clean_patch: Callable[[torch.Generator], Image],
-    law: NoiseLaw,
-    spread: tuple[float, float] = (1.0, 1.0),
+    clean_patch: Callable[[torch.Generator], Image], law: NoiseLaw, spread: tuple[float, float] = (1.0, 1.0)
 ) -> SampleSource:
     """Make a source for the denoising task: a clean patch, and the same with noise of a law, unclipped.
 
@@ -51,10 +49,7 @@ def matched_replay(
 
 
 def anomaly_samples(
-    surfaces: Sequence[TextureSource],
-    config: TrainingConfig,
-    synthesis: Synthesis,
-    law: NoiseLaw | None = None,
+    surfaces: Sequence[TextureSource], config: TrainingConfig, synthesis: Synthesis, law: NoiseLaw | None = None
 ) -> SampleSource:
     """Make a source for anomaly detection: a good patch, and the same with a synthetic anomaly (one in four without).
 

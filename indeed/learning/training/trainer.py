@@ -98,10 +98,8 @@ class Trainer:
         device: str | torch.device = "cpu",
     ) -> None:
         parts = process_count() * training.accumulate
-        if training.batch_size % parts:
-            raise ValueError(
-                f"batch_size: got {training.batch_size}, expected a multiple of {parts}, the processes times accumulate"
-            )
+        multiple = f"a multiple of {parts}, the processes times accumulate"
+        expect(training.batch_size % parts == 0, "batch_size", training.batch_size, multiple)
         self.config = training
         self.samples = samples
         self.folder = Path(folder)
