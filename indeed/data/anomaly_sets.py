@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool
@@ -112,11 +112,7 @@ class LoadedItem(NamedTuple):
 
 
 def load(
-    item: AnomalyItem,
-    size: int | tuple[int, int] | None = None,
-    *,
-    channels: Literal[1, 3] | None = None,
-    fit: Literal["resize", "crop"] = "resize",
+    item: AnomalyItem, size: int | tuple[int, int] | None = None, *, channels: Literal[1, 3] | None = None
 ) -> LoadedItem:
     """Image in [0, 1] and mask of an item, brought to a size.
 
@@ -125,13 +121,11 @@ def load(
     item
         Of an `AnomalySet`.
     size
-        Height and width, or the side of a square; None for the image as it is.
+        Height and width, or the side of a square; None for the image as it is. The image is scaled by antialiased
+        bilinear, the mask by nearest neighbour, which may lose a small defect: whether an image is good is said by
+        ``item.defect``, not by its mask.
     channels
         As in :func:`indeed.images.pixels.as_channels`; None for the image as it is.
-    fit
-        ``"resize"`` scales each axis to its size, the image by antialiased bilinear and the mask by nearest neighbour;
-        ``"crop"`` scales both axes by the same factor, so that the size is just covered, and keeps the middle. Either
-        may lose a small defect: whether an image is good is said by ``item.defect``, not by its mask.
 
     Raises
     ------
@@ -152,8 +146,10 @@ def load(
     if size is not None:
         target = (size, size) if isinstance(size, int) else size
         expect(min(target) >= 1, "size", size, "at least 1 pixel")
-        image = _fitted(image, target, fit, mode="bilinear", antialias=True).clamp(0, 1)
-        mask = _fitted(mask[None].float(), target, fit, mode="nearest-exact")[0] > 0.5
+        if target != image.shape[1:]:
+            image = interpolate(image[None], target, mode="bilinear", antialias=True)[0]
+            mask = interpolate(mask[None, None].float(), target, mode="nearest-exact")[0, 0] > 0.5
+        image = image.clamp(0, 1)
     return LoadedItem(image.contiguous(), mask)
 
 
@@ -166,18 +162,6 @@ def _check_mask(mask: Bool[Tensor, "_ _"], image: AnySizeImage, item: AnomalyIte
         raise DataError(f"{where}: marks no pixel of {item.file}, expected a defect")
     if mask.all():
         raise DataError(f"{where}: marks every pixel of {item.file}, expected good ones too")
-
-
-def _fitted(image: AnySizeImage, target: tuple[int, int], fit: str, **options: Any) -> Image:
-    height, width = image.shape[1:]
-    scaled = target
-    if fit == "crop":
-        factor = max(target[0] / height, target[1] / width)
-        scaled = (max(target[0], round(factor * height)), max(target[1], round(factor * width)))
-    if scaled != (height, width):
-        image = interpolate(image[None], scaled, **options)[0]
-    top, left = (scaled[0] - target[0]) // 2, (scaled[1] - target[1]) // 2
-    return image[:, top : top + target[0], left : left + target[1]]
 
 
 def texture_set(defects: Mapping[str, MakeDefect], generator: torch.Generator, *, tile: int = 128) -> AnomalySet:

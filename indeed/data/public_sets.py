@@ -9,6 +9,7 @@ import csv
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -244,7 +245,8 @@ def command(*sets: PublicSet, argv: Sequence[str] | None = None, get: Callable[[
     root = (arguments.root or data_root()).expanduser()
 
     def accepted(public: PublicSet) -> bool:
-        print(f"{public.name}: {public.home}\n{_wrapped(public.terms)}\n  {_download(public)}")
+        terms = textwrap.fill(" ".join(public.terms.split()), 100, initial_indent="  ", subsequent_indent="  ")
+        print(f"{public.name}: {public.home}\n{terms}\n  {_download(public)}")
         if arguments.yes:
             return True
         try:
@@ -280,12 +282,6 @@ def _download(public: PublicSet) -> str:
         (public.files or {"": None}).values()
     )
     return f"{len(sizes)} file(s), {known}" + (", checksum unknown, recorded at the first" if unknown else "")
-
-
-def _wrapped(text: str) -> str:
-    import textwrap
-
-    return textwrap.fill(" ".join(text.split()), 100, initial_indent="  ", subsequent_indent="  ")
 
 
 def _land(

@@ -34,11 +34,7 @@ def record(
     return numbers
 
 
-COMMANDS: dict[str, Callable[..., object]] = {
-    "measure": measure_budget,
-    "train": train_within_budget,
-    "record": record,
-}
+COMMANDS: dict[str, Callable[..., object]] = {"measure": measure_budget, "train": train_within_budget, "record": record}
 
 if __name__ == "__main__":
     run_command("equal_budget", COMMANDS)

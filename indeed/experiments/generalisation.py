@@ -146,7 +146,7 @@ def cell(job: Job, images: int, seed: int) -> Cell:
         config = replace(size.training, seed=seed, validate_every=size.training.steps)
         patch = size.network.patch_size
         train, held_out = (
-            denoising_samples(PatchSampler([_grey(path) for path in files], patch), config)
+            denoising_samples(PatchSampler([eight_bit(read_image(path).tensor(), 1) for path in files], patch), config)
             for files in (train_files, held_out_files)
         )
         described = {"images": images, "seed": seed}
@@ -213,10 +213,6 @@ def _files(data: Literal["embedded", "bsd"]) -> tuple[list[Path], list[Path]]:
     if data == "bsd":
         return training_split("bsd400_gray")
     return hold_out([sample_path(name) for name in sample_names()], 4)
-
-
-def _grey(path: Path) -> Tensor:
-    return eight_bit(read_image(path).tensor(), 1)
 
 
 def _lines(rows: Sequence[Row]) -> Iterator[str]:

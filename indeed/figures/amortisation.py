@@ -12,9 +12,7 @@ Trajectory = dict[int, dict[str, float]]
 """What was measured (``free energy``, ``L``, ``L + S``) after so many steps; 0 is the start."""
 
 
-def per_image_progress(
-    paths: dict[str, dict[str, Trajectory]],
-) -> Drawn[dict[str, dict[str, dict[str, list[float]]]]]:
+def per_image_progress(paths: dict[str, dict[str, Trajectory]]) -> Drawn[dict[str, dict[str, dict[str, list[float]]]]]:
     """Free energy and PSNR against the number of steps spent on an image, a column of panels for each model.
 
     Parameters

@@ -140,11 +140,7 @@ def anomalous_sample(
 
 
 def anomalous(
-    normal: Images,
-    generator: torch.Generator,
-    *,
-    textures: Sequence[Tensor] | Tensor | None = None,
-    **options: Any,
+    normal: Images, generator: torch.Generator, *, textures: Sequence[Tensor] | Tensor | None = None, **options: Any
 ) -> AnomalySample:
     """Images with synthetic anomalies: one `anomalous_sample` of each, in turn, from one generator.
 

@@ -17,12 +17,7 @@ from torch import Tensor, nn
 from indeed.checks import expect
 from indeed.images.tiling import reflected_indices
 from indeed.learning.adaptation.config import AdaptationConfig
-from indeed.learning.adaptation.loss import (
-    adaptation_free_energy,
-    adaptation_loss,
-    diagonal_fisher,
-    fisher_penalty,
-)
+from indeed.learning.adaptation.loss import adaptation_free_energy, adaptation_loss, diagonal_fisher, fisher_penalty
 from indeed.learning.adaptation.parameters import adapting_parameters, drift, fold_gains, values_of
 from indeed.learning.adaptation.stopping import Monitor
 from indeed.learning.loading import SampleSource, draw_batch

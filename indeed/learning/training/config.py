@@ -9,12 +9,7 @@ from indeed.bayes.generative_model import Hyperpriors
 from indeed.checks import at_least, expect, one_of
 from indeed.images.noise import GREY_LEVEL
 
-PRECISIONS = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float64": torch.float64,
-}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
 
 @dataclass(frozen=True)

@@ -96,10 +96,7 @@ def decomposition_terms(
 
 def _decomposition_objective(terms: LossTerms, config: TrainingConfig, elements: int) -> Scalar:
     return training_loss(
-        terms,
-        orthogonality_weight=config.orthogonality_weight,
-        elements=elements,
-        variational=config.variational,
+        terms, orthogonality_weight=config.orthogonality_weight, elements=elements, variational=config.variational
     )
 
 
