@@ -22,17 +22,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from indeed.baselines.low_rank import check_matrices
-from indeed.baselines.thresholding import (
-    Basis,
-    PerMatrix,
-    Rank,
-    Stack,
-    random_basis,
-    threshold_entries,
-    threshold_singular_values,
-)
+from indeed.baselines.thresholding import PerMatrix, Stack, random_basis, threshold_entries, threshold_singular_values
 from indeed.checks import at_least, expect
 from indeed.types import Matrices
+
+State = tuple[Tensor, ...]
+"""What a step takes and gives: L, S, dual and residual, and then what its method needs; a matrix a row."""
 
 
 class NotConvergedError(RuntimeError):
@@ -105,18 +100,8 @@ def inexact_augmented_lagrangian(
     dual = stack / _column(torch.maximum(spectral, stack.abs().amax((1, 2)) / weight))
     penalty = 1.25 / spectral
 
-    def step(
-        L: Stack,
-        S: Stack,
-        dual: Stack,
-        residual: PerMatrix,
-        y: Stack,
-        norm: PerMatrix,
-        penalty: PerMatrix,
-        highest: PerMatrix,
-        rank: Rank,
-        basis: Basis,
-    ) -> tuple[tuple[Tensor, ...], PerMatrix]:
+    def step(state: State) -> tuple[State, PerMatrix]:
+        L, S, dual, residual, y, norm, penalty, highest, rank, basis = state
         shifted = torch.addcmul(y, dual, 1 / _column(penalty))
         # S first, as in the authors' code: the rank of L then grows from zero, and few singular vectors are needed
         S = threshold_entries(shifted - L, _column(weight / penalty))
@@ -180,21 +165,8 @@ def accelerated_proximal_gradient(
         raise ValueError(f"relaxation: got {relaxation}, expected a finite positive number")
     zeros = torch.zeros_like(stack)
 
-    def step(
-        L: Stack,
-        S: Stack,
-        dual: Stack,
-        residual: PerMatrix,
-        y: Stack,
-        norm: PerMatrix,
-        ahead_L: Stack,
-        ahead_S: Stack,
-        momentum: PerMatrix,
-        mu: PerMatrix,
-        final: PerMatrix,
-        rank: Rank,
-        basis: Basis,
-    ) -> tuple[tuple[Tensor, ...], PerMatrix]:
+    def step(state: State) -> tuple[State, PerMatrix]:
+        L, S, dual, residual, y, norm, ahead_L, ahead_S, momentum, mu, final, rank, basis = state
         last_L, last_S, last_momentum = L, S, momentum
         gap = (y - ahead_L - ahead_S) / 2  # half a step: the smooth term has Lipschitz constant two
         L, rank, basis = threshold_singular_values(ahead_L + gap, mu / 2, 1e-3 * tolerance * final, rank, basis)
@@ -243,8 +215,8 @@ def stable_pursuit(y: Matrices, sigma: float, sparsity_weight: float | None = No
 
 def _pursuit(
     y: Matrices,
-    step: Callable[..., tuple[tuple[Tensor, ...], PerMatrix]],
-    state: tuple[Tensor, ...],
+    step: Callable[[State], tuple[State, PerMatrix]],
+    state: State,
     tolerance: float,
     max_iterations: int,
     quantity: str,
@@ -258,7 +230,7 @@ def _pursuit(
     for iteration in range(1, max_iterations + 1):
         if not len(left):
             break
-        state, measure = step(*state)
+        state, measure = step(state)
         done = measure <= tolerance
         if done.any():
             for whole, part in zip(finished, state[:4], strict=True):
