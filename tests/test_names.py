@@ -8,29 +8,6 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "indeed"
 LONGEST = 400
-#: Modules that may be longer, with the reason.
-LONGER = {
-    "baselines/reconstruction.py": "being cut",
-    "experiments/adapted_detection.py": "being cut",
-    "experiments/table3.py": "being cut",
-    "experiments/table5.py": "being cut",
-    "experiments/table6.py": "being cut",
-    "learning/training.py": "being cut",
-}
-#: Names that several packages define, with the reason.
-SHARED = {
-    "Key": "what tells the cells of a table apart: the vocabulary of the tables' program",
-    "Profile": "some tables have two of the three sizes of an experiment",
-    "main": "the entry of a program that is run by its module",
-    "Size": "experiments are being rewritten",
-    "checkpoint_path": "experiments are being rewritten",
-    "compare": "experiments are being rewritten",
-    "measure": "experiments are being rewritten",
-    "runs_folder": "experiments are being rewritten",
-    "train": "experiments are being rewritten",
-}
-
-
 #: Files that several packages have, with the reason.
 SHARED_FILES = {
     "__init__.py": "every package has one",
@@ -61,7 +38,7 @@ def test_no_module_is_longer_than_400_lines():
         for path in PACKAGE.rglob("*.py")
     }
     longer = {name for name, length in lengths.items() if length > LONGEST}
-    assert longer - LONGER.keys() == set()
+    assert longer == set()
 
 
 @pytest.mark.parametrize("name", ["magnitude", "psnr", "Trainer", "Images"])
@@ -75,7 +52,7 @@ def test_no_public_name_is_defined_in_two_packages():
         for name, modules in public_names().items()
         if len({module.split("/")[0] for module in modules}) > 1
     }
-    assert {name: modules for name, modules in twice.items() if name not in SHARED} == {}
+    assert twice == {}
 
 
 def test_no_file_name_stands_in_two_packages():

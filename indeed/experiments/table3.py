@@ -210,7 +210,7 @@ def cell(job: Job, model: int, heads: Heads, seed: int) -> Cell:
 
     def compute() -> list[dict[str, float]]:
         key = {"model": model, "heads": heads, "seed": seed}
-        average = train(key, profile=job.profile, folder=job.state, device=job.device).average
+        average = train_model(key, profile=job.profile, folder=job.state, device=job.device).average
         crop = config.patch_size if job.profile == "smoke" else None
         values = measure(average, test_files, crop)
         if config.norm == "batch":
@@ -222,7 +222,7 @@ def cell(job: Job, model: int, heads: Heads, seed: int) -> Cell:
     return Cell(compute, data, [*train_files, *test_files], seed, job.device)
 
 
-def train(
+def train_model(
     key: Mapping[str, Any], *, profile: Profile, folder: Path, device: str = "cpu", stop_at: int | None = None
 ) -> Trainer:
     """Train a model in a folder, to the end or to step ``stop_at``; the average is then ready to be measured."""
