@@ -23,6 +23,7 @@ TABLES = (
     "leaf_sampling",
     "refinement",
     "leaf_noise",
+    "one_photograph",
     "factor_heads",
     "free_energy_alone",
 )
