@@ -104,7 +104,7 @@ def test_what_runs_elsewhere_calls_make_targets_that_exist(path):
 
 @pytest.mark.parametrize(
     "name",
-    """README.md LICENSE CITATION.cff CHANGELOG.md CONTRIBUTING.md Makefile _config.yml environment.yml pyproject.toml
+    """README.md ARCHITECTURE.md LICENSE CITATION.cff CHANGELOG.md CONTRIBUTING.md Makefile _config.yml environment.yml pyproject.toml
     constraints.txt .ci/run book/_toc.yml book/references.bib data_scripts/README.md results/README.md
     workflow/README.md benchmarks/README.md""".split(),
 )
