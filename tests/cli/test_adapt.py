@@ -260,6 +260,7 @@ def test_an_adaptation_that_is_killed_goes_on_and_what_is_there_is_not_done_agai
     assert redone("--modules", "S", "--reset", "never") == []
 
 
+@pytest.mark.slow
 def test_denoise_with_adaptation_is_adapt_by_default(run, tmp_path, noisy_picture):
     write_image(tmp_path / "a.tif", noisy_picture(64, 80, 1.0))
     options = ["--seed", 3, "--add-noise", 5]
