@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from indeed.cli.faults import Faults
-from indeed.cli.files import InputFiles, Out, WithImages, check_apart, images_of
 from indeed.cli.models import detector_checkpoint, device_named
-from indeed.data.files import write_image
+from indeed.cli.paths import InputFiles, Out, WithImages, check_apart, named_images
 from indeed.data.folders import OWN, shown
+from indeed.data.image_files import write_image
 from indeed.data.picture import Picture, to_pixels
 from indeed.data.samples_of_files import Metadata
 from indeed.files import atomic_write
@@ -61,11 +61,11 @@ class Detect(WithImages):
         rate, checkpoint = self.false_positive_rate, detector_checkpoint(self.checkpoint)
         detector = load_detector(checkpoint, device_named(self.device))
         if self.good and not self.good.is_dir():
-            raise ValueError(f"{self.good}: is not a folder")
-        good = images_of((self.good,), self.out) if self.good else {}
+            raise ValueError(f"{self.good}: got no folder, expected one of good images")
+        good = named_images((self.good,), self.out) if self.good else {}
         if rate is not None:
             allowed_false_positives(rate, len(good or detector.good_scores))  # before the work
-        images = images_of(self.images, self.out)
+        images = named_images(self.images, self.out)
         files = {path: _detection_files(self.out / name) for path, name in images.items()}
         self._check(images, good, checkpoint, files)
         usual = read_record(checkpoint)["record"].get("white")
@@ -153,10 +153,7 @@ def _detection_files(place: Path) -> tuple[Path, Path, Path]:
 
 
 def _write_detection(
-    files: tuple[Path, Path, Path],
-    image: Float[Tensor, "_ height width"],
-    anomaly_map: Map,
-    limit: float,
+    files: tuple[Path, Path, Path], image: Float[Tensor, "_ height width"], anomaly_map: Map, limit: float
 ) -> None:
     from indeed.figures import heat, heat_overlay
 

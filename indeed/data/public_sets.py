@@ -9,6 +9,7 @@ import csv
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,12 +18,12 @@ from pathlib import Path
 from indeed.data.benchmarks import SETS, data_root
 from indeed.data.checksums import SUMS, read_sums, relative_paths, verify_files, verify_images, write_sums
 from indeed.data.download import DataError, Source, check, digest, fetch
-from indeed.data.files import FORMATS
+from indeed.data.image_files import FORMATS
 from indeed.data.unpack import unpack, whole_folder
 from indeed.files import atomic_write
 
 RECORDED = "checksums.csv"
-"""Beside the data: checksums that were unknown before the first download, and are verified since."""
+"""File beside the data: checksums that were unknown before the first download, and are verified since."""
 Report = Callable[[str], None]
 
 
@@ -105,7 +106,7 @@ def verify(public: PublicSet, folder: Path) -> None:
     Raises
     ------
     DataError
-        If it is not what it was, or nobody knows what it should be.
+        If it is not what it was, or it is not known what it should be.
     """
     if (folder / SUMS).exists():
         noted = read_sums(folder / SUMS)
@@ -179,7 +180,7 @@ def obtain(
             if public.accepts:
                 public.accepts(temporary)
         except DataError:
-            if given is None:  # else the next call would take the same wrong file, whose checksum nobody knows
+            if given is None:  # otherwise the next call would take the same wrong file, as no checksum is known
                 for source in public.sources:
                     if source.checksum is None:
                         (downloads / source.name).unlink(missing_ok=True)
@@ -244,7 +245,8 @@ def command(*sets: PublicSet, argv: Sequence[str] | None = None, get: Callable[[
     root = (arguments.root or data_root()).expanduser()
 
     def accepted(public: PublicSet) -> bool:
-        print(f"{public.name}: {public.home}\n{_wrapped(public.terms)}\n  {_download(public)}")
+        terms = textwrap.fill(" ".join(public.terms.split()), 100, initial_indent="  ", subsequent_indent="  ")
+        print(f"{public.name}: {public.home}\n{terms}\n  {_download(public)}")
         if arguments.yes:
             return True
         try:
@@ -257,7 +259,7 @@ def command(*sets: PublicSet, argv: Sequence[str] | None = None, get: Callable[[
             obtain(public, root, arguments.given, accepted=accepted, get=get)
             if public.crop and arguments.crop:
                 centre_crops(public, root)
-    except (DataError, ModuleNotFoundError) as error:  # the second from a reader: of nibabel
+    except (DataError, ModuleNotFoundError) as error:  # the second if nibabel is missing
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
@@ -280,12 +282,6 @@ def _download(public: PublicSet) -> str:
         (public.files or {"": None}).values()
     )
     return f"{len(sizes)} file(s), {known}" + (", checksum unknown, recorded at the first" if unknown else "")
-
-
-def _wrapped(text: str) -> str:
-    import textwrap
-
-    return textwrap.fill(" ".join(text.split()), 100, initial_indent="  ", subsequent_indent="  ")
 
 
 def _land(

@@ -1,6 +1,6 @@
 """The search behind the `cpu` preset: one choice at a time is changed, each at the same small budget of arithmetic.
 
-Equal steps would favour what is large, equal seconds what the machine was busy with. So each form gets as many steps as
+Equal steps would favour large networks, equal seconds would depend on the machine. So each form gets as many steps as
 cost, forward and backward, what the steps of the base cost. Choices are made on the validation images.
 """
 
@@ -14,7 +14,7 @@ import torch
 from indeed.data.patches import PatchSampler
 from indeed.experiments.program import Cell, run_cell, run_command
 from indeed.learning.training.config import TrainingConfig, training_preset
-from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.backbones import parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset

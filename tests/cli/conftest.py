@@ -9,7 +9,7 @@ import torch
 
 from indeed import cli
 from indeed.cli import models
-from indeed.data.files import write_image
+from indeed.data.image_files import write_image
 from indeed.data.picture import Picture
 from indeed.images.noise import correlated_gaussian
 from indeed.networks.checkpoint import save_checkpoint

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from indeed.baselines.anomaly_detectors import fit_detector
+from indeed.baselines.classical_detectors import fit_detector
 from indeed.baselines.reconstruction import load_autoencoder
 from indeed.bayes.anomaly_maps import smoothed
 from indeed.data.anomaly_readers import anomaly_set

@@ -14,16 +14,16 @@ from sklearn.metrics import average_precision_score
 from indeed.data.anomaly_sets import load
 from indeed.data.benchmarks import DataMissingError
 from indeed.data.download import DataError
-from indeed.data.files import ImageFileError
+from indeed.data.image_files import ImageFileError
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_image
-from indeed.images.anomalies import Synthesis
 from indeed.images.anomaly_families import FAMILIES
+from indeed.images.anomaly_synthesis import Synthesis
 from indeed.images.detection_metrics import image_score
 from indeed.images.metrics import psnr
 from indeed.learning.loading import draw_batch
 from indeed.learning.training.config import training_preset
-from indeed.learning.training.samples import anomaly_samples
+from indeed.learning.training.sources import anomaly_samples
 from indeed.networks.anomaly_detection import anomaly_maps, load_detector, map_settings
 from indeed.networks.backbones import UNet
 from indeed.networks.checkpoint import load_checkpoint

@@ -2,10 +2,10 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from indeed.baselines.anomaly_detectors import PrincipalComponents, fit_detector
+from indeed.baselines.classical_detectors import PrincipalComponents, fit_detector
 from indeed.baselines.reconstruction import load_autoencoder, load_draem
 from indeed.bayes.anomaly_maps import smoothed
-from indeed.images.anomalies import Synthesis
+from indeed.images.anomaly_synthesis import Synthesis
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.checkpoint import CheckpointError, read_record, shipped_checkpoint
 from indeed.recipes import rivals
