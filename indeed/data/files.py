@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from indeed.data import photographs, png, tiff, tiff_directories
+from indeed.data import photographs, png, tiff, tiff_directories, tiff_writer
 from indeed.data.picture import Picture
 from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError
 from indeed.files import atomic_write
@@ -227,16 +227,15 @@ def _checked_floats(samples: np.ndarray) -> np.ndarray:
 
 
 def _encode(picture: Picture, kind: Format) -> bytes:
-    pixels, alpha = picture.pixels, picture.alpha
-    samples = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], axis=2)
+    samples, white = picture.samples(), noted_white(picture)
     if kind == "TIFF":
-        return tiff.encode(samples, picture.metadata, alpha=alpha is not None, white=_noted_white(picture))
+        return tiff_writer.encode(samples, picture.metadata, alpha=picture.alpha is not None, white=white)
     if kind == "PNG":
-        return png.encode(samples, picture.metadata, white=_noted_white(picture))
+        return png.encode(samples, picture.metadata, white=white)
     return _encode_jpeg(samples, picture.metadata)
 
 
-def _noted_white(picture: Picture) -> int | None:
+def noted_white(picture: Picture) -> int | None:
     """White, where the file has to say it and can: below the largest value of the type, of the form 2^n - 1."""
     kind, white = picture.pixels.dtype, picture.white
     return white if kind == np.uint16 and white < 65535 and white & (white + 1) == 0 else None

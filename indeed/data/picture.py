@@ -57,6 +57,10 @@ class Picture:
         """1 for grey, 3 for colour."""
         return int(self.pixels.shape[2])
 
+    def samples(self) -> np.ndarray:
+        """Pixels with the alpha channel, if there is one, behind the colours: (height, width, 1 to 4)."""
+        return self.pixels if self.alpha is None else np.concatenate([self.pixels, self.alpha[..., None]], axis=2)
+
     def tensor(self) -> Image:
         """Pixels as a float32 image in [0, 1] (a float file may leave that range)."""
         return to_tensor(self.pixels, self.white)

@@ -69,6 +69,7 @@ def decode(data: bytes) -> Samples:
         raise UnsupportedError(f"is {width} x {height} pixels, expected sides of at most a million")
     if b"acTL" in held and struct.unpack(">I", held[b"acTL"][:4])[0] > 1:
         raise UnsupportedError("holds several pictures, expected one")
+    _check_stream(b"".join(chunk.data for chunk in whole if chunk.name == b"IDAT"), 16 * (width + 16) * (height + 16))
     try:
         # The other chunks are none of its business, and it would print what it thinks of them.
         values = imagecodecs.png_decode(
@@ -87,6 +88,16 @@ def decode(data: bytes) -> Samples:
     )
     white = None if colour_type == 3 else _significant(held.get(b"sBIT", b""), depth, values, alpha)
     return Samples(values, alpha, white, orientation, metadata)
+
+
+def _check_stream(data: bytes, most: int) -> None:
+    """Refuse compressed pixels that are cut off or damaged: libpng fills what is missing, or prints a warning."""
+    stream, total = zlib.decompressobj(), 0
+    while data and not stream.eof and total < most:
+        total += len(stream.decompress(data, 2**20))
+        data = stream.unconsumed_tail
+    if not stream.eof or stream.unused_data:
+        raise ValueError("its compressed pixels do not end where they should")
 
 
 def _significant(bits: bytes, depth: int, values: np.ndarray, alpha: bool) -> int | None:

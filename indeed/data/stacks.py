@@ -7,13 +7,13 @@ of the size of a voxel go from the file that is read into the one that is writte
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from indeed.data import tiff
-from indeed.data.files import ImageFileError, format_of_content, picture_of, reason
+from indeed.data import tiff, tiff_writer
+from indeed.data.files import ImageFileError, format_of, format_of_content, noted_white, picture_of, reason
 from indeed.data.picture import Picture
 from indeed.data.samples_of_files import UnsupportedError
 from indeed.data.tiff_directories import TiffPictures, opened
@@ -51,7 +51,8 @@ class Stack:
                 samples = tiff.read_page(pages[index])
             else:
                 samples = tiff.read_plane(pages[0], index)
-            return picture_of(samples, self.white)
+            # The first directory describes them all.
+            return picture_of(samples._replace(metadata=tiff.metadata_of(pages[0])), self.white)
         except MemoryError:
             raise
         except Exception as error:  # what a decoder raises on a damaged file is no part of its contract
@@ -93,55 +94,29 @@ def write_stack(path: Path, like: Stack, planes: Iterator[Picture]) -> None:
     """
     import tifffile
 
-    if path.suffix.lower() not in (".tif", ".tiff"):
+    if format_of(path) != "TIFF":
         raise ImageFileError(f"{path}: a stack is written as TIFF, expected a name ending in .tif")
     first = next(planes)
-    coloured = first.channels > 1
-    shape = (*like.pictures.shape, *first.pixels.shape[: 3 if coloured else 2])
+    samples = first.samples()
+    shape = (*like.pictures.shape, *samples.shape[: 3 if samples.shape[2] > 1 else 2])
+    options = tiff_writer.options_of_writer(
+        first.metadata,
+        samples.dtype,
+        samples.shape[2],
+        alpha=first.alpha is not None,
+        white=noted_white(first),
+        axes=like.pictures.axes,
+    )
 
     def arrays() -> Iterator[np.ndarray]:
-        yield from map(_plane, _followed(first, planes))
+        for picture in chain([first], planes):
+            array = picture.samples()
+            if (array.shape, array.dtype) != (samples.shape, samples.dtype):
+                raise ImageFileError(f"{path}: got planes of different sizes or types, expected the same")
+            yield array if array.shape[2] > 1 else array[..., 0]
 
-    description: dict[str, Any] = {"axes": like.pictures.axes + ("YXS" if coloured else "YX")}
-    written: dict[str, Any] = {"photometric": "rgb" if first.channels == 3 else "minisblack"}
-    if like.pictures.file.is_imagej and first.pixels.dtype.name in ("uint8", "uint16", "float32"):
-        kept = like.pictures.file.imagej_metadata or {}
-        names = ("unit", "spacing", "finterval", "fps", "min", "max", "mode", "loop")
-        description |= {name: kept[name] for name in names if name in kept}
-        written |= {"imagej": True}
-    elif like.pictures.file.is_ome:
-        description |= _ome(like.pictures.file.ome_metadata or "")
-        written |= {"ome": True, "compression": "zlib"}
-    else:
-        written |= {"compression": "zlib"}
-    if first.metadata.resolution:
-        x, y, unit = first.metadata.resolution
-        written |= {"resolution": (x, y), "resolutionunit": {0.0254: 2, 0.01: 3}.get(unit, 1)}
-    with atomic_write(path) as temporary:
-        tifffile.imwrite(
-            temporary, arrays(), shape=shape, dtype=first.pixels.dtype, metadata=description, bigtiff=None, **written
-        )
-
-
-def _followed(first: Picture, rest: Iterator[Picture]) -> Iterator[Picture]:
-    yield first
-    for picture in rest:
-        if (picture.pixels.shape, picture.pixels.dtype) != (first.pixels.shape, first.pixels.dtype):
-            raise ImageFileError("planes: got another size or type than that of the first, expected the same")
-        yield picture
-
-
-def _plane(picture: Picture) -> np.ndarray:
-    return picture.pixels if picture.channels > 1 else picture.pixels[..., 0]
-
-
-def _ome(text: str) -> dict[str, Any]:
-    """Sizes of a voxel and names of channels in OME-XML, as tifffile writes them."""
-    from xml.etree import ElementTree
-
-    pixels = next((x for x in ElementTree.fromstring(text).iter() if x.tag.endswith("}Pixels")), None)
-    if pixels is None:
-        return {}
-    kept = {name: value for name, value in pixels.attrib.items() if name.startswith(("PhysicalSize", "TimeIncrement"))}
-    names = [x.attrib["Name"] for x in pixels.iter() if x.tag.endswith("}Channel") and "Name" in x.attrib]
-    return kept | ({"Channel": {"Name": names}} if names else {})
+    try:
+        with atomic_write(path) as temporary:
+            tifffile.imwrite(temporary, arrays(), shape=shape, dtype=samples.dtype, **options)
+    except OSError as error:
+        raise ImageFileError(f"{path}: cannot be written: {reason(error)}") from error

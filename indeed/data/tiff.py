@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from indeed.data import microscopy
 from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError, check_size
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def read_plane(page: "TiffPage", index: int) -> Samples:
 
 
 def _interpreted(page: "TiffPage", kind: Layout, raw: np.ndarray, channels: tuple[int, ...] | None) -> Samples:
-    metadata = _metadata(page)
+    metadata = metadata_of(page)
     if channels is not None:
         if kind.photometric in (3, 6) or max(channels) > raw.shape[2]:
             raise UnsupportedError(f"channels: got {max(channels)}, expected at most {raw.shape[2]}, of plain samples")
@@ -285,52 +286,24 @@ def _stated_white(page: "TiffPage", kind: Layout) -> int | None:
     return None
 
 
-def _metadata(page: "TiffPage") -> Metadata:
+def metadata_of(page: "TiffPage") -> Metadata:
     """Note what is put back into a copy, and the names of what is not."""
     tags = page.tags
     unit = {1: 0.0, 2: 0.0254, 3: 0.01}.get(int(tags.valueof(296, 2)), 0.0)
-    resolution = None
-    if 282 in tags and 283 in tags:
-        x, y = (_ratio(tags.valueof(code)) for code in (282, 283))
-        if x > 0 and y > 0:
-            resolution = (x, y, unit)
-    description = page.description if page.is_imagej or page.is_ome else None
-    names = {700: "XMP", 33723: "IPTC", 34377: "Photoshop", 34665: "EXIF", 34853: "GPS", 37510: "EXIF"}
-    dropped = sorted({name for code, name in names.items() if code in tags})
-    return Metadata(page.iccprofile, resolution, None, description, tuple(dropped))
+    x, y = (_ratio(tags.valueof(code, 0)) for code in (282, 283))
+    resolution = (x, y, unit) if x > 0 and y > 0 else None
+    names = {700: "XMP", 33723: "IPTC", 34377: "Photoshop", 34665: "EXIF", 34853: "GPS", 50839: "ImageJ labels"}
+    dropped = [name for code, name in names.items() if code in tags]
+    text = page.description if page.is_imagej or page.is_ome else None
+    if text:
+        try:
+            resolution = microscopy.described_resolution(text, x, y) or resolution
+            dropped += microscopy.not_kept(text)
+        except (ValueError, SyntaxError):  # of XML
+            text, dropped = None, [*dropped, "a damaged description"]
+    return Metadata(page.iccprofile, resolution, None, text, tuple(dropped))
 
 
 def _ratio(value: Any) -> float:
     numerator, denominator = value if isinstance(value, tuple) else (value, 1)
     return float(numerator) / float(denominator) if denominator else 0.0
-
-
-def encode(samples: np.ndarray, metadata: Metadata, *, alpha: bool, white: int | None = None) -> bytes:
-    """TIFF file of samples (row, column, 1 to 4), with lossless compression.
-
-    ``white`` is noted as MaxSampleValue, where it is not the largest value of the type.
-    """
-    from io import BytesIO
-
-    import tifffile
-
-    x, y, unit = metadata.resolution or (1.0, 1.0, 0.0)
-    resolution: dict[str, Any] = {"resolution": (x, y), "resolutionunit": {0.0254: 2, 0.01: 3}.get(unit, 1)}
-    if unit == 1.0:  # pixels a metre, as in PNG
-        resolution = {"resolution": (x * 0.01, y * 0.01), "resolutionunit": 3}
-    count = samples.shape[2]
-    buffer = BytesIO()
-    tifffile.imwrite(
-        buffer,
-        samples if count > 1 else samples[..., 0],
-        photometric="rgb" if count >= 3 else "minisblack",
-        planarconfig="contig" if count > 1 else None,
-        extrasamples=["unassalpha"] if alpha else None,
-        compression="zlib",
-        iccprofile=metadata.icc_profile,
-        description=metadata.description,
-        metadata=None,
-        extratags=[(281, "H", count, (white,) * count, True)] if white is not None else (),
-        **(resolution if metadata.resolution else {}),
-    )
-    return buffer.getvalue()
