@@ -83,7 +83,7 @@ class Detect(WithImages):
 
         good_scores = [] if self.good else list(detector.good_scores)
         columns = {"score", "image", "checkpoint"}
-        table = ResumableTable(self.out / "good_scores.csv", made_by, columns, by="stem")
+        table = ResumableTable(self.out / "good_scores.csv", made_by, columns, by="name")
         for path, name in watched(good, "good images"):
             with faults.reported(path):
                 check_regular(path)
