@@ -16,6 +16,7 @@ from indeed.data.folders import OWN, shown
 from indeed.data.image_files import write_image
 from indeed.data.picture import Picture, to_pixels
 from indeed.data.samples_of_files import Metadata
+from indeed.data.white import check_regular
 from indeed.files import atomic_write
 from indeed.images.detection_metrics import allowed_false_positives, score_threshold
 from indeed.networks.anomaly_detection import load_detector
@@ -82,9 +83,10 @@ class Detect(WithImages):
 
         good_scores = [] if self.good else list(detector.good_scores)
         columns = {"score", "image", "checkpoint"}
-        table = ResumableTable(self.out / "good_scores.csv", made_by, columns, by="stem")
+        table = ResumableTable(self.out / "good_scores.csv", made_by, columns, by="name")
         for path, name in watched(good, "good images"):
             with faults.reported(path):
+                check_regular(path)
                 row = table.find(path, name, **read)
                 if row is None:
                     picture = reader(path)
@@ -106,6 +108,7 @@ class Detect(WithImages):
         table = ResumableTable(self.out / "scores.csv", made_by, columns, by="stem")
         for path, name in watched(images, "images"):
             with faults.reported(path):
+                check_regular(path)
                 found = table.find(path, name, limit=limit, **read)
                 if found and all(file.is_file() for file in files[path]):
                     score, white = float(found["score"]), found.get("white")

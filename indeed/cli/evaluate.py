@@ -7,6 +7,7 @@ from indeed.cli.faults import Faults
 from indeed.cli.models import Models, WithModel, bar_label, denoisers
 from indeed.cli.paths import InputFile, check_apart, check_file, images_in
 from indeed.data.folders import shown
+from indeed.data.white import check_regular
 from indeed.tables import ResumableTable, data_hash
 
 
@@ -57,6 +58,7 @@ class Evaluate(WithModel):
         print(f"{'image':<24} {'noisy':>8} {'L':>8} {'L + S':>8} {'SSIM':>8}")
         for path in images:
             with faults.reported(path):
+                check_regular(path)
                 name = str(path.relative_to(self.folder))
                 found = table.find(path, name, **settings) if table else None
                 if found:

@@ -146,7 +146,9 @@ def encode(samples: np.ndarray, metadata: Metadata, *, white: int | None = None)
     """
     import imagecodecs
 
-    data = bytes(imagecodecs.png_encode(np.ascontiguousarray(samples[..., 0] if samples.shape[2] == 1 else samples)))
+    pixels = np.ascontiguousarray(samples[..., 0] if samples.shape[2] == 1 else samples)
+    # The strides of axes of length one may be anything, and the encoder looks at them.
+    data = bytes(imagecodecs.png_encode(pixels.ravel().reshape(pixels.shape)))
     head = len(SIGNATURE) + 25  # after IHDR: the chunks that must come before the pixels
     more = []
     if metadata.software:

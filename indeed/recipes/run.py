@@ -120,8 +120,7 @@ def train(run: Run, recipe: Recipe) -> Trainer:
     FileExistsError
         If the folder of the run holds one and ``run.resume`` is false.
     ValueError
-        If ``run.out`` has another ending, or the run in its folder, the network or the task in ``run.start`` is
-        another.
+        If ``run.out`` has another ending, or the run in its folder, network or task of ``run.start`` is another.
     """
     expect(run.out.suffix == ".safetensors", "out", run.out, "a file that ends in .safetensors")
     with process_group(run.device) as own_device:
