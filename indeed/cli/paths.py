@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 import tyro  # noqa: TID253  (the types of the command line: nothing but the command imports this module)
 
 from indeed.checks import expect
-from indeed.data.folders import pictures_in
-from indeed.data.image_files import FORMATS, check_writable
+from indeed.data.folders import notice, pictures_in
+from indeed.data.image_files import FORMATS, check_writable, lost
 from indeed.data.picture import Picture
 from indeed.data.white import Reader
 
@@ -140,6 +140,8 @@ def prepare(target: Path, picture: Picture, out: Path) -> None:
     if target != out:
         target.parent.mkdir(parents=True, exist_ok=True)
     check_writable(target, picture)
+    if left := lost(target, picture):
+        notice(f"{target}: is written without what the input says besides: {', '.join(left)}")
 
 
 @contextmanager

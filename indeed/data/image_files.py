@@ -78,7 +78,10 @@ def read_image(path: str | Path, *, white: int | None = None, channels: tuple[in
                 with tiff_directories.opened_tiff(path) as pictures:
                     if len(pictures) > 1:
                         raise UnsupportedError(f"holds several pictures ({len(pictures)}), expected one")
-                    return picture_of(tiff.read_page(pictures.pages[0], channels=channels), white)
+                    samples = tiff.read_page(pictures.pages[0], channels=channels)
+                    metadata = samples.metadata
+                    metadata = metadata._replace(dropped=(*metadata.dropped, *pictures.left))
+                    return picture_of(samples._replace(metadata=metadata), white)
             data = path.read_bytes()
             return picture_of(png.decode(data) if kind == "PNG" else photographs.decode(data, kind), white)
     except MemoryError:
