@@ -156,22 +156,12 @@ def test_bad_data_are_named(tmp_path, monkeypatch):
 # synthetic anomalies
 
 
-def test_textures_get_a_rank_below_that_of_the_preset_and_good_photographs_the_presets_or_that_asked_for(tmp_path):
-    photographs(tmp_path / "good", 4)
-    ranks = {}
-    for name, options in {"good": {}, "asked": {"max_rank": 2}, "textures": {"data": "textures"}}.items():
-        chosen = {"data": str(tmp_path / "good"), "patch_size": 32} | options
-        trainer = run(tmp_path / f"{name}.safetensors", steps=1, **chosen)
-        ranks[name] = trainer.average.config.max_rank
-    assert ranks == {"good": 4, "asked": 2, "textures": 4}
-    assert TEXTURE_SURFACE.largest_rank < network_preset("cpu", 1).max_rank
-
-
-def test_f_S_is_a_u_net_for_textures_and_where_it_is_asked_for(tmp_path):
-    photographs(tmp_path / "good", 4)
+def test_rank_f_S_and_the_weight_of_the_mask_are_those_of_the_surface_or_those_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(detector, "chosen_map", lambda *arguments: {})
+    good = {"data": str(photographs(tmp_path / "good", 4))}
     chosen = {
-        "good": {"data": str(tmp_path / "good")},
-        "asked": {"data": str(tmp_path / "good"), "halvings": 2},
+        "good": good,
+        "asked": good | {"max_rank": 2, "halvings": 2},
         "textures": {"data": "textures"},
         "refused": {"data": "textures", "halvings": 0},
     }
@@ -179,13 +169,18 @@ def test_f_S_is_a_u_net_for_textures_and_where_it_is_asked_for(tmp_path):
     for name, options in chosen.items():
         trainer = run(tmp_path / f"{name}.safetensors", steps=1, **options)
         config = trainer.average.config
-        found[name] = (config.sparse_halvings, isinstance(trainer.average.f_S.trunk, UNet), trainer.config.mask_weight)
+        f_S = (config.sparse_halvings, isinstance(trainer.average.f_S.trunk, UNet))
+        found[name] = (config.max_rank, *f_S, trainer.config.mask_weight)
     assert found == {
-        "good": (0, False, PART_SURFACE.mask_weight),
-        "asked": (2, True, PART_SURFACE.mask_weight),
-        "textures": (TEXTURE_SURFACE.halvings, True, TEXTURE_SURFACE.mask_weight),
-        "refused": (0, False, TEXTURE_SURFACE.mask_weight),
+        "good": (4, 0, False, PART_SURFACE.mask_weight),
+        "asked": (2, 2, True, PART_SURFACE.mask_weight),
+        "textures": (4, TEXTURE_SURFACE.halvings, True, TEXTURE_SURFACE.mask_weight),
+        "refused": (4, 0, False, TEXTURE_SURFACE.mask_weight),
     }
+    assert TEXTURE_SURFACE.largest_rank < network_preset("cpu", 1).max_rank
+
+
+def test_halvings_that_do_not_go_with_the_network_are_named():
     for halvings, expected in (
         (-1, "sparse_halvings: got -1, expected 0 or"),
         (5, "expected a multiple"),
