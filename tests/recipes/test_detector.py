@@ -50,8 +50,8 @@ def small(monkeypatch) -> None:
     monkeypatch.setattr(detector, "chosen_map", partial(chosen_map, least=4))
 
 
-def run(out, *, synthesis=None, **options):
-    return train_detector(Run(out=out, preset="tiny", progress=False, **options), synthesis)
+def run(out, **options):
+    return train_detector(Run(out=out, preset="tiny", progress=False, **options))
 
 
 def photographs(folder: Path, count: int, channels: int = 3, size: tuple[int, int] = (40, 50)) -> Path:
@@ -329,8 +329,7 @@ def test_a_finished_run_resumed_gives_the_same_detector(tmp_path):
 def test_options_reach_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(detector, "chosen_map", lambda *arguments: arguments[2]._asdict())
     early, late = tmp_path / "early.safetensors", tmp_path / "late.safetensors"
-    run(early, steps=1, channels=3, synthesis=Synthesis(("scar", "scar", "perlin")))
-    assert load_checkpoint(early)[1]["map"]["families"] == ["scar", "scar", "perlin"]
+    run(early, steps=1, channels=3)
     options = {"batch_size": 2, "learning_rate": 1e-4, "precision": None}
     run(late, steps=1, channels=3, patch_size=32, start=early, **options)
     model, record = load_checkpoint(late)
@@ -344,8 +343,6 @@ def test_options_reach_the_run(tmp_path, monkeypatch):
     assert (record["training"]["batch_size"], record["training"]["learning_rate"]) == (2, 1e-4)
 
 
-def test_an_unknown_family_and_a_rank_out_of_range_are_named(tmp_path):
+def test_a_rank_out_of_range_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"max_rank: got .*, expected 1 to patch_size"):
         run(tmp_path / "a.safetensors", max_rank=0)
-    with pytest.raises(ValueError, match=r"^families: got holes, expected names from perlin"):
-        run(tmp_path / "a.safetensors", synthesis=Synthesis(("scar", "holes")))
