@@ -35,7 +35,7 @@ def main() -> int:
     from torch import Tensor
 
     from indeed.baselines import denoise_classically
-    from indeed.data.files import read_image
+    from indeed.data.image_files import read_image
     from indeed.data.samples import sample_image
     from indeed.images.metrics import psnr
     from indeed.images.noise import GREY_LEVEL, seeded_gaussian

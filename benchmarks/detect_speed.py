@@ -19,7 +19,7 @@ import torch
 
 from indeed import cli
 from indeed.cli.models import detector_checkpoint
-from indeed.data.files import write_image
+from indeed.data.image_files import write_image
 from indeed.data.picture import Picture, to_pixels
 from indeed.data.samples import sample_image
 from indeed.images.tiling import split

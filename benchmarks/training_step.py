@@ -24,7 +24,7 @@ from indeed.data.patches import PatchSampler
 from indeed.learning.diagnostics.throughput import forward_backward, operations
 from indeed.learning.loading import ahead
 from indeed.learning.training.config import PRECISIONS, training_preset
-from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.inference_network import InDeed, network_preset
 

@@ -1,4 +1,4 @@
-"""What arguments are held to, in one dialect of messages: ``name: got X, expected Y``."""
+"""Checks of arguments, in one dialect of messages: ``name: got X, expected Y``."""
 
 from collections.abc import Iterable
 

@@ -202,9 +202,16 @@ class Recorder:
         _glue(f"{self.chapter}_{name}", str(number))
         return value
 
-    def show(self, name: str, value: SupportsFloat, digits: int = 2) -> None:
+    def show(self, name: str, value: SupportsFloat | str, digits: int = 2) -> None:
         """Show a number to the prose of the chapter that has its one record elsewhere, such as a cell of a table."""
         _glue(f"{self.chapter}_{name}", f"{float(value):.{digits}f}")
+
+    def standing(self, name: str) -> float:
+        """Return a number that was added, as it is published where this run confirms it: for a timing that is drawn."""
+        number = self.numbers[name]
+        path = results_folder() / "measured" / self.provenance.profile / f"{self.chapter}.csv"
+        published = read(path).get(name, number) if path.is_file() else number
+        return (published if _confirms(number, published) else number).value
 
     def _write(self) -> None:
         # After every number, so that a chapter that fails half way leaves what it had measured.
@@ -237,7 +244,7 @@ def publish(fresh: Path, published: Path) -> bool:
     """Bring a published record up to date with a fresh one of the same chapter; return whether anything changed.
 
     A number that the fresh run confirms within its published tolerance stands, with the run that measured it; one that
-    is off, new or described in another way comes from the fresh run, and one that is gone goes.
+    is off, new or described in another way comes from the fresh run, and one that is gone is dropped.
     """
     standing = {row["name"]: row for row in read_table(published)} if published.is_file() else {}
     rows = [
@@ -250,6 +257,10 @@ def publish(fresh: Path, published: Path) -> bool:
 
 
 def _confirms(fresh: Number, published: Number) -> bool:
+    # A tolerance may be a share of the value, which is another number on each machine.
+    shares = (fresh.tolerance * published.value, published.tolerance * fresh.value)
+    if published.value and math.isclose(*shares, rel_tol=1e-6):
+        fresh = replace(fresh, tolerance=published.tolerance)
     same_claim = replace(fresh, value=0.0) == replace(published, value=0.0)
     return same_claim and not compare([fresh], [published])
 
@@ -289,7 +300,7 @@ def compare(fresh: Iterable[Number], published: Iterable[Number]) -> Comparison:
     off = tuple(
         f"{name}: {now[name].value:g} {old.unit}".rstrip() + f", published {old.value:g} ± {old.tolerance:g}"
         for name, old in then.items()
-        # A few units in the last place are for the decimal form, not for the measurement.
+        # A few units in the last place allow for the decimal form, not for the measurement.
         if name in now and abs(now[name].value - old.value) > old.tolerance * (1 + 1e-9) + 1e-12 * abs(old.value)
     )
     missing = tuple(name for name in then if name not in now)

@@ -97,7 +97,7 @@ def data_hash(files: Iterable[Path]) -> str:
 
 
 class ResumableTable:
-    """Table of what a checkpoint makes of images, found by their names or, ``stem``, those without ending.
+    """Table of results of a checkpoint, a row an image, found by its name or, with ``stem``, by that without ending.
 
     The file is whole after each row, and several processes may write into it: each adds its rows to those that are
     there. Rows of another checkpoint are dropped at the start, as they do not compare, and so is that of an image that

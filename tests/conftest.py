@@ -33,14 +33,18 @@ def book() -> Path:
     return build.folder("smoke")
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what builds the book, and keep tests that share fixtures in one process.
+
+    So early, because xdist reads the marks before `pytest_collection_modifyitems` of this file is called.
+    """
+    if needs_book := "book" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.book)
+    item.add_marker(pytest.mark.xdist_group("book" if needs_book else str(item.path.stem)))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what builds the book, put it first, and keep tests that share fixtures in one process."""
-    for item in items:
-        needs_book = "book" in getattr(item, "fixturenames", ())
-        if needs_book:
-            item.add_marker(pytest.mark.book)
-        item.add_marker(pytest.mark.xdist_group("book" if needs_book else str(item.path.stem)))
+    """Put first what builds the book: it takes longest."""
     items.sort(key=lambda item: item.get_closest_marker("book") is None)
 
 

@@ -236,6 +236,21 @@ def test_a_number_of_a_table_is_shown_and_has_no_second_record(tmp_path, monkeyp
     assert not recorder.path.exists()
 
 
+def test_a_timing_that_is_drawn_is_the_published_one_where_the_run_confirms_it(tmp_path, monkeypatch):
+    published = Recorder("chapter", "cpu", 0, folder=tmp_path / "results" / "measured")
+    published.add("step", 2.0, 1.0, "ms")
+    published.add("sweep", 8.0, 4.0, "ms")  # half of it, on each machine
+    monkeypatch.setattr(record, "_ROOT", tmp_path)
+    fresh = Recorder("chapter", "cpu", 0, folder=tmp_path / "fresh")
+    for name, value, tolerance in (("step", 2.5, 1.0), ("sweep", 6.0, 3.0), ("new", 1.0, 0.5)):
+        fresh.add(name, value, tolerance, "ms")
+    assert [fresh.standing(name) for name in fresh.numbers] == [2.0, 8.0, 1.0]
+    fresh.add("step", 3.5, 1.0, "ms")
+    assert fresh.standing("step") == 3.5
+    record.publish(fresh.path, published.path)
+    assert [(n.value, n.tolerance) for n in read(published.path).values()] == [(3.5, 1.0), (8.0, 4.0), (1.0, 0.5)]
+
+
 def test_a_published_number_is_quoted_from_its_one_record(tmp_path, monkeypatch):
     published = tmp_path / "results" / "measured"
     Recorder("experiment", "cpu", 0, folder=published).add("psnr", 28.8341, 0.05, "dB")

@@ -104,8 +104,8 @@ def test_what_runs_elsewhere_calls_make_targets_that_exist(path):
 
 @pytest.mark.parametrize(
     "name",
-    """README.md LICENSE CITATION.cff CHANGELOG.md CONTRIBUTING.md Makefile _config.yml environment.yml pyproject.toml
-    constraints.txt .ci/run book/_toc.yml book/references.bib data_scripts/README.md results/README.md
+    """README.md ARCHITECTURE.md LICENSE CITATION.cff CHANGELOG.md CONTRIBUTING.md Makefile _config.yml environment.yml
+    pyproject.toml constraints.txt .ci/run book/_toc.yml book/references.bib data_scripts/README.md results/README.md
     workflow/README.md benchmarks/README.md""".split(),
 )
 def test_what_a_stranger_looks_for_is_there(name):

@@ -19,7 +19,7 @@ from indeed.types import Images
 
 
 class Parts(NamedTuple):
-    """Low-rank, sparse and noise part of images; they add up to them."""
+    """Low-rank, sparse and noise part of images, which add up to the images."""
 
     L: Images
     S: Images
@@ -71,7 +71,7 @@ def decompose_classically(y: Images, method: str = "pcp", **options: Any) -> Par
     Raises
     ------
     ValueError
-        If the method is unknown, or as the method.
+        If the method is unknown, or for the reasons of the method.
 
     Examples
     --------

@@ -60,7 +60,7 @@ class DnCNN(nn.Module):
         super().__init__()
         self.config = config
         self.first = nn.Conv2d(config.channels, config.width, 3, padding="same")
-        # No bias where BatchNorm follows and takes it away.
+        # No bias where BatchNorm follows, which subtracts it.
         self.convolutions = nn.ModuleList(
             nn.Conv2d(config.width, config.width, 3, padding="same", bias=False) for _ in range(config.depth - 2)
         )

@@ -38,10 +38,9 @@ def truncated_svd(y: Matrices, rank: int) -> Matrices:
     tensor(True)
     """
     check_matrices(y)
-    if not 1 <= rank <= min(y.shape[-2:]):
-        raise ValueError(
-            f"rank: got {rank}, expected 1 to {min(y.shape[-2:])} for {y.shape[-2]} x {y.shape[-1]} pixels"
-        )
+    height, width = y.shape[-2:]
+    largest = min(height, width)
+    expect(1 <= rank <= largest, "rank", rank, f"1 to {largest} for {height} x {width} pixels")
     U, s, Vh = torch.linalg.svd(y, full_matrices=False)
     best: Tensor = (U[..., :rank] * s[..., None, :rank]) @ Vh[..., :rank, :]
     return best
@@ -50,7 +49,7 @@ def truncated_svd(y: Matrices, rank: int) -> Matrices:
 def optimal_shrinkage(y: Matrices, sigma: float | None = None) -> Matrices:
     r"""Low-rank estimate with the singular value shrinkage of least squared error (Gavish and Donoho, 2017).
 
-    Of a low-rank matrix plus independent noise of standard deviation :math:`\sigma`, with :math:`n` the longer side,
+    For a low-rank matrix plus independent noise of standard deviation :math:`\sigma`, with :math:`n` the longer side,
     :math:`\beta \le 1` the ratio of the sides and :math:`s` in units of :math:`\sigma\sqrt n`,
 
     .. math:: \eta(s) = \frac{1}{s} \sqrt{(s^2 - \beta - 1)^2 - 4\beta} \quad\text{for } s > 1 + \sqrt\beta,
@@ -64,7 +63,7 @@ def optimal_shrinkage(y: Matrices, sigma: float | None = None) -> Matrices:
     y
         Matrices in the last two axes.
     sigma
-        Standard deviation of the noise; None: `noise_level` of each matrix.
+        Standard deviation of the noise; None: `estimated_noise_sd` of each matrix.
 
     Raises
     ------
@@ -75,7 +74,7 @@ def optimal_shrinkage(y: Matrices, sigma: float | None = None) -> Matrices:
 
     Examples
     --------
-    Of noise alone nothing is left:
+    Nothing is left of noise alone:
 
     >>> noise = torch.randn(60, 40, generator=torch.Generator().manual_seed(0))
     >>> optimal_shrinkage(noise, sigma=1.05).count_nonzero()
@@ -94,7 +93,7 @@ def optimal_shrinkage(y: Matrices, sigma: float | None = None) -> Matrices:
     return estimate
 
 
-def noise_level(y: Matrices) -> Float[Tensor, "*batch"]:
+def estimated_noise_sd(y: Matrices) -> Float[Tensor, "*batch"]:
     """Estimate the standard deviation of the noise by the median singular value (Gavish and Donoho, 2014).
 
     The singular values of noise follow the Marchenko-Pastur law, and a few large ones of a low-rank part hardly move

@@ -9,7 +9,7 @@ A sample is the observed image and the normal one, :math:`Y` and :math:`U_N`. Th
 where the two are the same; DRAEM needs synthetic anomalies.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -30,29 +30,6 @@ from indeed.types import Images, Maps, PerSample
 
 
 @dataclass(frozen=True)
-class AutoencoderConfig:
-    """Sizes of the convolutional autoencoder.
-
-    Raises
-    ------
-    ValueError
-        For channels other than 1 or 3, or a size below one.
-    """
-
-    channels: int = 1
-    """Image channels: 1 (grey) or 3 (colour)."""
-    width: int = 12
-    """Feature maps at full resolution; they double with each halving of the sides."""
-    depth: int = 4
-    """Halvings of the sides."""
-    bottleneck: int = 32
-    """Feature maps at the lowest resolution, through which all passes: ``bottleneck / 4**depth`` numbers a pixel."""
-
-    def __post_init__(self) -> None:  # noqa: D105
-        _check_sizes(self.channels, width=self.width, depth=self.depth, bottleneck=self.bottleneck)
-
-
-@dataclass(frozen=True)
 class DRAEMConfig:
     """Sizes of the two networks of DRAEM.
 
@@ -70,7 +47,18 @@ class DRAEMConfig:
     """Halvings of the sides."""
 
     def __post_init__(self) -> None:  # noqa: D105
-        _check_sizes(self.channels, width=self.width, depth=self.depth)
+        expect(self.channels in (1, 3), "channels", self.channels, "1 or 3")
+        at_least(1, **asdict(self))
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig(DRAEMConfig):
+    """Sizes of the convolutional autoencoder: those of DRAEM, with other defaults, and the bottleneck."""
+
+    width: int = 12
+    depth: int = 4
+    bottleneck: int = 32
+    """Feature maps at the lowest resolution. Everything passes through: ``bottleneck / 4**depth`` numbers a pixel."""
 
 
 def autoencoder_preset(name: Literal["tiny", "cpu"], channels: int = 1) -> AutoencoderConfig:
@@ -105,7 +93,7 @@ class EncoderDecoder(nn.Module):
     width, depth
         Feature maps at full resolution, which double with each of the halvings.
     skips
-        Hand the features of each resolution across, as in a U-Net. Without, all passes through the lowest one.
+        Hand the features of each resolution across, as in a U-Net. If false, everything passes through the lowest.
     bottleneck
         Feature maps to which the lowest resolution is squeezed; None: no squeeze.
     """
@@ -155,7 +143,7 @@ class EncoderDecoder(nn.Module):
 class Autoencoder(nn.Module):
     """Convolutional autoencoder, trained on good images by squared error: what it cannot reproduce is an anomaly.
 
-    The bottleneck makes it so, and blurs normal detail too.
+    The bottleneck keeps it from reproducing anomalies, and blurs normal detail too.
 
     Raises
     ------
@@ -202,12 +190,12 @@ class Autoencoder(nn.Module):
 
 
 class Marked(NamedTuple):
-    """What DRAEM puts out."""
+    """Output of DRAEM."""
 
     image: Images
     """Reconstruction without the anomalies."""
     logits: Maps
-    """Of the pixels being anomalous."""
+    """Logits of the pixels being anomalous."""
 
 
 class DRAEM(nn.Module):
@@ -250,7 +238,7 @@ class DRAEM(nn.Module):
 
 
 def autoencoder_loss(model: Forward, batch: Batch, config: TrainingConfig) -> tuple[PerSample]:
-    """Squared error of the reconstruction, summed over a sample: up to a factor and a constant that of Eq. 45."""
+    """Squared error of the reconstruction, summed over a sample: Eq. 45 up to a factor and a constant."""
     error = _from_residual(batch.observed, model(batch.observed)) - batch.target
     return (error.square().sum((1, 2, 3)),)
 
@@ -258,8 +246,8 @@ def autoencoder_loss(model: Forward, batch: Batch, config: TrainingConfig) -> tu
 def draem_loss(model: Forward, batch: Batch, config: TrainingConfig) -> DRAEMLosses:
     """Loss of a `DRAEM`: its three terms with equal weights, times the pixels and channels by which the loop divides.
 
-    The mask is where the observed image differs from the normal one in any colour: noise may be added to both, never to
-    one.
+    The mask is where the observed image differs from the normal one in any colour: noise may be added to both images,
+    never to one alone.
     """
     image, logits = model(batch.observed)
     mask = (batch.observed != batch.target).any(1)
@@ -294,19 +282,14 @@ def load_draem(path: Path, device: str | torch.device = "cpu") -> tuple[DRAEM, d
 
 
 def _activated(convolution: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
-    # The convolution needs no bias: BatchNorm takes it away.
+    # The convolution needs no bias: BatchNorm subtracts it.
     return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), nn.LeakyReLU(0.2, inplace=True))
 
 
 def _from_residual(observed: Images, image: Images) -> Images:
-    # The image itself, up to rounding. The losses were first written for the residual, and a run that goes on must give
-    # the same weights to the bit.
+    # The image itself, up to rounding. The losses were first written for the residual, and a run that is resumed must
+    # give the same weights to the bit.
     return observed - (observed - image)
-
-
-def _check_sizes(channels: int, **sizes: int) -> None:
-    expect(channels in (1, 3), "channels", channels, "1 or 3")
-    at_least(1, **sizes)
 
 
 def _check_channels(y: Images, channels: int) -> None:

@@ -34,9 +34,9 @@ def draem_losses(reconstruction: Images, logits: Maps, normal: Images, mask: Mas
     reconstruction, normal
         Reconstructed image, and what it should be.
     logits
-        Of the pixels being anomalous.
+        Logits of the pixels being anomalous.
     mask
-        True where they are; it may be empty, as for a good image.
+        True where pixels are anomalous; it may be empty, as for a good image.
     """
     squared = (reconstruction - normal).square().mean((1, 2, 3))
     structural = 1 - ssim_map(reconstruction, normal).mean((1, 2, 3))
@@ -64,8 +64,8 @@ def focal_loss(logits: Maps, mask: Masks, focus: float = 2.0) -> Maps:
 def ssim_map(estimate: Images, reference: Images) -> Images:
     """Structural similarity around each pixel, in [-1, 1], differentiable (Wang et al., 2004).
 
-    The window is that of :func:`indeed.images.metrics.ssim`; beyond the border the images go on by reflection. They are
-    in [0, 1], and neither clipped nor rounded.
+    The window is that of :func:`indeed.images.metrics.ssim`; beyond the border the images are reflected. They are in
+    [0, 1], and neither clipped nor rounded.
 
     Raises
     ------

@@ -22,29 +22,25 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from indeed.baselines.low_rank import check_matrices
-from indeed.baselines.thresholding import (
-    Basis,
-    PerMatrix,
-    Rank,
-    Stack,
-    random_basis,
-    threshold_entries,
-    threshold_singular_values,
-)
+from indeed.baselines.thresholding import PerMatrix, Stack, random_basis, threshold_entries, threshold_singular_values
+from indeed.checks import at_least, expect
 from indeed.types import Matrices
+
+State = tuple[Tensor, ...]
+"""What a step takes and gives: L, S, dual and residual, and then what its method needs; a matrix a row."""
 
 
 class NotConvergedError(RuntimeError):
-    """An iteration that did not reach its tolerance; the message says what it reached, and in how many steps."""
+    """An iteration did not reach its tolerance; the message says what it reached, and in how many steps."""
 
 
 class Pursuit(NamedTuple):
-    """Low-rank and sparse part, and what says how good they are."""
+    """Low-rank and sparse part, and measures of how good they are."""
 
     L: Matrices
     S: Matrices
     dual: Matrices
-    """The certificate Z of optimality, as far as the solver has got with it."""
+    """The certificate Z of optimality, as exact as the solver got."""
     residual: Float[Tensor, "*batch"]
     """``||Y - L - S|| / ||Y||`` in the Frobenius norm, for each matrix (0 for a zero matrix)."""
     iterations: Int[Tensor, "*batch"]
@@ -61,8 +57,8 @@ def inexact_augmented_lagrangian(
     r"""Principal component pursuit by the inexact augmented Lagrangian method of Lin, Chen and Ma (2010).
 
     Each step thresholds the entries (S) and the singular values (L) and moves the dual, with a penalty that grows. It
-    stops by feasibility, ``||Y - L - S|| <= tolerance ||Y||``, for each matrix of a batch by itself: its result is that
-    of a call of its own. Feasibility says nothing about optimality. Where the two parts can be separated exactly, the
+    stops by feasibility, ``||Y - L - S|| <= tolerance ||Y||``, for each matrix of a batch by itself, as in a
+    call of its own. Feasibility says nothing about optimality. Where the two parts can be separated exactly, the
     default growth finds them; where they cannot, as in a photograph, the objective ends some 10^-4 of itself above its
     minimum, and a slower growth comes closer in more steps.
 
@@ -98,25 +94,14 @@ def inexact_augmented_lagrangian(
     (True, True)
     """
     stack, weight = _checked(y, sparsity_weight, tolerance, max_iterations)
-    if not 1 < growth < math.inf:
-        raise ValueError(f"growth: got {growth}, expected a finite factor above 1")
+    expect(1 < growth < math.inf, "growth", growth, "a finite factor above 1")
     norm, spectral = _norms(stack)
     zeros = torch.zeros_like(stack)
     dual = stack / _column(torch.maximum(spectral, stack.abs().amax((1, 2)) / weight))
     penalty = 1.25 / spectral
 
-    def step(
-        L: Stack,
-        S: Stack,
-        dual: Stack,
-        residual: PerMatrix,
-        y: Stack,
-        norm: PerMatrix,
-        penalty: PerMatrix,
-        highest: PerMatrix,
-        rank: Rank,
-        basis: Basis,
-    ) -> tuple[tuple[Tensor, ...], PerMatrix]:
+    def step(state: State) -> tuple[State, PerMatrix]:
+        L, S, dual, residual, y, norm, penalty, highest, rank, basis = state
         shifted = torch.addcmul(y, dual, 1 / _column(penalty))
         # S first, as in the authors' code: the rank of L then grows from zero, and few singular vectors are needed
         S = threshold_entries(shifted - L, _column(weight / penalty))
@@ -180,21 +165,8 @@ def accelerated_proximal_gradient(
         raise ValueError(f"relaxation: got {relaxation}, expected a finite positive number")
     zeros = torch.zeros_like(stack)
 
-    def step(
-        L: Stack,
-        S: Stack,
-        dual: Stack,
-        residual: PerMatrix,
-        y: Stack,
-        norm: PerMatrix,
-        ahead_L: Stack,
-        ahead_S: Stack,
-        momentum: PerMatrix,
-        mu: PerMatrix,
-        final: PerMatrix,
-        rank: Rank,
-        basis: Basis,
-    ) -> tuple[tuple[Tensor, ...], PerMatrix]:
+    def step(state: State) -> tuple[State, PerMatrix]:
+        L, S, dual, residual, y, norm, ahead_L, ahead_S, momentum, mu, final, rank, basis = state
         last_L, last_S, last_momentum = L, S, momentum
         gap = (y - ahead_L - ahead_S) / 2  # half a step: the smooth term has Lipschitz constant two
         L, rank, basis = threshold_singular_values(ahead_L + gap, mu / 2, 1e-3 * tolerance * final, rank, basis)
@@ -236,16 +208,15 @@ def stable_pursuit(y: Matrices, sigma: float, sparsity_weight: float | None = No
     TypeError, ValueError, NotConvergedError
         As `accelerated_proximal_gradient`; ValueError also for ``sigma <= 0``.
     """
-    if not 0 < sigma < math.inf:
-        raise ValueError(f"sigma: got {sigma}, expected a finite positive standard deviation")
+    expect(0 < sigma < math.inf, "sigma", sigma, "a finite positive standard deviation")
     relaxation = sigma * math.sqrt(2 * max(y.shape[-2:]))
     return accelerated_proximal_gradient(y, sparsity_weight, relaxation=relaxation, **options)
 
 
 def _pursuit(
     y: Matrices,
-    step: Callable[..., tuple[tuple[Tensor, ...], PerMatrix]],
-    state: tuple[Tensor, ...],
+    step: Callable[[State], tuple[State, PerMatrix]],
+    state: State,
     tolerance: float,
     max_iterations: int,
     quantity: str,
@@ -259,7 +230,7 @@ def _pursuit(
     for iteration in range(1, max_iterations + 1):
         if not len(left):
             break
-        state, measure = step(*state)
+        state, measure = step(state)
         done = measure <= tolerance
         if done.any():
             for whole, part in zip(finished, state[:4], strict=True):
@@ -280,15 +251,13 @@ def _checked(y: Matrices, sparsity_weight: float | None, tolerance: float, max_i
     check_matrices(y)
     weight = max(y.shape[-2:]) ** -0.5 if sparsity_weight is None else sparsity_weight
     for name, value in (("sparsity_weight", weight), ("tolerance", tolerance)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name}: got {value}, expected a finite positive number")
-    if max_iterations < 1:
-        raise ValueError(f"max_iterations: got {max_iterations}, expected at least 1")
+        expect(0 < value < math.inf, name, value, "a finite positive number")
+    at_least(1, max_iterations=max_iterations)
     return y.detach().double().reshape(-1, *y.shape[-2:]), weight
 
 
 def _norms(stack: Stack) -> tuple[PerMatrix, PerMatrix]:
-    """Frobenius and spectral norm, one for a zero matrix, for which every part is zero whatever it is divided by."""
+    """Frobenius and spectral norm; for a zero matrix 1, as its parts are zero whatever they are divided by."""
     frobenius, spectral = stack.norm(dim=(1, 2)), torch.linalg.matrix_norm(stack, 2)
     return torch.where(frobenius > 0, frobenius, 1.0), torch.where(spectral > 0, spectral, 1.0)
 

@@ -1,4 +1,4 @@
-"""Soft thresholds of the entries and of the singular values of matrices, of a stack of them at once.
+"""Soft thresholds of the entries and of the singular values of a stack of matrices.
 
 Only singular values above the threshold are needed, and in an iteration their vectors change little from step to step:
 subspace iteration, started from the last ones, replaces most decompositions.
@@ -14,7 +14,7 @@ Rank = Int[Tensor, " stack"]
 Basis = Float[Tensor, "stack width vectors"]
 
 SPARE = 15
-"""Vectors followed beyond those last needed: room for the rank to grow, faster convergence, and one always random."""
+"""Vectors followed in addition to those last needed, for a growing rank and fast convergence; one is always random."""
 SWEEPS = 15
 """Subspace iterations before a whole decomposition is taken instead; they cost about the same."""
 SHARE = 5
@@ -49,7 +49,7 @@ def threshold_singular_values(
 
 
 class _Threshold:
-    """Thresholding of the singular values of a stack; ``which`` are the matrices of it that a method deals with."""
+    """Thresholding of the singular values of a stack; ``which`` names the matrices that a method deals with."""
 
     def __init__(self, x: Stack, level: PerMatrix, accuracy: PerMatrix, rank: Rank, basis: Basis) -> None:
         self.x, self.level, self.accuracy = x, level, accuracy
@@ -62,7 +62,7 @@ class _Threshold:
             self.put(which, U, s, Vh.mT)
 
     def iterate(self, which: Rank, vectors: int) -> None:
-        """Follow the leading singular vectors by subspace iteration, and decompose what it does not settle."""
+        """Follow the leading singular vectors by subspace iteration, and decompose matrices that it does not settle."""
         limit = self.basis.shape[-1]
         x = self.x[which] if len(which) < len(self.x) else self.x
         # The last column stays random. The others may have lost a direction that was weak before and is strong now (a
@@ -123,7 +123,7 @@ def _settled(
     X differs by the matrix of the vectors ``error`` from one that falls into two orthogonal blocks: the triplets above
     the threshold, and the rest. Thresholding is non-expansive, so the triplets alone are off by no more than its norm,
     if the rest has no singular value above the threshold. That is judged by the first triplet below, not proved: a
-    direction that the vectors do not contain escapes, until the random one among them has brought it in.
+    direction that the vectors do not contain goes unseen, until the random one among them has brought it in.
     """
     above = s > level[:, None]
     too_few = above[:, -1]

@@ -1,10 +1,10 @@
 r"""Where the posterior sees an anomaly: maps from the sparse part, one value a pixel, larger where more anomalous.
 
-The paper does not say which map it scores. Each here is a function of the observation and its posterior and sums up the
-colours. They are not independent witnesses: where the sparsity term alone decides, its stationary point (see
+The paper does not say which map it scores. Each map here is computed from the observation and its posterior, summed
+over the colours. They are not independent: where the sparsity term alone decides, its stationary point (see
 :func:`indeed.bayes.conjugate_updates.update_omega`) is :math:`\sigma_S^2 = (2\beta^0_\omega + \mu_S^2)/4` for
 :math:`\alpha^0_\omega = 2`, and then `magnitude`, `standardised` and `prior_scale` all rise with :math:`|\mu_S|`. What
-they add to it comes from the data and the supervision.
+they tell beyond it comes from the data and the supervision.
 """
 
 import math
@@ -23,8 +23,8 @@ from indeed.types import Images, Maps
 def magnitude(y: Images, middle: MiddleLevel, leaf: LeafLevel) -> Maps:
     r"""Magnitude of the sparse part, :math:`\sum_c |\mu_S|`, in intensities: the default.
 
-    It is the defect itself that supervision (Eq. 45) makes S equal to, so a value has a meaning, the change of
-    intensity that the defect makes, and compares between images.
+    Supervision (Eq. 45) makes S equal to the defect itself. So a value is the change of intensity that the defect
+    makes, and values of different images can be compared.
     """
     return middle.S.mean.abs().sum(1)
 
@@ -32,9 +32,9 @@ def magnitude(y: Images, middle: MiddleLevel, leaf: LeafLevel) -> Maps:
 def standardised(y: Images, middle: MiddleLevel, leaf: LeafLevel) -> Maps:
     r"""Distance of the sparse part from zero in posterior deviations, :math:`(\sum_c \mu_S^2/\sigma_S^2)^{1/2}`.
 
-    For one colour :math:`|\mu_S|/\sigma_S`. Half its square is :math:`\ln q(S{=}\mu_S) - \ln q(S{=}0)` of a pixel: how
-    much better the posterior finds its mean than no defect at all. To be used where S is unsure of some regions, such
-    as edges and rough texture, which it discounts, or where defects are faint. It saturates at 2 a colour where the
+    For one colour it is :math:`|\mu_S|/\sigma_S`. Half its square is :math:`\ln q(S{=}\mu_S) - \ln q(S{=}0)` of a
+    pixel: how much better the posterior finds its mean than no defect. Use it where S is unsure of some parts, such as
+    edges and rough texture, which it discounts, or where defects are faint. It saturates at 2 a colour where the
     sparsity term alone sets :math:`\sigma_S`, and is only as good as the variances, which supervision trains less
     directly than the means.
     """
@@ -47,8 +47,8 @@ def prior_scale(y: Images, middle: MiddleLevel, leaf: LeafLevel) -> Maps:
 
     For a Gamma posterior the mean is :math:`\sqrt{\beta_\omega}\,\Gamma(\alpha_\omega - \tfrac12)/
     \Gamma(\alpha_\omega)`; :math:`\alpha_\omega = \alpha^0_\omega + \tfrac12` makes it finite. In closed form (Eq. 28)
-    it rises with :math:`\mu_S^2 + \sigma_S^2`, not :math:`|\mu_S|`: to be used where a pixel of which S is unsure
-    should count as suspect, which `standardised` discounts.
+    it rises with :math:`\mu_S^2 + \sigma_S^2`, not :math:`|\mu_S|`: use it where a pixel of which S is unsure
+    should count as suspect; `standardised` discounts such a pixel.
     """
     shape, rate = leaf.omega
     return (rate.sqrt() * (torch.lgamma(shape - 0.5) - torch.lgamma(shape)).exp()).sum(1)
@@ -58,8 +58,8 @@ def share(y: Images, middle: MiddleLevel, leaf: LeafLevel) -> Maps:
     r"""Share of the sparse part in what the low-rank part leaves, in [0, 1).
 
     :math:`\sum_c |\mu_S| \,/ \sum_c (|\mu_S| + |Y - \mu_L - \mu_S| + \delta)` with one grey level for :math:`\delta`,
-    below which no pixel counts. It judges a faint defect and a strong one alike, and a pixel in which a defect happens
-    to have the grey of the surface like its neighbours. Where f_S puts out a shrinkage, that is what it shows.
+    below which no pixel counts. It judges a faint defect like a strong one. A pixel in which a defect happens
+    to have the grey of the surface is judged like its neighbours. If f_S puts out a shrinkage, the map shows it.
     """
     sparse, noise = sparse_and_noise(y, middle)
     return sparse.sum(1) / (sparse + noise + GREY_LEVEL).sum(1)
@@ -82,8 +82,8 @@ ANOMALY_MAPS: dict[str, Callable[[Images, MiddleLevel, LeafLevel], Maps]] = {
 def smoothed(anomaly_map: Maps, sigma: float = 4.0) -> Maps:
     """Gaussian mean of the neighbours of each pixel, weighted by those within the image: a constant stays as it is.
 
-    Defects have an extent, and noise of the map has none; 4 pixels is customary at a side of 256. It blurs what is
-    smaller, and with it the average precision of thin scratches.
+    Defects have an extent, and noise of the map has none; 4 pixels is customary at a side of 256. The mean blurs
+    what is smaller, which lowers the average precision of thin scratches.
 
     Raises
     ------

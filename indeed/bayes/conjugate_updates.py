@@ -1,7 +1,7 @@
 r"""Sub-problem 1: the leaf level in closed form, given the middle level (Eq. 6-7 and 25-30).
 
-The Gamma prior is conjugate to the Gaussian precision, so the minimiser of Eq. 7 is again a Gamma. With :math:`n`
-Gaussian variables sharing a precision and :math:`e` their expected sum of squares it is :math:`\mathcal G(\alpha^0 +
+The Gamma prior is conjugate to the Gaussian precision, so the minimiser of Eq. 7 is again a Gamma. If :math:`n`
+Gaussian variables share a precision and :math:`e` is their expected sum of squares, it is :math:`\mathcal G(\alpha^0 +
 n/2,\ \beta^0 + e/2)`: the default, ``form="exact"``. The paper prints twice both parameters (``form="paper"``): the
 same mean, half the variance.
 """
@@ -19,14 +19,14 @@ from indeed.bayes.variational_family import Draw, Factor, GammaFactor, GaussianF
 from indeed.checks import expect, one_of
 from indeed.types import Images, PerSample
 
-Form = Literal["exact", "paper"]
-Noise = Literal["pixel", "scalar"]
+UpdateForm = Literal["exact", "paper"]
+NoiseForm = Literal["pixel", "scalar"]
 """Pixels that share a noise precision: none, as in the paper, or all of a channel of an image."""
-LocalNoise = Literal[Noise, "neighbourhood"]
-"""As `Noise`, or those of a window around each pixel: then the solution minimises no free energy."""
+LocalNoiseForm = Literal[NoiseForm, "neighbourhood"]
+"""As `NoiseForm`, or those of a window around each pixel: then the solution minimises no free energy."""
 
 
-def _posterior(prior_shape: float, prior_rate: float, count: int, energy: Tensor, form: Form) -> GammaFactor:
+def _posterior(prior_shape: float, prior_rate: float, count: int, energy: Tensor, form: UpdateForm) -> GammaFactor:
     """Gamma posterior of a precision shared by ``count`` variables whose expected squares sum to ``energy``."""
     one_of(("exact", "paper"), form=form)
     scale = 1.0 if form == "exact" else 2.0
@@ -34,7 +34,7 @@ def _posterior(prior_shape: float, prior_rate: float, count: int, energy: Tensor
     return GammaFactor(shape, scale * (prior_rate + 0.5 * energy))
 
 
-def update_gamma(A: Factor, B: Factor, hyperpriors: Hyperpriors, form: Form = "exact") -> GammaFactor:
+def update_gamma(A: Factor, B: Factor, hyperpriors: Hyperpriors, form: UpdateForm = "exact") -> GammaFactor:
     r"""Posterior of the column precisions given q(A), q(B) (Eq. 26).
 
     .. math::
@@ -57,7 +57,7 @@ def update_gamma(A: Factor, B: Factor, hyperpriors: Hyperpriors, form: Form = "e
     return _posterior(hyperpriors.gamma_shape, hyperpriors.gamma_rate, count, energy, form)
 
 
-def update_omega(S: GaussianFactor, hyperpriors: Hyperpriors, form: Form = "exact") -> GammaFactor:
+def update_omega(S: GaussianFactor, hyperpriors: Hyperpriors, form: UpdateForm = "exact") -> GammaFactor:
     r"""Posterior of the sparsity precisions given q(S) (Eq. 28).
 
     :math:`\alpha_\omega = \alpha^0_\omega + \tfrac12,\ \beta_\omega = \beta^0_\omega + \tfrac12(\mu_s^2 +
@@ -69,8 +69,8 @@ def update_omega(S: GaussianFactor, hyperpriors: Hyperpriors, form: Form = "exac
 def update_lambda(
     squared_residual: Images,
     hyperpriors: Hyperpriors,
-    form: Form = "exact",
-    noise: LocalNoise = "pixel",
+    form: UpdateForm = "exact",
+    noise: LocalNoiseForm = "pixel",
     neighbourhood: int = 7,
 ) -> GammaFactor:
     r"""Posterior of the noise precisions given the squared residual (Eq. 30).
@@ -86,15 +86,15 @@ def update_lambda(
     With ``noise="neighbourhood"`` the precision of a pixel is that of the n pixels of a window around it, in which the
     noise is taken to be stationary: :math:`\alpha^0_\lambda + \tfrac12 n` and :math:`\beta^0_\lambda + \tfrac12\sum
     r^2`. A precision for each pixel makes the fidelity a log penalty, whose gradient grows as the residual shrinks and
-    pulls every residual to zero; with a window, a residual smaller than those around it is pulled no harder for that.
-    At the border the mean over the part of the window inside stands for that over the whole. Not in the paper.
+    pulls every residual to zero; with a window, a residual smaller than those around it is not pulled harder.
+    At the border the mean over the part of the window inside the image is used for the whole. Not in the paper.
 
     Raises
     ------
     ValueError
         For another ``form`` or ``noise``, and for a side of the window, ``neighbourhood``, that is not odd.
     """
-    one_of(get_args(LocalNoise), noise=noise)
+    one_of(get_args(LocalNoiseForm), noise=noise)
     count, energy = 1, squared_residual
     if noise == "scalar":
         count, energy = squared_residual[0, 0].numel(), squared_residual.sum((-2, -1), keepdim=True)
@@ -113,8 +113,8 @@ def solve_leaf_level(
     hyperpriors: Hyperpriors,
     *,
     draw: Draw | None = None,
-    form: Form = "exact",
-    noise: LocalNoise = "pixel",
+    form: UpdateForm = "exact",
+    noise: LocalNoiseForm = "pixel",
     neighbourhood: int = 7,
 ) -> LeafLevel:
     r"""Solution of sub-problem 1, :math:`\mathcal F(P^0_{\mathcal Z_l}, \phi_{\mathcal Z_m}, Y)` (Eq. 6).
@@ -128,8 +128,8 @@ def solve_leaf_level(
     hyperpriors
         Shapes and rates of the priors.
     draw
-        With a draw, Eq. 30 uses its residual, as the paper does; without, the expected residual, which is the
-        minimiser.
+        With a draw, Eq. 30 uses its residual, as the paper does; without one, the expected residual, which
+        gives the minimiser.
     form
         ``exact`` conjugate posterior, or the ``paper``'s doubled parameters.
     noise

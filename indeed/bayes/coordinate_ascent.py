@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from indeed.bayes.conjugate_updates import Noise, solve_leaf_level, update_gamma, update_lambda, update_omega
+from indeed.bayes.conjugate_updates import NoiseForm, solve_leaf_level, update_gamma, update_lambda, update_omega
 from indeed.bayes.elbo import elbo_terms, negative_elbo
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.middle_updates import full_covariances, update_factor, update_rows, update_sparse
@@ -25,7 +25,7 @@ from indeed.bayes.variational_family import Factor, GammaFactor, GaussianFactor,
 from indeed.checks import at_least, expect, one_of
 from indeed.types import ColumnPrecision, Images, NoisePrecision, PerSample
 
-Family = Literal["diagonal", "full"]
+FactorFamily = Literal["diagonal", "full"]
 
 # Bayesian robust PCA (Babacan et al. 2012) is this model with flat priors, one noise precision and full covariances:
 # fit(y, max_rank, FLAT, family="full", noise="scalar").
@@ -50,9 +50,9 @@ class Fit(NamedTuple):
 def svd_start(y: Images, max_rank: int, hyperpriors: Hyperpriors | None = None) -> MiddleLevel:
     """Start from the first ``max_rank`` singular pairs of each channel, and S = 0 with room to move.
 
-    The variances follow from that of the noise, which is read off the median singular value. A column of A or B gets
-    what the noise would leave it with, given the other; a pixel of S gets twice that of the noise, so that the first
-    sweeps decide what is sparse: from a very small variance S stays at zero.
+    The variances follow from that of the noise, which is estimated from the median singular value. A column of A or B
+    gets the variance that the noise would leave it, given the other factor. A pixel of S gets twice that of the noise,
+    so that the first sweeps decide what is sparse: with a very small variance S would stay at zero.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def svd_start(y: Images, max_rank: int, hyperpriors: Hyperpriors | None = None) 
     return MiddleLevel(A, B, GaussianFactor(torch.zeros_like(y), (2 * noise).log().expand_as(y)))
 
 
-def check_problem(y: Images, start: MiddleLevel, noise: Noise) -> None:
+def check_problem(y: Images, start: MiddleLevel, noise: NoiseForm) -> None:
     """Reject what no algorithm here can start from.
 
     Raises
@@ -83,7 +83,7 @@ def check_problem(y: Images, start: MiddleLevel, noise: Noise) -> None:
         unknown.
     """
     _check_image(y)
-    one_of(get_args(Noise), noise=noise)
+    one_of(get_args(NoiseForm), noise=noise)
     batch, channels, height, width = y.shape
     rank = start.A.mean.shape[-1]
     shapes = ((batch, channels, height, rank), (batch, channels, width, rank), (batch, channels, height, width))
@@ -97,11 +97,11 @@ def check_problem(y: Images, start: MiddleLevel, noise: Noise) -> None:
             raise ValueError(f"start.{name}: got NaN or infinite values, expected finite means and variances")
 
 
-def free_energy(y: Images, middle: MiddleLevel, hyperpriors: Hyperpriors, noise: Noise = "pixel") -> PerSample:
+def free_energy(y: Images, middle: MiddleLevel, hyperpriors: Hyperpriors, noise: NoiseForm = "pixel") -> PerSample:
     """Exact negative ELBO of a middle level with its leaf level solved: the number in which posteriors are compared.
 
-    In nats per sample, summed over channels. Infinite for a posterior without S (``fit(..., sparse=False)``), of which
-    the fit itself says the free energy without the two terms of S.
+    In nats per sample, summed over channels. Infinite for a posterior without S: ``fit(..., sparse=False)``
+    itself reports the free energy without the two terms of S.
     """
     leaf = solve_leaf_level(y, middle, hyperpriors, noise=noise)
     return negative_elbo(elbo_terms(y, middle, leaf, hyperpriors))
@@ -113,8 +113,8 @@ def fit(
     start: MiddleLevel,
     hyperpriors: Hyperpriors | None = None,
     *,
-    family: Family = "diagonal",
-    noise: Noise = "pixel",
+    family: FactorFamily = "diagonal",
+    noise: NoiseForm = "pixel",
     sparse: bool = True,
     prune: bool = True,
     tolerance: float = 1e-6,
@@ -139,7 +139,7 @@ def fit(
     noise
         One noise precision per ``pixel``, as in the paper, or one ``scalar`` per channel.
     sparse
-        Without, S is zero (its log-variance minus infinity), and its two terms are left out of the free energy.
+        If False, S is zero (its log-variance minus infinity), and its two terms are left out of the free energy.
     prune
         A column that the image does not need switches itself off, but slowly: each sweep leaves a share
         :math:`(h + w) / (2\alpha^0_\gamma + h + w)` of the way. With ``prune`` a sweep ends with a proposal: the column
@@ -162,7 +162,7 @@ def fit(
         If ``y`` is not a finite floating-point image, ``start`` does not fit it, or an option is unknown.
     """
     check_problem(y, start, noise)
-    one_of(get_args(Family), family=family)
+    one_of(get_args(FactorFamily), family=family)
     at_least(1, max_sweeps=max_sweeps)
     hyperpriors = hyperpriors or Hyperpriors()
     sizes = y.shape[:2]
@@ -214,7 +214,7 @@ def fit(
             )
             leaf_there = solve_leaf_level(y, proposal, hyperpriors, noise=noise)
             there = energy(proposal, leaf_there)
-            # Equal up to rounding counts: a column that is nothing already must go too.
+            # Accepted if equal up to rounding: a column that is already zero must be switched off too.
             accepted = (there <= now + torch.finfo(y.dtype).eps * now.abs()) & on.any(-1).squeeze(1)
             middle, leaf = _choose(accepted, proposal, middle), _choose(accepted, leaf_there, leaf)
             now = torch.where(accepted, there, now)
@@ -268,7 +268,7 @@ def _update(
     return update_rows(target, other, mean_gamma, mean_lambda)
 
 
-def _in_family(factor: Factor, family: Family) -> Factor:
+def _in_family(factor: Factor, family: FactorFamily) -> Factor:
     if family == "diagonal":
         return GaussianFactor(factor.mean, factor.log_variance)
     return factor if isinstance(factor, RowGaussian) else full_covariances(factor)

@@ -187,7 +187,7 @@ def sub_problem_2_terms(
     also produced it. (Eq. 9 as printed lacks the log in front of :math:`p(Y|\mathcal Z)`.)
 
     The terms are linear in the precisions, whose means stand for the expectation over the leaf level. With a generator
-    they are drawn instead: the same expectation, disturbed, the *stochastic regularisation* of section 3.1.4.
+    precisions are drawn instead: the expectation stays, disturbed (*stochastic regularisation*, section 3.1.4).
     """
     precisions = leaf.means if generator is None else leaf.sample(generator)
     fidelity = fidelity_term(squared_residual, precisions.lambda_)

@@ -1,6 +1,6 @@
 r"""The middle level in closed form: the optimum of A, of B and of S when everything else is held fixed (Eq. 31).
 
-The expected precisions of the leaf level, and what the other factors explain, make each of them a Gaussian regression.
+Given the expected precisions of the leaf level and what the other factors explain, each is a Gaussian regression.
 """
 
 import torch
@@ -73,9 +73,9 @@ def update_columns(
 ) -> GaussianFactor:
     r"""Optimum of one factor of :math:`L = A B^\top`, all columns at once, given the other factor.
 
-    The variances of :func:`update_factor` and the means :math:`m_j` of :func:`update_rows`: the best that diagonal
-    covariances allow. It costs a linear system for each row, where :func:`update_factor` goes from column to column;
-    it needs far fewer sweeps where columns resemble each other, as those of a network do.
+    It has the variances of :func:`update_factor` and the means :math:`m_j` of :func:`update_rows`: the best that
+    diagonal covariances allow. It costs a linear system for each row, where :func:`update_factor` goes from column to
+    column; it needs far fewer sweeps where columns resemble each other, as those of a network do.
 
     Parameters
     ----------

@@ -27,12 +27,12 @@ from indeed.types import Images, PerSample, Scalar
 class EmpiricalTerms(NamedTuple):
     r"""What each image adds to :math:`\hat{\mathcal R} + \widehat{\mathrm{KL}}`, each of shape (batch,) in nats.
 
-    The last three are the divergences of the leaf level, which Eq. 35 drops as constant. They are so within a step
-    only: from one network or data set to another they change as the others do.
+    The last three are the divergences of the leaf level, which Eq. 35 drops as constant. They are constant
+    within a step only: from one network or data set to another they change as the others do.
     """
 
     risk: PerSample
-    """Expected negative log-likelihood with its normalising constants: of a density, so that it may be negative."""
+    """Expected negative log-likelihood with its normalising constants: that of a density, which may be negative."""
     rank: PerSample
     sparsity: PerSample
     gamma: PerSample
@@ -69,7 +69,7 @@ def empirical_terms(
     hyperpriors
         Shapes and rates of the priors.
     draw
-        With a draw, the risk has its residual, as in training; without, the expected one.
+        With a draw, the risk has its residual, as in training; without one, the expected residual.
     """
     squared = None if draw is None else sampled_squared_residual(y, draw)
     risk, _, *divergences = elbo_terms(y, middle, leaf, hyperpriors, squared_residual=squared)
@@ -87,8 +87,8 @@ def empirical_loss(terms: EmpiricalTerms) -> Scalar:
 def right_hand_side(loss: float, lipschitz_factor: float, discrepancy: float, constant: float) -> float:
     r"""Right-hand side :math:`\hat{\mathcal R} + \widehat{\mathrm{KL}} + K\,d(\hat p_D, p) + C` of Theorem 1 (Eq. 36).
 
-    It adds up what it is given. A bound it is only if every term is one, which for this model no choice of numbers
-    achieves; see the list.
+    It adds up what it is given. The sum is a bound only if every term is one; for this model no choice of numbers
+    achieves that, see the list.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def log_exponential_moment(advantage: AnyShape, hyperpriors: Hyperpriors) -> Ten
     :math:`\ell = -\log p(Y \mid \mathcal Z)`. For one pixel and given L and S the exponent is :math:`\lambda t`, where
     :math:`t = \tfrac12 (E_{Y'}[n'^2] - n^2)` says by how much this residual is better than the average one; over the
     prior of :math:`\lambda` its exponential has the mean :math:`(1 - t / \beta^0_\lambda)^{-\alpha^0_\lambda}`, and
-    none for :math:`t \ge \beta^0_\lambda`.
+    no mean for :math:`t \ge \beta^0_\lambda`.
 
     Parameters
     ----------

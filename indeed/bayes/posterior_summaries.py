@@ -24,7 +24,7 @@ def low_rank_moments(A: Factor, B: Factor, form: Literal["exact", "paper"] = "ex
     :math:`m_j^\top C^B_l m_j + m_l^\top C^A_j m_l + \operatorname{tr}(C^A_j C^B_l)`: the same sums, over all pairs of
     columns.
 
-    ``paper``: the formula printed there, which is that of a normalised product of two Gaussian *densities*, not of a
+    ``paper``: the formula of the paper, which is that of a normalised product of two Gaussian *densities*, not of a
     product of variables; kept to show the difference.
 
     Returns

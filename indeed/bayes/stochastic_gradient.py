@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from indeed.bayes.conjugate_updates import Noise, solve_leaf_level
+from indeed.bayes.conjugate_updates import NoiseForm, solve_leaf_level
 from indeed.bayes.coordinate_ascent import check_problem
 from indeed.bayes.elbo import sub_problem_2_terms
 from indeed.bayes.generative_model import Hyperpriors
@@ -28,7 +28,7 @@ def descend(
     *,
     steps: int | Sequence[int],
     generator: torch.Generator,
-    noise: Noise = "pixel",
+    noise: NoiseForm = "pixel",
     residual: Literal["sampled", "expected"] = "expected",
     learning_rate: float = 0.03,
     decay: float = 0.01,

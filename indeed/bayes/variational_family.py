@@ -14,6 +14,7 @@ from torch import Tensor
 
 from indeed.bayes.generative_model import low_rank
 from indeed.checks import expect
+from indeed.types import ColumnPrecision, Images, LeftFactor, RightFactor
 
 AnyShape = Float[Tensor, "*shape"]
 Generators = torch.Generator | Sequence[torch.Generator]
@@ -23,7 +24,7 @@ Generators = torch.Generator | Sequence[torch.Generator]
 def standard_normal(like: Tensor, generator: Generators) -> Tensor:
     """Draw standard normal values in the shape and type of ``like``.
 
-    They are drawn where the generator is and moved, so that a CPU generator gives the same values on every device.
+    They are drawn on the generator's device and moved, so that a CPU generator gives the same values on every device.
 
     Raises
     ------
@@ -70,7 +71,7 @@ class GaussianFactor(NamedTuple):
 
     @property
     def conditional_log_variance(self) -> Tensor:
-        """Log-variance of each entry given those before it in its row: here those say nothing."""
+        """Log-variance of each entry given those before it in its row; here it does not depend on them."""
         return self.log_variance
 
     @property
@@ -228,9 +229,9 @@ class MiddleLevel(NamedTuple):
 class Draw(NamedTuple):
     """Values of A, B and S: one sample of the middle level, or its means."""
 
-    A: Float[Tensor, "batch channel height rank"]
-    B: Float[Tensor, "batch channel width rank"]
-    S: Float[Tensor, "batch channel height width"]
+    A: LeftFactor
+    B: RightFactor
+    S: Images
 
     def cpu(self) -> "Draw":
         """Return the same values in main memory."""
@@ -269,8 +270,8 @@ class LeafLevel(NamedTuple):
 class Precisions(NamedTuple):
     """Values of gamma, Omega and Lambda: the means of the leaf level, or one sample of it."""
 
-    gamma: Float[Tensor, "batch channel rank"]
-    omega: Float[Tensor, "batch channel height width"]
+    gamma: ColumnPrecision
+    omega: Images
     lambda_: Float[Tensor, "batch channel rows columns"]
 
 

@@ -21,7 +21,7 @@ class _Terminated(BaseException):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the given arguments (default: those of the process) and return its exit code."""
-    # OpenMP reads this when torch is loaded, so it stands before the imports. Threads that wait for work by spinning
+    # OpenMP reads this when torch is loaded, so it stands before the imports. Threads that spin while they wait
     # slow down every other busy program on the machine, and are slowed down by it.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     _open_streams()

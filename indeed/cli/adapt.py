@@ -13,18 +13,18 @@ import torch
 
 from indeed.checks import expect
 from indeed.cli.faults import Faults
-from indeed.cli.files import InputFiles, Out, check_apart, images_in, images_of, prepare, targets
 from indeed.cli.models import Models, WithNoise, denoisers
-from indeed.data.files import read_image, write_image
+from indeed.cli.paths import InputFiles, Out, check_apart, images_in, images_of, prepare, targets
 from indeed.data.folders import gathered, shown
+from indeed.data.image_files import read_image, write_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
 from indeed.images.noise import GREY_LEVEL
 from indeed.images.noise_estimation import NoiseLaw
 from indeed.images.pixels import eight_bit
 from indeed.learning.adaptation.config import AdaptationConfig, adaptation_preset
-from indeed.learning.adaptation.noise import NoLawToReplayError, law_level, law_to_replay, replay_of_laws
-from indeed.learning.adaptation.objectives import free_energy_of_tiles
+from indeed.learning.adaptation.loss import free_energy_of_tiles
+from indeed.learning.adaptation.noise_replay import NoLawToReplayError, law_to_replay, replay_of_laws, rms_noise_sd
 from indeed.learning.adaptation.online import Online, Outcome
 from indeed.learning.adaptation.parameters import relative_change
 from indeed.learning.loading import SampleSource
@@ -158,14 +158,14 @@ class Adaptation:
         self.config = config
         self.seed = seed
         self.reset = reset
-        # The noise that Hubble's photograph itself has would be learned to be kept.
+        # Hubble's photograph has noise of its own: the network would learn to keep it.
         files = photographs or [sample_path(name) for name in sample_names() if name != "hubble"]
         self.photographs = gathered(files, read_image) if config.replay_weight else []
         self.patches: dict[int, PatchSampler] = {}
         self.online: dict[int, Online] = {}
 
     def __call__(self, model: InDeed, images: Sequence[AnySizeImage], label: str) -> list[_Outcome]:
-        """Outcome for each image of one adaptation to all."""
+        """Adapt once to all the images; an outcome for each."""
         from tqdm import tqdm
 
         channels, side = model.config.channels, model.config.patch_size
@@ -194,7 +194,7 @@ class Adaptation:
 
     def _row(self, original: InDeed, image: AnySizeImage, outcome: Outcome) -> Row:
         adapted, law = outcome.adapted, outcome.law if outcome.adapted else None
-        if not self.photographs:  # the law is not asked for by the adaptation, only by the report
+        if not self.photographs:  # the adaptation does not need the law, only the report does
             with suppress(NoLawToReplayError):
                 law = law_to_replay(original, image)
         row: dict[str, object] = {
@@ -202,7 +202,7 @@ class Adaptation:
             "stopped": adapted.stopped if adapted else f"not adapted: {outcome.refusal}",
             "seconds": adapted.seconds if adapted else 0.0,
             "forwards": adapted.patch_forwards if adapted else 0.0,
-            "noise_sd": law_level(law, image) / GREY_LEVEL if law else "",
+            "noise_sd": rms_noise_sd(law, image) / GREY_LEVEL if law else "",
             "neighbour_correlation": law.neighbour_correlation if law else "",
         }
         hyperpriors = self.config.training.hyperpriors

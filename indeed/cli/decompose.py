@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float
 
 from indeed.cli.faults import Faults
-from indeed.cli.files import InputFile, Out, check_apart, check_file, folder_of_results
 from indeed.cli.models import Models, WithNoise, bar_label
+from indeed.cli.paths import InputFile, Out, check_apart, check_file, folder_of_results
 from indeed.cli.stacks import opened
-from indeed.data.files import write_image
 from indeed.data.folders import OWN
+from indeed.data.image_files import write_image
 from indeed.data.picture import Picture, to_pixels
 from indeed.data.samples_of_files import Metadata
 from indeed.networks.whole_image import Decomposition, decompose

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from indeed.cli.adapt import Adaptation, report_line
 from indeed.cli.faults import Faults
-from indeed.cli.files import InputFiles, Out, check_apart, images_of, prepare, targets
 from indeed.cli.models import Models, WithNoise
+from indeed.cli.paths import InputFiles, Out, check_apart, images_of, prepare, targets
 from indeed.cli.stacks import opened
-from indeed.data.files import write_image
+from indeed.data.image_files import write_image
 from indeed.data.picture import Picture
 from indeed.data.stacks import Stack, write_stack
 from indeed.learning.adaptation.config import adaptation_preset

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from indeed.cli.faults import Faults
-from indeed.cli.files import InputFiles, Out, WithImages, check_apart, images_of
 from indeed.cli.models import detector_checkpoint, device_named
-from indeed.data.files import write_image
+from indeed.cli.paths import InputFiles, Out, WithImages, check_apart, images_of
 from indeed.data.folders import OWN, shown
+from indeed.data.image_files import write_image
 from indeed.data.picture import Picture, to_pixels
 from indeed.data.samples_of_files import Metadata
 from indeed.data.white import check_regular
@@ -62,7 +62,7 @@ class Detect(WithImages):
         rate, checkpoint = self.false_positive_rate, detector_checkpoint(self.checkpoint)
         detector = load_detector(checkpoint, device_named(self.device))
         if self.good and not self.good.is_dir():
-            raise ValueError(f"{self.good}: is not a folder")
+            raise ValueError(f"{self.good}: got no folder, expected one of good images")
         good = images_of((self.good,), self.out) if self.good else {}
         if rate is not None:
             allowed_false_positives(rate, len(good or detector.good_scores))  # before the work
@@ -113,7 +113,7 @@ class Detect(WithImages):
                 if found and all(file.is_file() for file in files[path]):
                     score, white = float(found["score"]), found.get("white")
                 else:
-                    for file in files[path]:  # of what the image was before: should it be unreadable now, none may stay
+                    for file in files[path]:  # from an earlier run: none may stay if the image cannot be read now
                         file.unlink(missing_ok=True)
                     picture = reader(path)
                     detection = detector(picture.tensor())
@@ -156,10 +156,7 @@ def _detection_files(place: Path) -> tuple[Path, Path, Path]:
 
 
 def _write_detection(
-    files: tuple[Path, Path, Path],
-    image: Float[Tensor, "_ height width"],
-    anomaly_map: Map,
-    limit: float,
+    files: tuple[Path, Path, Path], image: Float[Tensor, "_ height width"], anomaly_map: Map, limit: float
 ) -> None:
     from indeed.figures import heat, heat_overlay
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indeed.cli.faults import Faults
-from indeed.cli.files import InputFile, check_apart, check_file, images_in
 from indeed.cli.models import Models, WithModel, bar_label, denoisers
+from indeed.cli.paths import InputFile, check_apart, check_file, images_in
 from indeed.data.folders import shown
 from indeed.data.white import check_regular
 from indeed.tables import ResumableTable, data_hash
@@ -38,7 +38,7 @@ class Evaluate(WithModel):
         table = None
         if self.csv:
             if not self.csv.parent.is_dir():
-                raise ValueError(f"{self.csv}: its folder does not exist")
+                raise ValueError(f"{self.csv}: got a name in no folder, expected an existing one")
             if self.csv.is_dir():
                 raise ValueError(f"{self.csv}: is a folder, expected a file")
             check_apart([*images, *denoisers(self.checkpoint)], [self.csv])

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 from indeed.cli.faults import Faults
-from indeed.cli.files import InputFile, check_file
+from indeed.cli.paths import InputFile, check_file
 from indeed.networks.checkpoint import read_record
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from indeed.checks import expect
-from indeed.cli.files import WithImages
+from indeed.cli.paths import WithImages
 from indeed.data.picture import Picture, to_pixels
 from indeed.images.noise import seeded_gaussian
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
@@ -76,7 +76,7 @@ class Models:
         model = self.loaded[path]
         if model.config.channels != channels:
             kinds = {1: "grey", 3: "colour"}
-            raise ValueError(f"{path} is for {kinds[model.config.channels]} images, got a {kinds[channels]} one")
+            raise ValueError(f"{path}: got a {kinds[channels]} image, expected {kinds[model.config.channels]} ones")
         return model
 
 
@@ -99,7 +99,7 @@ def device_named(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ValueError(f"device: {name!r} is not available") from error
+        raise ValueError(f"device: got {name!r}, expected one that is available") from error
     return device
 
 

@@ -17,7 +17,7 @@ def opened(path: Path, reader: Reader, page: int | None) -> Iterator[Stack | Pic
     Raises
     ------
     ImageFileError
-        As :func:`indeed.data.files.read_image`.
+        As :func:`indeed.data.image_files.read_image`.
     ValueError
         If there is no such page.
     """

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from indeed.cli.faults import Faults
-from indeed.cli.files import Out, check_apart
 from indeed.cli.models import device_named
+from indeed.cli.paths import Out, check_apart
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,10 +16,12 @@ import torch
 from jaxtyping import Bool, Float32
 from torch import Tensor
 
+from indeed.checks import one_of
 from indeed.data.anomaly_sets import GOOD, AnomalyItem, AnomalySet
 from indeed.data.benchmarks import DataMissingError, data_root, hold_out, image_files
 from indeed.data.download import DataError
-from indeed.data.files import FORMATS, read_image
+from indeed.data.image_files import FORMATS, read_image
+from indeed.types import Mask
 
 
 def anomaly_set(name: str) -> AnomalySet:
@@ -34,8 +36,7 @@ def anomaly_set(name: str) -> AnomalySet:
     DataError
         If it is not whole.
     """
-    if name not in READERS:
-        raise ValueError(f"name: got {name!r}, expected one of {', '.join(READERS)}")
+    one_of(READERS, name=name)
     folder = data_root() / "uad" / name
     if not folder.is_dir() or not any(folder.iterdir()):
         how = "" if READERS[name] is folder_set and name != "mvtec_ad" else f", or run: python data_scripts/{name}.py"
@@ -80,7 +81,7 @@ def folder_set(folder: Path) -> AnomalySet:
 
 
 def _check_places(root: Path) -> None:
-    """Refuse images that would silently be left out: outside of the classes, or of classes to train on but good."""
+    """Refuse images that would silently be left out: outside of the classes, or defective ones to train on."""
     for part in (root / "train", root / "test", root / "ground_truth"):
         if part.is_dir() and (stray := image_files(part)):
             raise DataError(f"{stray[0]}: image outside of the classes, expected it in a folder of {part}")
@@ -120,7 +121,7 @@ def _read_files(
 
 
 def visa_set(folder: Path) -> AnomalySet:
-    """VisA (Zou et al., ECCV 2022) as its archive unpacks, by its split ``split_csv/1cls.csv``; all defects one class.
+    """VisA (Zou et al., ECCV 2022) as its archive unpacks, split by ``split_csv/1cls.csv``; all defects in one class.
 
     Its masks number the kinds of defects: a pixel is defective where the mask is not 0.
 
@@ -216,7 +217,7 @@ def _read_runs(path: Path, texts: tuple[str, ...]) -> tuple[Float32[Tensor, "cha
     return read_image(path).tensor(), torch.stack(masks).any(0)
 
 
-def decode_run_lengths(text: str, height: int, width: int) -> Bool[Tensor, "height width"]:
+def decode_run_lengths(text: str, height: int, width: int) -> Mask:
     """Mask from run lengths ``"first length first length ..."``, pixels counted from 1, down the columns.
 
     Raises
@@ -252,7 +253,9 @@ def _runs(text: str, pixels: int) -> list[tuple[int, int]]:
         if following <= first:
             raise ValueError(f"run lengths: pixel {following} after pixel {first}, expected increasing ones")
         if following < first + length:
-            raise ValueError(f"run lengths: pixel {following} overlaps the {length} pixels from pixel {first}")
+            raise ValueError(
+                f"run lengths: pixel {following} overlaps the {length} pixels from pixel {first}, expected none"
+            )
     if (last := sum(runs[-1]) - 1) > pixels:
         raise ValueError(f"run lengths: reach pixel {last}, expected at most {pixels}")
     return runs
@@ -329,7 +332,7 @@ def _nifti(path: Path, read: Callable[[Any], Any]) -> Any:
         return read(Nifti1Image)
     except MemoryError:
         raise
-    except Exception as error:  # what a decoder raises on a damaged file is no part of its contract
+    except Exception as error:  # no decoder documents what it raises on a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: damaged or not a NIfTI-1 volume ({reason[:160]})") from error
 
@@ -347,7 +350,7 @@ def _array(path: Path) -> Float32[np.ndarray, "_ _ _"]:
     _shape(path)
 
     def voxels(nifti: Any) -> Any:
-        with gzip.open(path) as file:  # to the end: nibabel would stop before the checksum
+        with gzip.open(path) as file:  # read to the end: nibabel would stop before the checksum
             return np.asarray(nifti.from_bytes(file.read()).dataobj, dtype=np.float32)
 
     array: Float32[np.ndarray, "_ _ _"] = _nifti(path, voxels)

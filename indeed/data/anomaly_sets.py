@@ -11,23 +11,25 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from indeed.checks import expect
 from indeed.data.download import DataError
 from indeed.data.samples import sample_image, sample_path
 from indeed.images.pixels import as_channels
+from indeed.types import AnySizeImage, Image, Mask
 
 GOOD = "good"
 """Class of the images without a defect."""
 TEXTURES = ("brick", "grass", "gravel")
 """Surfaces of `indeed.data.samples` that are alike from one half of the image to the other."""
-MakeDefect = Callable[[Float[Tensor, "channel height width"], str, torch.Generator], tuple[Tensor, Tensor]]
-"""Image and generator to the image with a defect, and the mask of the defect: (height, width), 1 in front or not."""
+MakeDefect = Callable[[Image, str, torch.Generator], tuple[Tensor, Tensor]]
+"""Image, category and generator to the image with a defect and its mask, (height, width) or (1, height, width)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,7 @@ class AnomalyItem:
     """Kind of object or surface."""
     defect: str
     """`GOOD`, or the class of its defect."""
-    read: Callable[[], tuple[Float[Tensor, "channel height width"], Bool[Tensor, "_ _"] | None]]
+    read: Callable[[], tuple[Image, Bool[Tensor, "_ _"] | None]]
     """Gives image and mask as they are in the files; the mask is None if and only if the image is good."""
     mask_file: Path | None = None
     """Where its mask is written; None if it is good, or its defect was made here."""
@@ -98,24 +100,19 @@ class AnomalySet:
         ValueError
             If there is no such class.
         """
-        if (category, defect) not in self.classes:
-            raise ValueError(f"category, defect: got {(category, defect)}, expected one of {self.classes}")
+        expect((category, defect) in self.classes, "category, defect", (category, defect), f"one of {self.classes}")
         return tuple(item for item in self.test if item.category == category and item.defect in (GOOD, defect))
 
 
 class LoadedItem(NamedTuple):
     """Pixels of one image and which of them are defective."""
 
-    image: Float[Tensor, "channel height width"]
-    mask: Bool[Tensor, "height width"]
+    image: Image
+    mask: Mask
 
 
 def load(
-    item: AnomalyItem,
-    size: int | tuple[int, int] | None = None,
-    *,
-    channels: Literal[1, 3] | None = None,
-    fit: Literal["resize", "crop"] = "resize",
+    item: AnomalyItem, size: int | tuple[int, int] | None = None, *, channels: Literal[1, 3] | None = None
 ) -> LoadedItem:
     """Image in [0, 1] and mask of an item, brought to a size.
 
@@ -124,13 +121,11 @@ def load(
     item
         Of an `AnomalySet`.
     size
-        Height and width, or the side of a square; None for the image as it is.
+        Height and width, or the side of a square; None for the image as it is. The image is scaled by antialiased
+        bilinear, the mask by nearest neighbour, which may lose a small defect: whether an image is good is said by
+        ``item.defect``, not by its mask.
     channels
         As in :func:`indeed.images.pixels.as_channels`; None for the image as it is.
-    fit
-        ``"resize"`` scales each axis to its size, the image by antialiased bilinear and the mask by nearest neighbour;
-        ``"crop"`` scales both axes by the same factor, so that the size is just covered, and keeps the middle. Either
-        may lose a small defect: whether an image is good is said by ``item.defect``, not by its mask.
 
     Raises
     ------
@@ -150,14 +145,15 @@ def load(
         image = as_channels(image, channels)
     if size is not None:
         target = (size, size) if isinstance(size, int) else size
-        if min(target) < 1:
-            raise ValueError(f"size: got {size}, expected at least 1 pixel")
-        image = _fitted(image, target, fit, mode="bilinear", antialias=True).clamp(0, 1)
-        mask = _fitted(mask[None].float(), target, fit, mode="nearest-exact")[0] > 0.5
+        expect(min(target) >= 1, "size", size, "at least 1 pixel")
+        if target != image.shape[1:]:
+            image = interpolate(image[None], target, mode="bilinear", antialias=True)[0]
+            mask = interpolate(mask[None, None].float(), target, mode="nearest-exact")[0, 0] > 0.5
+        image = image.clamp(0, 1)
     return LoadedItem(image.contiguous(), mask)
 
 
-def _check_mask(mask: Bool[Tensor, "_ _"], image: Float[Tensor, "channel _ _"], item: AnomalyItem) -> None:
+def _check_mask(mask: Bool[Tensor, "_ _"], image: AnySizeImage, item: AnomalyItem) -> None:
     where = item.mask_file or item.file
     if mask.shape != image.shape[1:]:
         (height, width), (rows, columns) = mask.shape, image.shape[1:]
@@ -166,20 +162,6 @@ def _check_mask(mask: Bool[Tensor, "_ _"], image: Float[Tensor, "channel _ _"], 
         raise DataError(f"{where}: marks no pixel of {item.file}, expected a defect")
     if mask.all():
         raise DataError(f"{where}: marks every pixel of {item.file}, expected good ones too")
-
-
-def _fitted(
-    image: Float[Tensor, "channel _ _"], target: tuple[int, int], fit: str, **options: Any
-) -> Float[Tensor, "channel height width"]:
-    height, width = image.shape[1:]
-    scaled = target
-    if fit == "crop":
-        factor = max(target[0] / height, target[1] / width)
-        scaled = (max(target[0], round(factor * height)), max(target[1], round(factor * width)))
-    if scaled != (height, width):
-        image = interpolate(image[None], scaled, **options)[0]
-    top, left = (scaled[0] - target[0]) // 2, (scaled[1] - target[1]) // 2
-    return image[:, top : top + target[0], left : left + target[1]]
 
 
 def texture_set(defects: Mapping[str, MakeDefect], generator: torch.Generator, *, tile: int = 128) -> AnomalySet:
@@ -193,7 +175,7 @@ def texture_set(defects: Mapping[str, MakeDefect], generator: torch.Generator, *
     defects
         What makes a defect, by the name of its class; at least one.
     generator
-        Handed to it for all random choices.
+        Handed to each of them for all random choices.
     tile
         Side of the tiles of testing, at most 256 pixels.
 
@@ -202,10 +184,8 @@ def texture_set(defects: Mapping[str, MakeDefect], generator: torch.Generator, *
     ValueError
         If there is no defect, ``tile`` is not in range, or what a defect gives is no image and mask of the tile's size.
     """
-    if not defects:
-        raise ValueError("defects: got none, expected at least one")
-    if not 1 <= tile <= 256:
-        raise ValueError(f"tile: got {tile}, expected 1 to 256 pixels")
+    expect(defects, "defects", "none", "at least one")
+    expect(1 <= tile <= 256, "tile", tile, "1 to 256 pixels")
     train, test = [], []
     for name in TEXTURES:
         path, image = sample_path(name), sample_image(name)
@@ -221,25 +201,23 @@ def texture_set(defects: Mapping[str, MakeDefect], generator: torch.Generator, *
     return AnomalySet("textures", tuple(train), tuple(test))
 
 
-def _held(
-    image: Float[Tensor, "channel _ _"], mask: Bool[Tensor, "_ _"] | None
-) -> tuple[Float[Tensor, "channel _ _"], Bool[Tensor, "_ _"] | None]:
+def _held(image: AnySizeImage, mask: Bool[Tensor, "_ _"] | None) -> tuple[AnySizeImage, Bool[Tensor, "_ _"] | None]:
     return image, mask
 
 
 def _made(
-    defect: str, make: MakeDefect, clean: Float[Tensor, "channel _ _"], name: str, generator: torch.Generator
-) -> tuple[Float[Tensor, "channel _ _"], Bool[Tensor, "_ _"]]:
+    defect: str, make: MakeDefect, clean: AnySizeImage, name: str, generator: torch.Generator
+) -> tuple[AnySizeImage, Bool[Tensor, "_ _"]]:
     observed, mask = make(clean.clone(), name, generator)
     if observed.shape != clean.shape or mask.shape not in (clean.shape[1:], (1, *clean.shape[1:])):
         raise ValueError(
-            f"defects[{defect!r}] gave shapes {tuple(observed.shape)} and {tuple(mask.shape)}, expected "
+            f"defects[{defect!r}]: got shapes {tuple(observed.shape)} and {tuple(mask.shape)}, expected "
             f"{tuple(clean.shape)} and {tuple(clean.shape[1:])}"
         )
     marked = mask.reshape(clean.shape[1:]) > 0.5
     if not marked.any() or marked.all() or observed.min() < 0 or observed.max() > 1:
         raise ValueError(
-            f"defects[{defect!r}] marked {int(marked.sum())} of {marked.numel()} pixels of an image from "
+            f"defects[{defect!r}]: got {int(marked.sum())} of {marked.numel()} pixels marked, of an image from "
             f"{float(observed.min()):.3g} to {float(observed.max()):.3g}, expected some but not all, and [0, 1]"
         )
     return observed, marked

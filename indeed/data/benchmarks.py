@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from indeed.checks import expect, one_of
-from indeed.data.files import FORMATS
+from indeed.data.image_files import FORMATS
 
 Item = TypeVar("Item")
 
@@ -78,7 +78,7 @@ def benchmark(name: str) -> list[Path]:
 
 
 def evenly(items: Sequence[Item], count: int) -> list[Item]:
-    """So many of the items, spread evenly over their order: a part of a set that needs no seed.
+    """``count`` of the items, spread evenly over their order: this choice needs no seed.
 
     >>> evenly("abcdefgh", 3)
     ['a', 'c', 'f']
@@ -86,7 +86,7 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
     Raises
     ------
     ValueError
-        If there are not so many.
+        If there are fewer items.
     """
     expect(1 <= count <= len(items), "count", count, f"1 to {len(items)}, the number of images")
     return [items[index * len(items) // count] for index in range(count)]

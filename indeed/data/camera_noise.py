@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxtyping import Float
-from torch import Tensor
-
 from indeed.checks import one_of
 from indeed.data.benchmarks import benchmark
 from indeed.data.download import DataError
-from indeed.data.files import read_image
+from indeed.data.image_files import read_image
+from indeed.types import Image
 
 
 class _Layout(NamedTuple):
@@ -59,8 +57,8 @@ _LAYOUTS = {
 class LoadedPair(NamedTuple):
     """Pixels of a pair, float32 in [0, 1]."""
 
-    noisy: Float[Tensor, "channel height width"]
-    clean: Float[Tensor, "channel height width"]
+    noisy: Image
+    clean: Image
 
 
 @dataclass(frozen=True)

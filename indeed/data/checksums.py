@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from indeed.data.download import DataError, digest
-from indeed.data.files import FORMATS
+from indeed.data.image_files import FORMATS
 from indeed.files import atomic_write
 
 SUMS = "SHA256SUMS"
@@ -26,12 +26,12 @@ def relative_paths(folder: Path) -> list[str]:
 
 
 def verify_files(folder: Path, files: Mapping[str, str | None], counts: Mapping[str, int] | None = None) -> None:
-    """Compare the files of a folder with names and checksums; what is neither an image nor named is left alone.
+    """Compare the files of a folder with names and checksums; a file that is neither an image nor named is left alone.
 
     Raises
     ------
     DataError
-        If a file is missing, differs or, being an image, is not expected, or there are not so many of a kind.
+        If a file is missing or differs, there is an image more than expected, or a count is not the expected one.
     """
     there = relative_paths(folder)
     images = [name for name in there if name.lower().endswith((*FORMATS, ".nii.gz"))]
@@ -86,7 +86,7 @@ def read_sums(path: Path) -> dict[str, str]:
 
 
 def write_sums(folder: Path) -> None:
-    """Write the checksums of all files of a folder into its ``SHA256SUMS``, and see that they are on disk."""
+    """Flush all files of a folder to the disk, and write their checksums into its ``SHA256SUMS``."""
     lines = []
     for name in relative_paths(folder):
         with (folder / name).open("rb+") as file:

@@ -98,8 +98,8 @@ def fetch(source: Source, folder: Path, *, attempts: int = 6, wait: Callable[[fl
 
     What has arrived lies in ``<name>.part``; the file itself appears when it is whole and has the size and the checksum
     that are known. A later call continues the part if the server can tell that the file is still the same (``ETag`` or
-    ``Last-Modified``, asked by ``If-Range``) or a checksum will tell, and starts again otherwise. An answer of passing
-    trouble (connection lost, 429, 503) is tried again after 1, 2, 4, ... seconds, as long as the part grows or
+    ``Last-Modified``, asked by ``If-Range``) or a checksum will tell, and starts again otherwise. After
+    passing trouble (connection lost, 429, 503) it is tried again in 1, 2, 4, ... seconds, as long as the part grows or
     ``attempts`` are not used up.
 
     Parameters
@@ -109,7 +109,7 @@ def fetch(source: Source, folder: Path, *, attempts: int = 6, wait: Callable[[fl
     folder
         Where the file goes; made if missing.
     attempts
-        Failures in a row without a new byte after which it gives up.
+        Number of failures in a row, without a new byte, after which it gives up.
     wait
         Sleeps so many seconds.
 
@@ -300,7 +300,7 @@ def _copy(
     """Append the body of an answer to the part, or replace the part by it."""
     limit = LARGEST if total is None else total
     with part.open("ab" if start else "wb") as file:
-        if not start:  # after the old bytes are gone and before the first new one is there
+        if not start:  # written after the old bytes are gone and before the first new one arrives
             _state(part).write_text(json.dumps({"url": source.url, "validator": validator}), encoding="utf-8")
         with tqdm(desc=source.name, total=total, initial=start, unit="B", unit_scale=True, disable=None) as progress:
             size = start

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from indeed.data.files import FORMATS
+from indeed.data.image_files import FORMATS
 from indeed.data.png import SIGNATURE
 
 Item = TypeVar("Item")

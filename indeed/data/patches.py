@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from indeed.checks import expect
+from indeed.types import Image
 
 
 class PatchSampler:
@@ -21,9 +22,9 @@ class PatchSampler:
     patch_size
         Side of a patch in pixels.
     spread
-        The side of the crop that is brought to this size, as far as the image has it, is the patch size times a number
-        that is log-uniform on ``[1 / spread, spread]``, and so is the exponent of its intensities. With few images
-        a network then does not learn their scale and light by heart. 1: patches are crops, as they are.
+        A crop is scaled to the patch size; its side is the patch size times a number that is log-uniform on
+        ``[1 / spread, spread]``, at most the side of the image. Its intensities are raised to another such number. With
+        few images a network then does not learn their scale and light by heart. 1: patches are crops, unchanged.
 
     Raises
     ------
@@ -35,15 +36,17 @@ class PatchSampler:
         expect(images, "images", "none", "at least one")
         for index, image in enumerate(images):
             if image.shape[0] != images[0].shape[0]:
-                raise ValueError(f"images[{index}] has {image.shape[0]} channels, expected {images[0].shape[0]}")
+                raise ValueError(f"images[{index}]: got {image.shape[0]} channels, expected {images[0].shape[0]}")
             if min(image.shape[1:]) < patch_size:
-                raise ValueError(f"images[{index}] is {tuple(image.shape[1:])}, smaller than patch_size {patch_size}")
+                raise ValueError(
+                    f"images[{index}]: got {tuple(image.shape[1:])}, expected at least {patch_size} a side"
+                )
         expect(1 <= spread < math.inf, "spread", spread, "a finite number of at least 1")
         self.images = list(images)
         self.patch_size = patch_size
         self.spread = spread
 
-    def __call__(self, generator: torch.Generator) -> Float[Tensor, "channel height width"]:
+    def __call__(self, generator: torch.Generator) -> Image:
         """One patch in [0, 1]; all randomness comes from ``generator``."""
         which, top, left, symmetry = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
         zoom, gamma = 1.0, 1.0

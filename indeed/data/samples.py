@@ -8,11 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from jaxtyping import Float
-from torch import Tensor
-
 from indeed.checks import one_of
-from indeed.data.files import read_image
+from indeed.data.image_files import read_image
+from indeed.types import Image
 
 
 class SampleImage(NamedTuple):
@@ -84,7 +82,7 @@ def sample_path(name: str) -> Path:
     raise FileNotFoundError(f"{sample.file}: not in the installed package {sample.package!r}")
 
 
-def sample_image(name: str) -> Float[Tensor, "channel height width"]:
+def sample_image(name: str) -> Image:
     """Photograph as a float32 image in [0, 1].
 
     Raises

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from indeed.data import tiff, tiff_writer
-from indeed.data.files import ImageFileError, format_of, format_of_content, noted_white, picture_of, reason
+from indeed.data.image_files import ImageFileError, format_of, format_of_content, noted_white, picture_of, reason
 from indeed.data.picture import Picture
 from indeed.data.samples_of_files import UnsupportedError
 from indeed.data.tiff_directories import TiffPictures, opened
@@ -39,7 +39,7 @@ class Stack:
         Raises
         ------
         ImageFileError
-            As :func:`indeed.data.files.read_image`.
+            As :func:`indeed.data.image_files.read_image`.
         IndexError
             If there is no such plane.
         """

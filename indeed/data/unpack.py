@@ -25,7 +25,7 @@ from indeed.data.download import CHUNK, DataError
 MAX_MEMBERS = 20_000
 """Members that an archive may have."""
 MAX_RATIO = 20
-"""Unpacked bytes that an archive may hold, over its own size and beyond the first megabyte: images compress less."""
+"""Largest ratio of unpacked bytes, beyond the first megabyte, to the bytes of an archive: images compress less."""
 
 
 def unpack(archive: Path, folder: Path, landing: Callable[[str], str | None], password: str | None = None) -> int:

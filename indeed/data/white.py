@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from indeed.checks import expect
-from indeed.data.files import ImageFileError, read_image
 from indeed.data.folders import notice
+from indeed.data.image_files import ImageFileError, read_image
 from indeed.data.picture import Picture
 from indeed.data.stacks import opened_stack
 
@@ -67,7 +67,7 @@ class Reader:
         Raises
         ------
         ImageFileError
-            As :func:`indeed.data.files.read_image`.
+            As :func:`indeed.data.image_files.read_image`.
         """
         check_regular(path)
         return self.noted(read_image(path, white=self.number, channels=self.channels))

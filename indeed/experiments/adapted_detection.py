@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from indeed.bayes.generative_model import Hyperpriors
+from indeed.checks import expect
 from indeed.data.anomaly_readers import anomaly_set
 from indeed.data.anomaly_sets import AnomalySet, load
 from indeed.data.benchmarks import evenly
@@ -21,6 +22,7 @@ from indeed.experiments.adapted_detection_summary import gains, lines, lines_and
 from indeed.experiments.methods import ADAPTED_METHODS
 from indeed.experiments.program import Cell, Job, Key, Table, Values, on_disk
 from indeed.experiments.table6 import files_of, scores, with_noise
+from indeed.figures.active_generalisation import detection_gains
 from indeed.images.detection_metrics import DetectionMetrics
 from indeed.images.noise_estimation import NoiseLaw, estimate_noise
 from indeed.images.pixels import eight_bit
@@ -28,7 +30,7 @@ from indeed.learning.adaptation.config import AdaptationConfig
 from indeed.learning.adaptation.engine import Adapted, adapt
 from indeed.learning.loading import SampleSource
 from indeed.learning.training.config import TrainingConfig
-from indeed.learning.training.samples import anomaly_samples
+from indeed.learning.training.sources import anomaly_samples
 from indeed.learning.training.task import DETECTION
 from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
@@ -38,7 +40,6 @@ from indeed.recipes.detector import surface_of
 from indeed.recipes.good_images import SEED, SIDE, good_images, texture_set_for_tests
 from indeed.recipes.rivals import Choice
 from indeed.record import Profile
-from indeed.tables import Row
 from indeed.types import Image, Images, Maps
 
 MODELS: dict[str, Shipped] = {
@@ -72,7 +73,7 @@ ADAPTATIONS: dict[str, AdaptationConfig] = {
     "replay_training": _REPLAY,
     "replay": _REPLAY,
 }
-"""What each method does; the paper's terms take so many steps for each image, replay so many for the set."""
+"""What each method does; the steps are for each image with the paper's terms, for the whole set with replay."""
 REPEATED = ("ag_s", "replay")
 """Methods that are measured with `SEEDS` seeds."""
 
@@ -107,11 +108,11 @@ def cell(job: Job, dataset: str, method: str, seed: int) -> Cell:
     Parameters
     ----------
     job
-        With what it is measured.
+        What it is measured with.
     dataset, method
         Names in `MODELS` and :data:`indeed.experiments.methods.ADAPTED_METHODS`.
     seed
-        Of the adaptation; the noise is the same for all seeds and methods.
+        Seed of the adaptation; the noise is the same for all seeds and methods.
 
     Returns
     -------
@@ -193,9 +194,9 @@ def adapt_detector(
     images
         In grey. Without an objective nothing but the law of their noise is taken from them.
     config
-        What is done; of replay so many steps for all images together.
+        What is adapted; its steps of replay are for all images together.
     seed
-        Of the patches, the draws and the replayed samples.
+        Seed of the patches, the draws and the replayed samples.
     data
         Good images that are replayed, as in :func:`indeed.recipes.good_images.good_images`.
     matched
@@ -229,8 +230,7 @@ def noise_of_set(images: Sequence[Image]) -> NoiseLaw:
     ValueError
         As :func:`indeed.images.noise_estimation.estimate_noise`, or if there is no image.
     """
-    if not images:
-        raise ValueError("images: got none, expected at least one")
+    expect(images, "images", "none", "at least one")
     laws = [estimate_noise(image) for image in evenly(images, min(ESTIMATED, len(images)))]
     grey = torch.full((1, 1, 1, 1), 0.5)
     return min(laws, key=lambda law: law.sigma(grey).item())
@@ -257,12 +257,6 @@ def _data(dataset: str, profile: Profile) -> AnomalySet:
     return AnomalySet("textures", *bricks)
 
 
-def _drawn(rows: Sequence[Row]) -> Any:
-    from indeed.figures import detection_gains
-
-    return detection_gains(gains(with_checked(rows)))[0]
-
-
 TABLE = Table(
     name="adapted_detection",
     key={"dataset": MODELS, "method": ADAPTED_METHODS, "seed": int},
@@ -272,7 +266,7 @@ TABLE = Table(
     networks=networks,
     report=lines,
     summarise=lines_and_gains,
-    drawings={"adapted_detection.svg": _drawn},
+    drawings={"adapted_detection.svg": lambda rows: detection_gains(gains(with_checked(rows)))},
     profiles=("smoke", "cpu"),
 )
 

@@ -25,7 +25,7 @@ from indeed.record import Profile
 from indeed.tables import Row
 
 DETAIL = 8
-"""Grey levels that L leaves of a pixel at least, if it is detail and no smooth surface."""
+"""Least number of grey levels that L leaves of a pixel that is detail, not smooth surface."""
 
 
 def cells(profile: Profile) -> list[Values]:

@@ -1,10 +1,9 @@
 """The search behind the `cpu` preset: one choice at a time is changed, each at the same small budget of arithmetic.
 
-Equal steps would favour what is large, equal seconds what the machine was busy with. So each form gets as many steps as
+Equal steps would favour large networks, equal seconds would depend on the machine. So each form gets as many steps as
 cost, forward and backward, what the steps of the base cost. Choices are made on the validation images.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from indeed.data.patches import PatchSampler
 from indeed.experiments.program import Cell, run_cell, run_command
 from indeed.learning.training.config import TrainingConfig, training_preset
-from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.backbones import parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
@@ -141,23 +140,6 @@ def measure(
     return row
 
 
-def search(
-    folder: Path,
-    table: Path,
-    *,
-    forms: Sequence[Form] = FORMS,
-    report: Callable[[Row], object] = lambda row: None,
-    **options: Any,
-) -> list[Row]:
-    """Measure forms (options as in `measure`) and write the table of those that are done after each."""
-    rows = []
-    for form in forms:
-        rows.append(measure(form, folder, **options))
-        write_table(table, rows)
-        report(rows[-1])
-    return rows
-
-
 def search_forms(
     folder: Path = Path("runs/design_search"),
     table: Path = Path("results/measured/cpu/design_search.csv"),
@@ -177,11 +159,14 @@ def search_forms(
     if unknown := set(only) - {form.name for form in FORMS}:
         known = ", ".join(form.name for form in FORMS)
         raise SystemExit(f"only: got {', '.join(sorted(unknown))}, expected some of {known}")
-    if not only:
-        search(folder, table, report=lambda row: print(row["form"], row["psnr"], row["psnr_low_rank"]))
+    rows: list[Row] = []
     for form in FORMS:
         if form.name in only:
             print(measure(form, folder))
+        elif not only:
+            rows.append(measure(form, folder))
+            write_table(table, rows)
+            print(*(rows[-1][name] for name in ("form", "psnr", "psnr_low_rank")))
 
 
 if __name__ == "__main__":

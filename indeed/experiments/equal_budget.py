@@ -5,13 +5,7 @@ from pathlib import Path
 
 from indeed.experiments.program import run_command
 from indeed.networks.checkpoint import read_record
-from indeed.recipes.equal_budget import (
-    MODELS,
-    checkpoint_path,
-    measure_budget,
-    runs_folder,
-    train_within_budget,
-)
+from indeed.recipes.equal_budget import MODELS, checkpoint_path, measure_budget, runs_folder, train_within_budget
 from indeed.record import Profile, Recorder
 
 
@@ -40,11 +34,7 @@ def record(
     return numbers
 
 
-COMMANDS: dict[str, Callable[..., object]] = {
-    "measure": measure_budget,
-    "train": train_within_budget,
-    "record": record,
-}
+COMMANDS: dict[str, Callable[..., object]] = {"measure": measure_budget, "train": train_within_budget, "record": record}
 
 if __name__ == "__main__":
     run_command("equal_budget", COMMANDS)

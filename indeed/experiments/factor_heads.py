@@ -19,13 +19,7 @@ from indeed.types import Images
 
 RANK, SIDE, SEED = 16, 64, 0
 _MEAN_ONLY = NetworkConfig(
-    channels=1,
-    max_rank=RANK,
-    patch_size=SIDE,
-    factor_width=16,
-    factor_blocks=1,
-    sparse_width=8,
-    sparse_blocks=1,
+    channels=1, max_rank=RANK, patch_size=SIDE, factor_width=16, factor_blocks=1, sparse_width=8, sparse_blocks=1
 )
 FORMS = {
     "mean_only": _MEAN_ONLY,

@@ -1,4 +1,4 @@
-"""The shipped denoiser, trained on for the free energy alone (Eq. 12): what it gains there, and the picture loses.
+"""The shipped denoiser, trained further for the free energy alone (Eq. 12): what that gains, what the picture loses.
 
 ``python -m indeed.experiments.free_energy_alone --help``. The only cell is the run of an exercise in the chapter on
 amortisation: tiles of the grey photographs, one noise precision, no supervision.

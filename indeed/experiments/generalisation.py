@@ -12,7 +12,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,11 +20,13 @@ from torch import Tensor
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.pac_bayes import empirical_loss, empirical_terms
+from indeed.checks import expect
 from indeed.data.benchmarks import hold_out, training_split
-from indeed.data.files import read_image
+from indeed.data.image_files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.program import Cell, Job, Table, Values
+from indeed.figures.pac_bayes import generalisation_curves, loss_against_error
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL
 from indeed.images.pixels import eight_bit
@@ -38,7 +40,7 @@ from indeed.learning.diagnostics.discrepancy import (
 )
 from indeed.learning.loading import Batch, draw_batch
 from indeed.learning.training.config import TrainingConfig
-from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 from indeed.networks.lipschitz import lipschitz_bound, lipschitz_estimate, region
@@ -114,7 +116,7 @@ def cell(job: Job, images: int, seed: int) -> Cell:
     Parameters
     ----------
     job
-        With what it is measured.
+        What it is measured with.
     images
         Number of training images.
     seed
@@ -136,8 +138,7 @@ def cell(job: Job, images: int, seed: int) -> Cell:
     """
     size = SIZES[job.profile]
     train_files, held_out_files = _files(size.data)
-    if not 1 <= images <= len(train_files):
-        raise ValueError(f"images: got {images}, expected 1 to {len(train_files)}")
+    expect(1 <= images <= len(train_files), "images", images, f"1 to {len(train_files)}")
     chosen = torch.randperm(len(train_files), generator=torch.Generator().manual_seed(seed))[:images]
     train_files = [train_files[index] for index in chosen.tolist()]
 
@@ -145,13 +146,13 @@ def cell(job: Job, images: int, seed: int) -> Cell:
         config = replace(size.training, seed=seed, validate_every=size.training.steps)
         patch = size.network.patch_size
         train, held_out = (
-            denoising_samples(PatchSampler([_grey(path) for path in files], patch), config)
+            denoising_samples(PatchSampler([eight_bit(read_image(path).tensor(), 1) for path in files], patch), config)
             for files in (train_files, held_out_files)
         )
         described = {"images": images, "seed": seed}
         trainer = Trainer(size.network, config, train, job.state, resume=True, description=described)
         trainer.run(progress=False)
-        # After those of the training. The same noise for both parts, so that they differ in the images alone.
+        # Indices after those of the training. Both parts have the same noise, so that they differ in the images alone.
         indices = range(config.steps * config.batch_size, config.steps * config.batch_size + size.patches)
         batches = {
             part: draw_batch(source, indices, seed) for part, source in zip(PARTS, (train, held_out), strict=True)
@@ -203,8 +204,7 @@ def measure_patches(model: InDeed, y: Tensor, clean: Tensor, hyperpriors: Hyperp
 
 
 def _chunks(batch: Batch, size: int = 8) -> list[tuple[Tensor, Tensor]]:
-    if len(batch.observed) % size:
-        raise ValueError(f"batch: got {len(batch.observed)} patches, expected a multiple of {size}")
+    expect(len(batch.observed) % size == 0, "batch", f"{len(batch.observed)} patches", f"a multiple of {size}")
     return list(zip(torch.split(batch.observed, size), torch.split(batch.target, size), strict=True))
 
 
@@ -215,27 +215,11 @@ def _files(data: Literal["embedded", "bsd"]) -> tuple[list[Path], list[Path]]:
     return hold_out([sample_path(name) for name in sample_names()], 4)
 
 
-def _grey(path: Path) -> Tensor:
-    return eight_bit(read_image(path).tensor(), 1)
-
-
 def _lines(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         pairs = (f"{name} {float(row[f'{name}_train']):.3f} {float(row[f'{name}_held_out']):.3f}" for name in MEASURES)
         label = f"{row['images']} images, seed {row['seed']}"
         yield f"{label}: {', '.join(pairs)} (training, held out), {float(row['seconds']):.0f} s"
-
-
-def _curves(rows: Sequence[Row]) -> Any:
-    from indeed.figures import generalisation_curves
-
-    return generalisation_curves(rows)[0]
-
-
-def _loss(rows: Sequence[Row]) -> Any:
-    from indeed.figures import loss_against_error
-
-    return loss_against_error(rows)[0]
 
 
 TABLE = Table(
@@ -245,7 +229,7 @@ TABLE = Table(
     cells=cells,
     measure=cell,
     report=_lines,
-    drawings={"generalisation.svg": _curves, "generalisation_loss.svg": _loss},
+    drawings={"generalisation.svg": generalisation_curves, "generalisation_loss.svg": loss_against_error},
     only_cpu=True,
 )
 

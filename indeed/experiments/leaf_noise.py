@@ -14,7 +14,7 @@ from indeed.experiments.program import Cell, Job, Table, Values
 from indeed.learning.diagnostics.gradients import GradientNoise, gradient_noise
 from indeed.learning.loading import draw_batch
 from indeed.learning.training.config import training_preset
-from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.sources import denoising_samples
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
 from indeed.networks.inference_network import InDeed
 from indeed.recipes.denoiser import training_images

@@ -17,7 +17,7 @@ from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.program import Cell, Job, Table, Values
 from indeed.learning.diagnostics.gradients import GradientNoise, gradient_noise
 from indeed.learning.training.config import TrainingConfig
-from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.inference_network import NetworkConfig, network_preset
 from indeed.recipes.denoiser import training_images, validation_on
@@ -86,7 +86,7 @@ def cell(job: Job, condition: str, leaf: Leaf, seed: int) -> Cell:
     Parameters
     ----------
     job
-        With what it is measured.
+        What it is measured with.
     condition
         One of `CONDITIONS`.
     leaf

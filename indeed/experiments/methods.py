@@ -63,7 +63,7 @@ that is estimated from the image. ``ag``: the paper's terms over all images of a
 original weights or from those of the image before; ``oag_fast`` has the steps and rate of the default. Controls, as
 long as the default: ``gains`` alone, on the paper's terms, at TENT's rate; self-supervised fine-tuning;
 ``replay_white`` of the training's noise. ``replay`` is the default: of photographs with noise of the law that is
-estimated from the image, where :func:`indeed.learning.adaptation.noise.law_to_replay` relies on it.
+estimated from the image, where :func:`indeed.learning.adaptation.noise_replay.law_to_replay` relies on it.
 """
 ORACLE = "oracle"
 """The default of Table 5, stopped at the best of the steps looked at by the clean image: no method, a yardstick."""

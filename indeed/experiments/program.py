@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from indeed.checks import expect, one_of
 from indeed.data.benchmarks import DataMissingError
+from indeed.figures.canvas import Drawn
 from indeed.networks.checkpoint import CheckpointError
 from indeed.record import Profile, Provenance, provenance, records_folder
 from indeed.tables import Row, data_hash, publish_table, read_table, write_table
@@ -26,11 +28,12 @@ Measured = Mapping[str, float | str]
 T = TypeVar("T")
 
 _PROVENANCE = (*(column.name for column in fields(Provenance)), "data_hash")
+_RESERVED = {"seconds", "run", *_PROVENANCE}
 
 
 @dataclass(frozen=True)
 class Job:
-    """With what a cell is to be measured."""
+    """What a cell is measured with."""
 
     profile: Profile
     device: str
@@ -72,7 +75,7 @@ class Table:
     """Lines to print of the rows of one cell."""
     summarise: Callable[[Sequence[Row]], Iterable[str]] | None = None
     """Lines to print of all rows; None: as `report`."""
-    drawings: Mapping[str, Callable[[Sequence[Row]], Any]] = field(default_factory=dict)
+    drawings: Mapping[str, Callable[[Sequence[Row]], Drawn[Any]]] = field(default_factory=dict)
     """Figures of all rows by the names of their files."""
     networks: Callable[[Key, Profile], Mapping[Path, str]] = lambda key, profile: {}
     """Trained networks that a cell measures, each with the command that makes it (empty for one that ships)."""
@@ -81,8 +84,11 @@ class Table:
     """Whether nothing of the table can run on another device."""
     commands: Mapping[str, Callable[..., object]] = field(default_factory=dict)
     """Commands beside those of all tables."""
-    records: Mapping[str, str] = field(default_factory=dict)
-    """Files of measured numbers beside that of the table, by name, each with the one of `commands` that writes it."""
+
+    def __post_init__(self) -> None:
+        """Refuse a field of the key that is called like a column of every table."""
+        if clash := self.key.keys() & (_RESERVED - {"seed"}):
+            raise ValueError(f"key: got {min(clash)}, expected no name of a column that says where a row is from")
 
     def keys(self, profile: Profile) -> list[Key]:
         """Keys of the cells of a profile.
@@ -94,8 +100,7 @@ class Table:
         DataMissingError
             If it has no cell, because no data set is on disk.
         """
-        if profile not in self.profiles:
-            raise ValueError(f"profile: got {profile!r}, expected one of {', '.join(self.profiles)}")
+        one_of(self.profiles, profile=profile)
         keys: list[Key] = [dict(zip(self.key, values, strict=True)) for values in self.cells(profile)]
         if not keys:
             raise DataMissingError("no data set is on disk; set INDEED_DATA or see data_scripts/README.md")
@@ -176,8 +181,7 @@ class Table:
         key = dict(zip(self.key, values, strict=True))
         for (name, known), value in zip(self.key.items(), values, strict=True):
             if isinstance(known, type):
-                if not isinstance(value, int) or value < 0:
-                    raise ValueError(f"{name}: got {value!r}, expected a number that is not negative")
+                expect(isinstance(value, int) and value >= 0, name, value, "a number that is not negative")
             elif value not in known:
                 raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(str, known))}")
         return key
@@ -202,7 +206,7 @@ class Table:
         folder = _records(folder, profile)
         rows = read_table(folder / f"{self.name}.csv")
         for name, draw in self.drawings.items():
-            draw(rows).savefig(folder / name)
+            draw(rows)[0].savefig(folder / name)
 
 
 def cell_name(values: Iterable[str | int]) -> str:
@@ -248,8 +252,8 @@ def run_cell(path: Path, key: Key, cell: Cell, profile: str) -> list[Row]:
     Raises
     ------
     ValueError
-        If the file holds another cell (key, profile or seed) or is damaged: it is left as it is, and to delete it is up
-        to its owner. If names of key and values clash.
+        If the file holds another cell (key, profile or seed) or is damaged: it is left as it is, and deleting it is
+        up to its owner. If names of key and values clash.
     """
     label = {name: str(value) for name, value in key.items()}
     fixed = label | {"profile": profile, "seed": str(cell.seed)}
@@ -263,8 +267,7 @@ def run_cell(path: Path, key: Key, cell: Cell, profile: str) -> list[Row]:
     start = time.perf_counter()
     found = cell.compute()
     seconds = time.perf_counter() - start
-    reserved = {"seconds", *_PROVENANCE, *label}
-    if clash := sorted(reserved & {name for values in found for name in values}):
+    if clash := sorted((_RESERVED | label.keys()) & {name for values in found for name in values}):
         raise ValueError(f"compute: got {', '.join(clash)}, expected no name that the row already has")
     run = provenance(profile, cell.seed, cell.data, cell.device)
     origin = {name: str(value) for name, value in asdict(run).items()} | {"data_hash": inputs}

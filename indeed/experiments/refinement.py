@@ -1,7 +1,7 @@
 """The low-rank part before and after the refinement of its factors, on whole images of a test set.
 
 ``python -m indeed.experiments.refinement --help``. A cell is one test set, one noise level and one number of sweeps of
-:func:`indeed.bayes.refinement.refine`; no sweep is the network alone. The tiles of an image are blended as always.
+:func:`indeed.bayes.factor_refinement.refine`; no sweep is the network alone. The tiles are blended as always.
 """
 
 import time

@@ -2,21 +2,14 @@
 
 import math
 
-from jaxtyping import Float
-from torch import Tensor
-
+from indeed.checks import expect
 from indeed.images.tiling import overlap_zones
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import denoise
+from indeed.types import Image
 
 
-def seam_difference(
-    model: InDeed,
-    noisy: Float[Tensor, "channel height width"],
-    clean: Float[Tensor, "channel height width"],
-    *,
-    overlap: int | None = None,
-) -> float:
+def seam_difference(model: InDeed, noisy: Image, clean: Image, *, overlap: int | None = None) -> float:
     """PSNR of pixels where tiles overlap minus that of the same pixels inside one tile, in dB.
 
     The image is denoised on two grids of tiles, shifted by half a step. Pixels that lie in an overlap of one grid and
@@ -30,8 +23,7 @@ def seam_difference(
     """
     tile = model.config.patch_size
     overlap = tile // 4 if overlap is None else overlap
-    if not 0 < overlap < tile // 2:
-        raise ValueError(f"overlap: got {overlap}, expected more than 0 and less than {tile // 2}, half a tile")
+    expect(0 < overlap < tile // 2, "overlap", overlap, f"more than 0 and less than {tile // 2}, half a tile")
     step = tile - overlap
     # The largest part of the image that both grids cover without a tile out of step.
     height, width = (tile + (size - tile) // step * step for size in clean.shape[1:])

@@ -15,16 +15,18 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
+from indeed.checks import expect
 from indeed.data.benchmarks import SETS, benchmark, data_root, evenly, training_split
-from indeed.data.files import read_image
+from indeed.data.image_files import read_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.program import Cell, Job, Table, Values
 from indeed.experiments.table3_conclusions import FIGURES, beside_paper, printed
+from indeed.figures.ablations import ablation_study
 from indeed.images.metrics import psnr, ssim
 from indeed.images.noise import seeded_gaussian
 from indeed.learning.training.config import TrainingConfig, training_preset
-from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.backbones import Norm, parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig
@@ -127,8 +129,7 @@ def network(model: int, profile: Profile, heads: Heads | None = None) -> Network
     ValueError
         If the table has no such model.
     """
-    if model not in printed():
-        raise ValueError(f"model: got {model}, expected 1 to {len(printed())}")
+    expect(model in printed(), "model", model, f"1 to {len(printed())}")
     row, size, paper = printed()[model], SIZES[profile], NetworkConfig()
     moments, positions = (16, 32) if (heads or size.heads) == "moments" else (1, 0)
     config = NetworkConfig(
@@ -209,7 +210,7 @@ def cell(job: Job, model: int, heads: Heads, seed: int) -> Cell:
 
     def compute() -> list[dict[str, float]]:
         key = {"model": model, "heads": heads, "seed": seed}
-        average = train(key, profile=job.profile, folder=job.state, device=job.device).average
+        average = train_model(key, profile=job.profile, folder=job.state, device=job.device).average
         crop = config.patch_size if job.profile == "smoke" else None
         values = measure(average, test_files, crop)
         if config.norm == "batch":
@@ -221,7 +222,7 @@ def cell(job: Job, model: int, heads: Heads, seed: int) -> Cell:
     return Cell(compute, data, [*train_files, *test_files], seed, job.device)
 
 
-def train(
+def train_model(
     key: Mapping[str, Any], *, profile: Profile, folder: Path, device: str = "cpu", stop_at: int | None = None
 ) -> Trainer:
     """Train a model in a folder, to the end or to step ``stop_at``; the average is then ready to be measured."""
@@ -281,12 +282,6 @@ def _beside_paper(rows: Sequence[Row]) -> Iterator[str]:
         yield f"#{row['model']:<2} {row['label']:<32} {figures}"
 
 
-def _drawn(rows: Sequence[Row]) -> Any:
-    from indeed.figures import ablation_study
-
-    return ablation_study(beside_paper(rows))[0]
-
-
 TABLE = Table(
     name="table3",
     key={"model": range(1, 12), "heads": get_args(Heads), "seed": int},
@@ -295,7 +290,7 @@ TABLE = Table(
     measure=cell,
     report=_lines,
     summarise=_beside_paper,
-    drawings={"table3.svg": _drawn},
+    drawings={"table3.svg": lambda rows: ablation_study(beside_paper(rows))},
 )
 
 if __name__ == "__main__":

@@ -9,26 +9,27 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
 from indeed.baselines import dncnn
-from indeed.baselines.denoisers import denoise_classically
+from indeed.baselines.classical_denoisers import denoise_classically
+from indeed.checks import expect
 from indeed.data.benchmarks import benchmark, evenly
-from indeed.data.files import read_image
+from indeed.data.image_files import read_image
 from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.methods import TABLE4_METHODS
 from indeed.experiments.program import Cell, Job, Key, Table, Values, on_disk
+from indeed.figures.denoising import denoising_table
 from indeed.images.metrics import psnr, ssim
 from indeed.images.noise import GREY_LEVEL, seeded_gaussian
-from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
+from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
 from indeed.recipes.equal_budget import Model, checkpoint_path
 from indeed.recipes.equal_budget import runs_folder as budget_folder
-from indeed.record import Profile, Recorder, results_folder
+from indeed.record import Profile, results_folder
 from indeed.tables import Row, read_table
 from indeed.types import Image
 
@@ -94,7 +95,7 @@ def cells(profile: Profile) -> list[Values]:
     methods; BM3D, if it is installed, on all of Set12, and at sigma 25 on `SUBSET` images of the others. ``paper``: all
     for every method. The networks of equal budget are grey.
     """
-    # whole Kodak images are two and a half times as large as their centres, by which the paper's sources measure
+    # whole Kodak images are two and a half times as large as their centres, which the paper's sources measure
     skipped = () if profile == "paper" else ("kodak24",)
     embedded = [name for name, data in DATA_SETS.items() if data.source == "embedded"]
     others = [name for name in DATA_SETS if name not in (*embedded, *skipped)]
@@ -136,7 +137,7 @@ def cell(job: Job, dataset: str, method: str, sigma: int, images: int) -> Cell:
     Parameters
     ----------
     job
-        With what it is measured. The classical methods run on the CPU.
+        What it is measured with. The classical methods run on the CPU.
     dataset, method
         Names in `DATA_SETS` and :data:`indeed.experiments.methods.TABLE4_METHODS`.
     sigma
@@ -156,8 +157,7 @@ def cell(job: Job, dataset: str, method: str, sigma: int, images: int) -> Cell:
     ValueError
         If there is no noise, or if there are not so many images.
     """
-    if sigma < 1:
-        raise ValueError(f"sigma: got {sigma}, expected at least 1 grey level")
+    expect(sigma >= 1, "sigma", sigma, "at least 1 grey level")
     data = DATA_SETS[dataset]
     files = data.files()
     chosen = evenly(files, images)
@@ -204,36 +204,6 @@ def beside_paper(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     return compared
 
 
-SHIPPED: dict[Shipped, str] = {"denoise_grey": "set12", "denoise_color": "cbsd68"}
-"""The shipped models and the test set that each is quoted on."""
-
-
-def record_shipped(
-    name: Shipped, *, sigma: int = 25, runs: Path | None = None, records: Path | None = None
-) -> Recorder:
-    """Record the cells of a shipped model on its whole test set, for the prose of the chapters.
-
-    Raises
-    ------
-    DataMissingError
-        If the test set is not on disk.
-    """
-    dataset = SHIPPED[name]
-    images = len(DATA_SETS[dataset].files())
-    (noisy,), (ours,) = (
-        TABLE.cell(dataset, method, sigma, images, profile="cpu", runs=runs) for method in ("noisy", "indeed")
-    )
-    numbers = Recorder(name, "cpu", SEED, f"{dataset} ({images} images)", folder=records)
-    for figure, value in (
-        ("psnr_noisy", noisy["psnr"]),
-        ("psnr_low_rank", ours["psnr_low_rank"]),
-        ("psnr", ours["psnr"]),
-    ):
-        numbers.add(f"{figure}_sigma{sigma}", float(value), tolerance=0.02, unit="dB")
-    numbers.add(f"ssim_sigma{sigma}", float(ours["ssim"]), tolerance=0.001, digits=4)
-    return numbers
-
-
 def _denoiser(method: str, network: Path | None = None, *, device: str) -> Denoiser:
     if method == "noisy":
         return lambda noisy, sigma: (noisy, None)
@@ -276,18 +246,6 @@ def _lines(rows: Sequence[Row]) -> Iterator[str]:
         yield f"{label} {quality}"
 
 
-def _drawn(rows: Sequence[Row], value: str) -> Any:
-    from indeed.figures import denoising_table
-
-    return denoising_table(beside_paper(rows), value)[0]
-
-
-def record(runs: Path | None = None, records: Path | None = None) -> None:
-    """Record what the chapters quote of the shipped models."""
-    for name in SHIPPED:
-        print(record_shipped(name, runs=runs, records=records).path)
-
-
 TABLE = Table(
     name="table4",
     key={"dataset": DATA_SETS, "method": TABLE4_METHODS, "sigma": int, "images": int},
@@ -296,9 +254,10 @@ TABLE = Table(
     measure=cell,
     networks=networks,
     report=_lines,
-    drawings={f"table4_{value}.svg": partial(_drawn, value=value) for value in ("psnr", "ssim")},
-    commands={"record": record},
-    records={name: "record" for name in SHIPPED},
+    drawings={
+        "table4_psnr.svg": lambda rows: denoising_table(beside_paper(rows), "psnr"),
+        "table4_ssim.svg": lambda rows: denoising_table(beside_paper(rows), "ssim"),
+    },
 )
 
 if __name__ == "__main__":

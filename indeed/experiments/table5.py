@@ -7,18 +7,18 @@ taken whole; grey ones go through the grey model.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.generative_model import Hyperpriors
+from indeed.checks import expect
 from indeed.data.benchmarks import evenly
 from indeed.data.camera_noise import CameraPair, LoadedPair, camera_pairs
 from indeed.data.samples import SAMPLES, sample_image, sample_path
@@ -26,20 +26,17 @@ from indeed.experiments.methods import TABLE5_METHODS, TABLE5_SETS
 from indeed.experiments.program import Cell, Job, Key, Table, Values, on_disk
 from indeed.experiments.table5_methods import ADAPTATIONS, DEFAULT, REPLAYED, Item, Restored, psnr_of, restore
 from indeed.experiments.table5_summary import gains, lines
+from indeed.figures.active_generalisation import adaptation_gains
 from indeed.images.metrics import ssim
 from indeed.images.noise import GREY_LEVEL
 from indeed.images.shifts import SHIFTS
 from indeed.images.tiling import spread_tiles
-from indeed.learning.adaptation.noise import law_level
-from indeed.learning.diagnostics.discrepancy import (
-    Features,
-    loss_coordinates,
-)
+from indeed.learning.adaptation.noise_replay import rms_noise_sd
+from indeed.learning.diagnostics.discrepancy import FeatureTable, loss_coordinates
 from indeed.learning.loading import sample_seed
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
 from indeed.networks.inference_network import InDeed
 from indeed.record import Profile
-from indeed.tables import Row
 from indeed.types import Image
 
 TESTED = ("astronaut", "camera", "coffee", "flower", "grass", "gravel")
@@ -110,11 +107,11 @@ def cell(job: Job, dataset: str, method: str, seed: int, part: int) -> Cell:
     Parameters
     ----------
     job
-        With what it is measured. The classical methods run on the CPU.
+        What it is measured with. The classical methods run on the CPU.
     dataset, method
         Names in :data:`indeed.experiments.methods.TABLE5_SETS` and ``TABLE5_METHODS``.
     seed
-        Of the noise that is added and of the adaptation. Every image has its own, whatever the others of the cell are.
+        Seed of the noise that is added and of the adaptation. Every image has its own noise, whatever the cell.
     part
         Which of the `PARTS` of the set.
 
@@ -142,8 +139,7 @@ def cell(job: Job, dataset: str, method: str, seed: int, part: int) -> Cell:
     ValueError
         If the set has no such part.
     """
-    if part not in range(PARTS.get(dataset, 1)):
-        raise ValueError(f"part: got {part}, expected less than {PARTS.get(dataset, 1)}")
+    expect(part in range(PARTS.get(dataset, 1)), "part", part, f"less than {PARTS.get(dataset, 1)}")
     items = _items(dataset, SIZES[job.profile])
     chosen = items[part :: PARTS.get(dataset, 1)]
     files = {path for item in chosen for path in item.files} | set(job.networks)
@@ -205,14 +201,14 @@ def _shifted(clean: Callable[[], Image], shift: str, index: int, seed: int) -> L
 
 
 @torch.no_grad()
-def coordinates(model: InDeed, image: Image, tiles: int = 9) -> Features:
+def coordinates(model: InDeed, image: Image, tiles: int = 9) -> FeatureTable:
     r"""Coordinates :math:`(\ell_{rank}, \ell_{sparse})` of an image, (1, 2): means over some of its tiles.
 
     The tiles do not overlap and are spread evenly over the image; the leaf level is solved for the expected residual.
     """
     some = spread_tiles(image, model.config.patch_size, tiles).to(next(model.parameters()))
     middle, _ = model(some)
-    found: Features = loss_coordinates(middle, solve_leaf_level(some, middle, Hyperpriors()))
+    found: FeatureTable = loss_coordinates(middle, solve_leaf_level(some, middle, Hyperpriors()))
     return found.mean(0, keepdim=True).cpu()
 
 
@@ -221,7 +217,7 @@ def _values(item: Item, pair: LoadedPair, method: str, restored: Restored) -> di
     if restored.model is not None:
         rank, sparsity = coordinates(restored.model, pair.noisy)[0].tolist()
     if restored.law is not None:
-        level, correlation = law_level(restored.law, pair.noisy), restored.law.neighbour_correlation
+        level, correlation = rms_noise_sd(restored.law, pair.noisy), restored.law.neighbour_correlation
         rise = restored.law.floor_rise
     elif method == "noisy":
         level, correlation = _statistics(pair.noisy - pair.clean)
@@ -254,12 +250,6 @@ def _statistics(noise: Image) -> tuple[float, float]:
     return math.sqrt(power), products.item() / (2 * power) if power else 0.0
 
 
-def _drawn(rows: Sequence[Row]) -> Any:
-    from indeed.figures import adaptation_gains
-
-    return adaptation_gains(gains(rows))[0]
-
-
 TABLE = Table(
     name="table5",
     key={"dataset": TABLE5_SETS, "method": TABLE5_METHODS, "seed": int, "part": int},
@@ -268,7 +258,7 @@ TABLE = Table(
     measure=cell,
     networks=networks,
     report=lines,
-    drawings={"table5_gains.svg": _drawn},
+    drawings={"table5_gains.svg": lambda rows: adaptation_gains(gains(rows))},
     profiles=("smoke", "cpu"),
 )
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from indeed.baselines.denoisers import denoise_classically
+from indeed.baselines.classical_denoisers import denoise_classically
 from indeed.data.camera_noise import LoadedPair
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import SAMPLES, sample_image
@@ -19,19 +19,19 @@ from indeed.images.noise_estimation import NoiseLaw, estimate_noise
 from indeed.images.pixels import eight_bit
 from indeed.learning.adaptation.config import AdaptationConfig, adaptation_preset
 from indeed.learning.adaptation.engine import Estimate, adapt
-from indeed.learning.adaptation.noise import law_level, level_range
+from indeed.learning.adaptation.noise_replay import level_range, rms_noise_sd
 from indeed.learning.adaptation.online import Online
 from indeed.learning.adaptation.stopping import LowestFreeEnergy
 from indeed.learning.loading import sample_seed
 from indeed.learning.training.config import training_preset
-from indeed.learning.training.samples import denoising_samples, matched_replay
+from indeed.learning.training.sources import denoising_samples, matched_replay
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import denoise
 from indeed.types import Image
 
 REPLAYED = ("brick", "chelsea", "china", "coins", "moon", "retina", "rocket")
 """Photographs that are replayed as clean, none of them tested: the network for colour sees those in colour, the grey
-one sees all. Hubble's is neither: its own noise, of 5 grey levels, would be learned to be kept."""
+one sees all. Hubble's is not one of them: a network would learn to keep its noise of 5 grey levels."""
 
 DEFAULT = "replay"
 _ONLINE = replace(adaptation_preset("paper"), stop=LowestFreeEnergy())
@@ -134,8 +134,8 @@ def _restored(noisy: Image, method: str, model: InDeed | None) -> Restored:
         image = noisy
     else:
         law = estimate_noise(noisy)
-        # None of them takes a level of zero, which is what is found in many a JPEG image.
-        image = denoise_classically(noisy[None], method, max(law_level(law, noisy), GREY_LEVEL / 2))[0]
+        # None of them takes a level of zero, which is the estimate for many JPEG images.
+        image = denoise_classically(noisy[None], method, max(rms_noise_sd(law, noisy), GREY_LEVEL / 2))[0]
     return Restored(image, time.perf_counter() - start, model, law)
 
 
@@ -162,7 +162,7 @@ def _adapted_to_image(item: Item, method: str, online: Online, config: Adaptatio
     if adapted is None:
         by_step = {0: psnr_of(denoise(online.model, noisy), clean)}
         return Restored(denoise(model, noisy), seconds, model, law, by_step=by_step)
-    # A network that was carried over starts elsewhere than the one as it is, whose step is 0.
+    # A network that was carried over does not start from the original one, to which step 0 belongs.
     by_step = {0: psnr_of(adapted.before[0], clean)} | by_step | {adapted.kept: psnr_of(adapted.after[0], clean)}
     seconds += adapted.seconds
     return Restored(adapted.after[0], seconds, model, law, adapted.steps, adapted.patch_forwards, by_step)

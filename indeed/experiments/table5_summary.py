@@ -10,7 +10,7 @@ import torch
 from indeed.experiments.methods import ORACLE, TABLE5_SETS, TABLE5_SUMMARISED
 from indeed.experiments.table5_methods import DEFAULT
 from indeed.learning.diagnostics.discrepancy import (
-    Features,
+    FeatureTable,
     permutation_p_value,
     squared_mmd,
     standardised_features,
@@ -94,8 +94,8 @@ def beside_paper(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     """`summary` over the cameras of each data set, with the paper's means beside.
 
     ``psnr_paper``, ``ssim_paper`` and ``gain_paper``, over its own model without adaptation, with ``psnr_difference``
-    (here minus paper); NaN where the paper has no such row, and where the images are not all those of the set. Its
-    cameras are C1 to C5, and which those are it does not say. ``worst_camera`` is that of the least gain, the
+    (here minus paper); NaN where the paper has no such row, and where the images are not all those of the set. The
+    paper calls its cameras C1 to C5 and does not say which they are. ``worst_camera`` is that of the least gain, the
     ``worst_gain``.
     """
     printed = {
@@ -132,7 +132,7 @@ class Separation(NamedTuple):
     """Of the sparsity term alone, larger out of distribution, as the paper has it: nothing is fitted."""
 
 
-def separation(inside: Features, outside: Features, *, seed: int = 0) -> Separation:
+def separation(inside: FeatureTable, outside: FeatureTable, *, seed: int = 0) -> Separation:
     """How well the images of an in- and an out-of-distribution set are told apart by two coordinates.
 
     The regression, fitted to examples of both sets, is scored by cross-validation with five folds, or as many as the

@@ -9,12 +9,12 @@ ones are unified over the sets of `PARTS`.
 
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any, cast
+from typing import cast
 
 import torch
 
@@ -24,6 +24,7 @@ from indeed.data.anomaly_sets import GOOD, AnomalyItem, AnomalySet, load
 from indeed.experiments.methods import TABLE6_METHODS
 from indeed.experiments.program import Cell, Job, Key, Table, Values, on_disk
 from indeed.experiments.table6_summary import lines
+from indeed.figures.anomaly_detection import detection_scores
 from indeed.images.detection_metrics import DetectionMetrics, class_rank, image_score
 from indeed.images.noise import seeded_gaussian
 from indeed.images.pixels import eight_bit
@@ -44,7 +45,6 @@ from indeed.recipes.rivals import (
     trained,
 )
 from indeed.record import Profile
-from indeed.tables import Row
 from indeed.types import Image
 
 NOISES = (0, 1)
@@ -72,7 +72,7 @@ def cells(profile: Profile) -> list[Values]:
 def networks(key: Key, profile: Profile) -> dict[Path, str]:
     """Checkpoint of a learned method, and the command that makes it.
 
-    For the sets of `PARTS` it is one of them all, but for ``indeed_separate``.
+    The sets of `PARTS` share one network, except that of ``indeed_separate``.
     """
     method, sets = str(key["method"]), _sets(str(key["method"]), str(key["dataset"]))
     if method in OPTIONS:
@@ -90,7 +90,7 @@ def cell(job: Job, dataset: str, method: str, noise: int) -> Cell:
     Parameters
     ----------
     job
-        With what it is measured. The tiny networks of ``smoke`` are trained where they are missing. The classical
+        What it is measured with. The tiny networks of ``smoke`` are trained where they are missing. The classical
         methods run on the CPU.
     dataset
         ``textures`` or a name in :data:`indeed.data.anomaly_readers.READERS`.
@@ -141,7 +141,7 @@ def images_of(dataset: str) -> AnomalySet:
     DataError, DataMissingError
         If they are not good or missing.
     """
-    return _textures() if dataset == "textures" else anomaly_set(dataset)
+    return texture_set_for_tests() if dataset == "textures" else anomaly_set(dataset)
 
 
 def files_of(items: Iterable[AnomalyItem]) -> set[Path]:
@@ -223,11 +223,6 @@ def with_noise(clean: Image, noise: int, index: int) -> Image:
     return seeded_gaussian(clean, 2.55 * noise, sample_seed(SEED, index)) if noise else clean
 
 
-@cache
-def _textures() -> AnomalySet:
-    return texture_set_for_tests()
-
-
 def _sets(method: str, dataset: str) -> str:
     """Name of what a method was fitted to for a data set: ``parts``, or the set itself."""
     unified = method not in OPTIONS and method != "indeed_separate" and dataset in PARTS.split("+")
@@ -238,12 +233,6 @@ def _synthetic_base_rate(method: str, dataset: str) -> float:
     """Share of the pixels that are anomalous where the settings of a method were chosen."""
     samples = held_out_anomalies(_sets(method, dataset), tiles=method in OPTIONS)
     return sum(int(sample.mask.sum()) for sample in samples) / sum(sample.mask.numel() for sample in samples)
-
-
-def _drawn(rows: Sequence[Row], value: str) -> Any:
-    from indeed.figures import detection_scores
-
-    return detection_scores(rows, value)[0]
 
 
 def _claims(
@@ -264,8 +253,8 @@ TABLE = Table(
     networks=networks,
     report=lines,
     drawings={
-        "table6_ap.svg": partial(_drawn, value="average_precision"),
-        "table6_auroc.svg": partial(_drawn, value="auroc"),
+        "table6_ap.svg": partial(detection_scores, value="average_precision"),
+        "table6_auroc.svg": partial(detection_scores, value="auroc"),
     },
     profiles=("smoke", "cpu"),
     commands={"train": train_rival, "claims": _claims},

@@ -13,12 +13,7 @@ from indeed.figures.active_generalisation import (
     detection_gains,
     sparsity_against_psnr,
 )
-from indeed.figures.amortisation import (
-    all_or_nothing,
-    parts_by_stage,
-    per_image_progress,
-    terms_before_after,
-)
+from indeed.figures.amortisation import all_or_nothing, parts_by_stage, per_image_progress, terms_before_after
 from indeed.figures.anomaly_detection import anomaly_families, detection_maps, detection_scores
 from indeed.figures.conjugate_updates import (
     Landscape,
@@ -41,14 +36,7 @@ from indeed.figures.first_decomposition import rank_reference
 from indeed.figures.free_energy import evidence_bound, term_bars, term_response
 from indeed.figures.hierarchical_model import column_variances, heavy_tails, model_graph, prior_gallery
 from indeed.figures.image_decompositions import rank_curves, recovery_map
-from indeed.figures.images import (
-    decomposition_panel,
-    heat,
-    heat_overlay,
-    image_grid,
-    png,
-    signed_display,
-)
+from indeed.figures.images import decomposition_panel, heat, heat_overlay, image_grid, png, signed_display
 from indeed.figures.modular_network import architecture, gradient_flow, maps, module_shares, receptive_fields
 from indeed.figures.pac_bayes import generalisation_curves, loss_against_error
 from indeed.figures.per_image_inference import (

@@ -34,19 +34,17 @@ ADAPTED = {
 
 
 def adaptation_gains(
-    gains: Mapping[str, Mapping[str, Sequence[float]]], limit: float = 4.0
+    gains: Mapping[str, Mapping[str, Sequence[float]]],
 ) -> Drawn[dict[tuple[str, str], tuple[float, float, float, int]]]:
     """Gain in PSNR over the network as it is: a point for the mean over the images, a bar for its 95 % interval.
 
-    The interval is Student's, of independent images; a single image has none. A mean beyond the limits of the axis is
+    The interval is Student's, of independent images; a single image has none. A mean beyond the ends of the axis is
     an arrow at its border, with its value.
 
     Parameters
     ----------
     gains
-        Gains of the images in dB, by group (a panel each) and method; the network as it is is the line at zero.
-    limit
-        Smallest half-width of the axis that is cut off; larger gains than this are drawn as arrows.
+        Gains of the images in dB, by group (a panel each) and method; the network as it was is the line at zero.
 
     Returns
     -------
@@ -73,7 +71,7 @@ def adaptation_gains(
     heights = [len(methods) for methods in groups.values()]
     figure = blank(6.2, 1.0 + 0.36 * len(heights) + 0.2 * sum(heights))
     axes = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    shown = [value for mean, low, high, _ in data.values() for value in (mean, low, high) if abs(value) <= limit]
+    shown = [value for mean, low, high, _ in data.values() for value in (mean, low, high) if abs(value) <= 4.0]
     left, right = min([*shown, -0.2]) - 0.15, max([*shown, 0.2]) + 0.15
     for ax, (group, methods) in zip(axes, groups.items(), strict=True):
         for place, method in enumerate(methods):
@@ -198,7 +196,7 @@ def sparsity_against_psnr(
 ) -> Drawn[dict[str, list[tuple[float, float]]]]:
     """Sparsity term against PSNR of the images of several sets, with an arrow between the means of two (Fig. 6 c).
 
-    The images of the two sets are the same ones in the same order: thin lines join what was and what became of each.
+    The images of the two sets are the same ones in the same order: thin lines join each before and after.
 
     Parameters
     ----------

@@ -8,13 +8,11 @@ from indeed.figures.canvas import Drawn, blank, page, palette
 from indeed.figures.images import signed_display
 from indeed.types import Image, Images
 
-Path = dict[int, dict[str, float]]
+Trajectory = dict[int, dict[str, float]]
 """What was measured (``free energy``, ``L``, ``L + S``) after so many steps; 0 is the start."""
 
 
-def per_image_progress(
-    paths: dict[str, dict[str, Path]],
-) -> Drawn[dict[str, dict[str, dict[str, list[float]]]]]:
+def per_image_progress(paths: dict[str, dict[str, Trajectory]]) -> Drawn[dict[str, dict[str, dict[str, list[float]]]]]:
     """Free energy and PSNR against the number of steps spent on an image, a column of panels for each model.
 
     Parameters
@@ -111,7 +109,7 @@ def terms_before_after(
 
 
 def all_or_nothing(
-    panels: dict[str, tuple[Images, Images]], limit: float = 100
+    panels: dict[str, tuple[Images, Images]],
 ) -> Drawn[dict[str, tuple[Float[np.ndarray, " pixel"], Float[np.ndarray, " pixel"]]]]:
     """Sparse part of each pixel against what is left of it after the low-rank part; the rest is noise.
 
@@ -119,8 +117,6 @@ def all_or_nothing(
     ----------
     panels
         Y - L and S by title, in [0, 1].
-    limit
-        End of the axes in 8-bit grey levels.
 
     Returns
     -------
@@ -133,12 +129,12 @@ def all_or_nothing(
     }
     blue, orange, green = palette(3)
     figure, (axes,) = page(3.3 * len(data), 3.3, 1, len(data), sharey=True, squeeze=False)
-    ends = np.array([-limit, limit])
+    ends = np.array([-100, 100])
     for ax, (title, (target, sparse)) in zip(axes, data.items(), strict=True):
         ax.plot(ends, ends, color=orange, label="S takes all")
         ax.plot(ends, 0 * ends, color=green, label="N takes all")
         ax.plot(target, sparse, ".", color=blue, markersize=1.5, alpha=0.5)
-        ax.set(xlim=(-limit, limit), ylim=(-limit, limit), xlabel="Y − L (8-bit grey levels)")
+        ax.set(xlim=ends, ylim=ends, xlabel="Y − L (8-bit grey levels)")
         ax.set_title(title, fontsize=10)
         ax.legend(fontsize=8, loc="upper left")
     axes[0].set_ylabel("S (8-bit grey levels)")

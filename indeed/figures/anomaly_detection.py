@@ -11,7 +11,7 @@ from indeed.checks import expect, one_of
 from indeed.experiments.methods import TABLE6_METHODS, titles
 from indeed.figures.canvas import Drawn, blank, list_down, palette
 from indeed.figures.images import ImageArray, heat, image_grid, picture_table
-from indeed.images.anomalies import AnomalySample
+from indeed.images.anomaly_synthesis import AnomalySample
 from indeed.images.noise import GREY_LEVEL
 from indeed.types import Image, Map, Mask
 

@@ -74,19 +74,15 @@ def precision_landscapes(landscapes: dict[str, Landscape]) -> Drawn[dict[str, di
     return figure, data
 
 
-def variance_tails(
-    posteriors: dict[str, tuple[GammaFactor, GammaFactor]], mark: float = 0.9, probability: float = 0.95
-) -> Drawn[dict[str, dict[str, Curve]]]:
+def variance_tails(posteriors: dict[str, tuple[GammaFactor, GammaFactor]]) -> Drawn[dict[str, dict[str, Curve]]]:
     r"""Probability :math:`P(1/\tau > t)` under the exact and the paper's posterior of a precision.
+
+    Lines mark the probability that the rank index asks for, 0.95, and nine tenths of the inverse of the mean precision.
 
     Parameters
     ----------
     posteriors
         Exact and paper's posterior of one precision, by the title of the panel.
-    mark
-        The threshold, relative to the inverse of the mean precision, that is marked.
-    probability
-        The probability that the rank index asks for, drawn as a line.
 
     Returns
     -------
@@ -104,8 +100,8 @@ def variance_tails(
             tail = [float(inverse_precision_tail(q, float(t / q.mean))) for t in relative]
             curves[name] = np.array(tail)
             ax.plot(relative, tail, style, color=colour, linewidth=2, label=name)
-        ax.axhline(probability, color="0.5", linewidth=0.8)
-        ax.axvline(mark, color="0.5", linestyle=":", linewidth=1)
+        ax.axhline(0.95, color="0.5", linewidth=0.8)
+        ax.axvline(0.9, color="0.5", linestyle=":", linewidth=1)
         ax.set_title(title, fontsize=10)
         ax.set_xlabel("threshold t × mean precision")
         data[title] = curves

@@ -23,11 +23,12 @@ SETS = {
 
 
 def denoising_table(
-    rows: Sequence[Mapping[str, Any]], value: str = "psnr", limit: float | None = None
+    rows: Sequence[Mapping[str, Any]], value: str = "psnr"
 ) -> Drawn[dict[tuple[str, int, str, int], tuple[float, float]]]:
     """Table of a figure of merit by method and noise level, with the difference to the paper as number and colour.
 
-    Orange is below the paper, purple above, white equal; a cell without colour has no counterpart in the paper.
+    Orange is below the paper, purple above, white equal, the full colour the largest difference in the table; a cell
+    without colour has no counterpart in the paper.
 
     Parameters
     ----------
@@ -36,8 +37,6 @@ def denoising_table(
         the value and its difference to the paper (NaN where the paper has none).
     value
         ``psnr`` or ``ssim``.
-    limit
-        Difference that has the full colour; None: the largest in the table.
 
     Returns
     -------
@@ -63,7 +62,7 @@ def denoising_table(
         for row in rows
     }
     differences = [abs(difference) for _, difference in data.values() if not math.isnan(difference)]
-    limit = limit or max(differences, default=1.0) or 1.0
+    limit = max(differences, default=1.0) or 1.0
     sigmas = sorted({sigma for *_, sigma in data})
     blocks: dict[tuple[str, int], list[str]] = {}
     for dataset, images, method, _ in data:

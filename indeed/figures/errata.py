@@ -9,8 +9,7 @@ from indeed.types import Images
 
 
 def moments_against_samples(
-    samples: Float[Tensor, "draw channel height width"],
-    moments: dict[str, tuple[Images, Images]],
+    samples: Float[Tensor, "draw channel height width"], moments: dict[str, tuple[Images, Images]]
 ) -> Drawn[dict[str, dict[str, Float[np.ndarray, " pixel"]]]]:
     """Mean and standard deviation of each pixel by formula, against those of samples; a right formula has a diagonal.
 

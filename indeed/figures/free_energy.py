@@ -9,7 +9,7 @@ from indeed.bayes.variational_family import GaussianFactor
 from indeed.figures.canvas import Drawn, page, palette
 from indeed.images.noise import GREY_LEVEL
 
-Table = Float[np.ndarray, "row term"]
+TermTable = Float[np.ndarray, "row term"]
 
 LABELS = ("fidelity", "supervision", "rank", "sparsity", "γ prior", "Ω prior", "Λ prior")
 """Names of the terms, in the order of `ElboTerms`."""
@@ -97,7 +97,7 @@ def term_bars(terms: dict[str, ElboTerms], pixels: int) -> Drawn[dict[str, Float
     return figure, data
 
 
-def term_response(base: ElboTerms, changed: dict[str, ElboTerms], pixels: int) -> Drawn[Table]:
+def term_response(base: ElboTerms, changed: dict[str, ElboTerms], pixels: int) -> Drawn[TermTable]:
     """Table of what each change of a posterior does to each term, as numbers on colours.
 
     The last column is the free energy without a target: the sum of all terms but the supervision.

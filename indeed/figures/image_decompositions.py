@@ -9,9 +9,7 @@ from torch import Tensor
 from indeed.figures.canvas import Drawn, draw_lines, name_axes, page
 
 
-def rank_curves(
-    singular_values: dict[str, Float[Tensor, "_ _"]],
-) -> Drawn[dict[str, list[tuple[float, float]]]]:
+def rank_curves(singular_values: dict[str, Float[Tensor, "_ _"]]) -> Drawn[dict[str, list[tuple[float, float]]]]:
     """PSNR of the best approximation of rank k against k over the side, for images cut into square tiles.
 
     The error is what the singular values left out amount to (Eckart and Young), over all the tiles of an image.

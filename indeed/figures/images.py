@@ -75,11 +75,7 @@ def image_grid(panels: dict[str, Image], columns: int | None = None) -> Drawn[di
 
 
 def decomposition_panel(
-    image: Image,
-    L: Image,
-    S: Image,
-    N: Image,
-    clean: Image | None = None,
+    image: Image, L: Image, S: Image, N: Image, clean: Image | None = None
 ) -> Drawn[dict[str, ImageArray]]:
     """Observation beside its low-rank, sparse and noise parts and the denoised L + S, in rows of three.
 

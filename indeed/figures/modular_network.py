@@ -103,9 +103,7 @@ def _count(number: int) -> str:
     return f"{number / 1e3:.1f} k" if number >= 1e3 else str(number)
 
 
-def receptive_fields(
-    gradients: dict[str, Map],
-) -> Drawn[dict[str, tuple[int, int]]]:
+def receptive_fields(gradients: dict[str, Map]) -> Drawn[dict[str, tuple[int, int]]]:
     """Show how strongly one output depends on each pixel, on a logarithmic scale from the largest value down.
 
     Parameters
@@ -222,9 +220,7 @@ def maps(
     return figure, data
 
 
-def module_shares(
-    networks: dict[str, list[Stage]],
-) -> Drawn[dict[str, dict[str, tuple[int, int]]]]:
+def module_shares(networks: dict[str, list[Stage]]) -> Drawn[dict[str, dict[str, tuple[int, int]]]]:
     """Bars of the shares of the modules in the parameters and in the operations, for several networks.
 
     Parameters

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from indeed.figures.canvas import Drawn, name_axes, page, palette
 
-Curve = list[tuple[int, float, float, float]]
+BoundCurve = list[tuple[int, float, float, float]]
 
 _PARTS = {"train": "training images", "held_out": "held out"}
 
 
-def generalisation_curves(rows: Sequence[Mapping[str, str]]) -> Drawn[dict[str, Curve]]:
+def generalisation_curves(rows: Sequence[Mapping[str, str]]) -> Drawn[dict[str, BoundCurve]]:
     """Free energy, its risk and the PSNR on training and held-out images, and the discrepancy of the two.
 
     A line is the mean over the seeds, a band their range.
@@ -32,7 +32,7 @@ def generalisation_curves(rows: Sequence[Mapping[str, str]]) -> Drawn[dict[str, 
     }
     colours = palette()
     figure, axes = page(6.4, 4.6, 2, 2, sharex=True)
-    data: dict[str, Curve] = {}
+    data: dict[str, BoundCurve] = {}
     for ax, (name, label) in zip(axes.flat, panels.items(), strict=True):
         paired = f"{name}_train" in rows[0]
         lines = {f"{name}_{part}": meaning for part, meaning in _PARTS.items()} if paired else {name: ""}
@@ -87,7 +87,7 @@ def loss_against_error(rows: Sequence[Mapping[str, str]]) -> Drawn[dict[int, lis
     return figure, data
 
 
-def _over_seeds(rows: Sequence[Mapping[str, str]], column: str) -> Curve:
+def _over_seeds(rows: Sequence[Mapping[str, str]], column: str) -> BoundCurve:
     found: dict[int, list[float]] = {}
     for row in rows:
         found.setdefault(int(row["images"]), []).append(float(row[column]))

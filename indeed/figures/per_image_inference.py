@@ -11,7 +11,7 @@ from indeed.images.noise import GREY_LEVEL
 
 Series = Float[np.ndarray, " number"]
 
-Values = Float[np.ndarray, "..."]
+GridValues = Float[np.ndarray, "..."]
 
 
 # The updates of a sweep as a reader knows them: three of the middle level, the leaf level, the fate of columns.
@@ -24,9 +24,7 @@ KINDS = {
 }
 
 
-def ascent_traces(
-    traces: Mapping[str, Sequence[tuple[str, float]]],
-) -> Drawn[dict[str, dict[str, dict[str, Series]]]]:
+def ascent_traces(traces: Mapping[str, Sequence[tuple[str, float]]]) -> Drawn[dict[str, dict[str, dict[str, Series]]]]:
     """Free energy after every update of coordinate ascent, above its last value, marked by the kind of update.
 
     Parameters
@@ -199,7 +197,7 @@ def target_precision_curve(
     count = 4000
     noise = GREY_LEVEL * noise_level * norm.ppf(0.5 + (np.arange(count) + 0.5) / (2 * count))
 
-    def objective(error: Values, n: Values | float, precision: float) -> Values:
+    def objective(error: GridValues, n: GridValues | float, precision: float) -> GridValues:
         return np.asarray(0.5 * precision * error**2 + weight * np.log((n - error) ** 2 + floor))
 
     squares, copied = np.zeros((2, len(target_precisions))), np.zeros(len(target_precisions))

@@ -8,9 +8,7 @@ from indeed.figures.canvas import Drawn, page, palette
 from indeed.learning.diagnostics.roofline import Kernel, Machine
 
 
-def roofline(
-    panels: Sequence[tuple[Machine, Sequence[Kernel]]],
-) -> Drawn[dict[str, dict[str, tuple[float, float]]]]:
+def roofline(panels: Sequence[tuple[Machine, Sequence[Kernel]]]) -> Drawn[dict[str, dict[str, tuple[float, float]]]]:
     """Rate against arithmetic intensity, both logarithmic: the roof of each machine, and kernels under it.
 
     Parameters

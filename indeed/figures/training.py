@@ -177,18 +177,16 @@ def orthogonality_limit(
 
 
 def design_differences(
-    rows: Sequence[Mapping[str, str]], meanings: Mapping[str, str], base: str = "preset"
+    rows: Sequence[Mapping[str, str]], meanings: Mapping[str, str]
 ) -> Drawn[dict[str, tuple[float, float]]]:
-    """Difference of each form to the base in validation PSNR, of L + S and of L, ordered by the former.
+    """Difference of each form to the preset in validation PSNR, of L + S and of L, ordered by the former.
 
     Parameters
     ----------
     rows
-        ``form``, ``psnr`` and ``psnr_low_rank`` of each form, the base among them.
+        ``form``, ``psnr`` and ``psnr_low_rank`` of each form, the ``preset`` among them.
     meanings
         What is written for each form, by its name.
-    base
-        Name of the form that the others are compared with.
 
     Returns
     -------
@@ -198,11 +196,12 @@ def design_differences(
     Raises
     ------
     ValueError
-        If the base is not among the forms, or is the only one.
+        If the preset is not among the forms, or is the only one.
     """
     by_form = {row["form"]: tuple(float(row[name]) for name in _PSNR) for row in rows}
-    expect(base in by_form and len(by_form) >= 2, "rows", ", ".join(by_form) or "none", f"{base!r} and other forms")
-    total, low_rank = by_form.pop(base)
+    others = "preset" in by_form and len(by_form) >= 2
+    expect(others, "rows", ", ".join(by_form) or "none", "'preset' and other forms")
+    total, low_rank = by_form.pop("preset")
     differences = {form: (here[0] - total, here[1] - low_rank) for form, here in by_form.items()}
     data = dict(sorted(differences.items(), key=lambda item: -item[1][0]))
     figure, axes = page(6.4, 0.8 + 0.29 * len(data), 1, 2, sharey=True)

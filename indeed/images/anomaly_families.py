@@ -3,7 +3,7 @@ r"""Families of synthetic anomalies: ways to change a normal image in one place.
 ``perlin``: a texture blended in where Perlin noise exceeds a threshold (DRAEM, Zavrtanik et al. 2021). ``cutpaste`` and
 ``scar``: a rectangle, or a thin rotated one, of the image itself put elsewhere (CutPaste, Li et al. 2021). ``poisson``:
 a rectangle of a texture pasted by its gradients, so that no seam shows (Pérez et al. 2003; NSA, Schlüter et al. 2022).
-``blemish``: a stain or a crack of one grey with a soft edge, ours. The textures are made of normal images: neither a
+``blemish``: our own, a stain or a crack of one grey with a soft edge. The textures are made of normal images: neither a
 real defect nor another set of images is used.
 
 Images are in [0, 1] and so is what is made of them. Numbers are drawn on the generator's device and moved to the
@@ -18,18 +18,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from indeed.checks import expect
 from indeed.images.noise import GREY_LEVEL
-from indeed.types import AnySizeImage, Image
+from indeed.types import AnySizeImage, Image, Mask
 
 Shares = tuple[float, float]
 VISIBLE = 0.5 * GREY_LEVEL
-"""Least change of a pixel of an anomaly, in its most changed channel: what rounding to 8 bits leaves different."""
+"""Least change of a pixel of an anomaly, in its most changed channel: a change that rounding to 8 bits keeps."""
 CONTRAST = 8 * GREY_LEVEL
 """Least mean absolute change over the pixels of an anomaly and their channels, unless another one is asked for."""
 SMALLEST_SIDE = 16
 """Pixels: a smaller image has too few of them for the thinnest scar."""
 DRAWS = 400
-"""How often a mask or an anomaly is drawn before its bounds are refused."""
+"""How often a mask or an anomaly is drawn before its bounds are refused as impossible."""
 
 
 def perlin_noise(
@@ -78,7 +79,7 @@ def perlin_mask(
     Raises
     ------
     ValueError
-        If the image is smaller than `SMALLEST_SIDE`, unless 0 < low < high < 1, or if no draw is within ``area``.
+        If the image is smaller than `SMALLEST_SIDE`, not 0 < low < high < 1, or no draw is within ``area``.
 
     Examples
     --------
@@ -95,7 +96,7 @@ def perlin_mask(
     raise ValueError(f"area: got {area}, expected shares that one of {DRAWS} Perlin masks has")
 
 
-def blend(normal: Image, texture: Image, mask: Bool[Tensor, "height width"], opacity: float) -> Image:
+def blend(normal: Image, texture: Image, mask: Mask, opacity: float) -> Image:
     r"""Texture A laid over an image within a mask M, :math:`Y = U_N + o\,M (A - U_N)`: the blend of DRAEM.
 
     Raises
@@ -103,8 +104,7 @@ def blend(normal: Image, texture: Image, mask: Bool[Tensor, "height width"], opa
     ValueError
         Unless ``0 < opacity <= 1``.
     """
-    if not 0 < opacity <= 1:
-        raise ValueError(f"opacity: got {opacity}, expected 0 < opacity <= 1")
+    expect(0 < opacity <= 1, "opacity", opacity, "0 < opacity <= 1")
     return torch.where(mask, torch.lerp(normal, texture, opacity), normal)
 
 
@@ -162,7 +162,7 @@ def poisson_paste(background: Image, source: AnySizeImage) -> Image:
 
     Examples
     --------
-    The mean of the source is of no account, only its gradients are:
+    Only the gradients of the source matter, not its mean:
 
     >>> background, source = torch.rand(2, 1, 9, 7, dtype=torch.float64)
     >>> torch.allclose(poisson_paste(background, source + 0.3), poisson_paste(background, source))
@@ -346,5 +346,4 @@ def check_size(height: int, width: int) -> None:
 
 def check_area(area: Shares) -> None:
     """Refuse what is not a range of shares of an image, within (0, 1)."""
-    if not 0 < area[0] < area[1] < 1:
-        raise ValueError(f"area: got {area}, expected 0 < low < high < 1")
+    expect(0 < area[0] < area[1] < 1, "area", area, "0 < low < high < 1")

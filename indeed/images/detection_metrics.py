@@ -19,6 +19,7 @@ from torch import Tensor
 from indeed.bayes.posterior_summaries import effective_rank
 from indeed.checks import expect, finite
 from indeed.images.tiling import split
+from indeed.types import Maps, PerSample
 
 Scores = Float[Tensor, "..."]
 Labels = Shaped[Tensor, "..."]
@@ -55,7 +56,7 @@ class DetectionMetrics:
     """
 
     def __init__(self) -> None:
-        # of each list the first array is in ascending order
+        # the first array of each list is in ascending order
         self._normal: list[NDArray[np.floating]] = [np.empty(0, np.float32)]
         self._anomalous: list[NDArray[np.floating]] = [np.empty(0, np.float32)]
 
@@ -145,9 +146,7 @@ def _blocks(scores: NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
     return (scores[start : start + _BLOCK] for start in range(0, len(scores), _BLOCK))
 
 
-def image_score(
-    anomaly_map: Float[Tensor, "batch height width"], window: int = SCORE_WINDOW
-) -> Float[Tensor, " batch"]:
+def image_score(anomaly_map: Maps, window: int = SCORE_WINDOW) -> PerSample:
     """Score of each image: the largest mean of its map over a square window, 21 pixels wide as in DRAEM.
 
     The mean keeps a single bright pixel from deciding. Windows lie within the image: DRAEM extends the map by zeros,
@@ -186,12 +185,9 @@ def allowed_false_positives(false_positive_rate: float, count: int) -> int:
     29
     """
     expect(0 < false_positive_rate < 1, "false_positive_rate", false_positive_rate, "a share between 0 and 1")
-    allowed = int(Fraction(str(false_positive_rate)) * count)  # as it is written: 0.29 * 100 is less than 29
-    if allowed < 1:
-        raise ValueError(
-            f"false_positive_rate: got {false_positive_rate}, expected at least 1/{count} and below 1: {count} good "
-            "images cannot resolve a lower one, more of them can"
-        )
+    allowed = int(Fraction(str(false_positive_rate)) * count)  # the decimal as written: as a float, 0.29 * 100 < 29
+    least = f"at least 1/{count} and below 1: {count} good images cannot resolve a lower one, more of them can"
+    expect(allowed >= 1, "false_positive_rate", false_positive_rate, least)
     return allowed
 
 
@@ -212,7 +208,7 @@ def score_threshold(good_scores: Sequence[float], false_positive_rate: float) ->
     return sorted(good_scores)[-1 - allowed]
 
 
-def class_rank(images: Iterable[Float[Tensor, "_ _ _"]], relative_threshold: float = 0.003, tile: int = 128) -> float:
+def class_rank(images: Iterable[Float[Tensor, "_ _ _"]]) -> float:
     r"""Mean effective rank of the test images of a class: what Table 6 groups by, in a form of our own.
 
     The paper takes "the rank of test images estimated by SVD" and states neither threshold nor image size, on which
@@ -230,10 +226,8 @@ def class_rank(images: Iterable[Float[Tensor, "_ _ _"]], relative_threshold: flo
     ValueError
         If there is no image, or as `effective_rank` and `indeed.images.tiling.tile_starts`.
     """
-    ranks = [
-        effective_rank(split(image[None], tile, overlap=0).flatten(0, 1), relative_threshold).double().mean().item()
-        for image in images
-    ]
+    tiles = (split(image[None], 128, overlap=0).flatten(0, 1) for image in images)
+    ranks = [effective_rank(some, 0.003).double().mean().item() for some in tiles]
     expect(ranks, "images", "none", "at least one")
     return math.fsum(ranks) / len(ranks)
 

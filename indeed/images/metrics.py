@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from indeed.checks import expect
+from indeed.checks import expect, finite
 from indeed.images.pixels import quantised
 from indeed.types import Images, PerSample
 
@@ -65,10 +65,8 @@ def ssim(estimate: Images, reference: Images) -> PerSample:
     """
     from skimage.metrics import structural_similarity
 
-    if min(estimate.shape[-2:]) < 11:
-        raise ValueError(
-            f"estimate: got {tuple(estimate.shape[-2:])} pixels, expected sides of at least 11, the window's"
-        )
+    height, width = estimate.shape[-2:]
+    expect(min(height, width) >= 11, "estimate", f"{(height, width)} pixels", "sides of at least 11, the window's")
     pairs = zip(*_eight_bits(estimate, reference), strict=True)
     values = [
         structural_similarity(  # type: ignore[no-untyped-call]
@@ -82,12 +80,8 @@ def ssim(estimate: Images, reference: Images) -> PerSample:
 def _eight_bits(
     estimate: Images, reference: Images
 ) -> tuple[UInt8[np.ndarray, "batch channel height width"], UInt8[np.ndarray, "batch channel height width"]]:
-    if estimate.shape != reference.shape:
-        raise ValueError(
-            f"estimate: got shape {tuple(estimate.shape)}, expected that of reference {tuple(reference.shape)}"
-        )
-    arrays = []
-    for name, image in (("estimate", estimate), ("reference", reference)):
-        expect(bool(image.isfinite().all()), name, "NaN or infinite values", "finite ones")
-        arrays.append(quantised(image.detach(), torch.uint8).cpu().numpy())
-    return arrays[0], arrays[1]
+    ours, theirs = tuple(estimate.shape), tuple(reference.shape)
+    expect(ours == theirs, "estimate", f"shape {ours}", f"that of reference {theirs}")
+    finite(estimate=estimate, reference=reference)
+    first, second = (quantised(image.detach(), torch.uint8).cpu().numpy() for image in (estimate, reference))
+    return first, second

@@ -35,15 +35,11 @@ def uniform_sigma(batch: int, low: float, high: float, generator: torch.Generato
     """
     at_least(1, batch=batch)
     expect(0 <= low < high < math.inf, "low, high", f"{low}, {high}", "0 <= low < high < inf")
-    # torch.rand is on [0, 1): taken from the top, so that high is possible and a noise-free sample is not
+    # torch.rand is on [0, 1): subtracted from high, it makes high possible and a noise-free sample impossible
     return high - (high - low) * torch.rand(batch, generator=generator, device=generator.device)
 
 
-def gaussian(
-    image: Images,
-    sigma: float | tuple[float, float] | PerSample,
-    generator: torch.Generator,
-) -> Images:
+def gaussian(image: Images, sigma: float | tuple[float, float] | PerSample, generator: torch.Generator) -> Images:
     """Image plus independent Gaussian noise, unclipped.
 
     Parameters
@@ -82,12 +78,7 @@ def seeded_gaussian(image: Image, grey_levels: float, seed: int) -> Image:
     return gaussian(image[None], grey_levels * GREY_LEVEL, torch.Generator().manual_seed(seed))[0]
 
 
-def poisson_gaussian(
-    image: Images,
-    photons: float,
-    read_noise: float,
-    generator: torch.Generator,
-) -> Images:
+def poisson_gaussian(image: Images, photons: float, read_noise: float, generator: torch.Generator) -> Images:
     """Photon counting followed by Gaussian read noise: ``Poisson(photons * image) / photons + read_noise * normal``.
 
     Mean ``image``, variance ``image / photons + read_noise ** 2``; unclipped.
@@ -117,10 +108,7 @@ def poisson_gaussian(
 
 
 def correlated_gaussian(
-    image: Images,
-    sigma: float | tuple[float, float] | PerSample,
-    correlation_length: float,
-    generator: torch.Generator,
+    image: Images, sigma: float | tuple[float, float] | PerSample, correlation_length: float, generator: torch.Generator
 ) -> Images:
     r"""Image plus stationary Gaussian noise, correlated as ``exp(-d^2 / (4 l^2))`` at d pixels, unclipped.
 
@@ -147,9 +135,7 @@ def correlated_gaussian(
 
 
 def _per_image(
-    image: Images,
-    sigma: float | tuple[float, float] | PerSample,
-    generator: torch.Generator,
+    image: Images, sigma: float | tuple[float, float] | PerSample, generator: torch.Generator
 ) -> Float[Tensor, "count 1 1 1"]:
     if isinstance(sigma, tuple):
         sigma = uniform_sigma(len(image), *sigma, generator)

@@ -2,8 +2,8 @@ r"""The law of the noise in one image, and noise of that law.
 
 The noise of a pixel x and colour c is modelled as :math:`\sqrt{a + b\,I_c(x)}\,Z_c(x)`: an intensity-dependent gain
 times a stationary Gaussian field Z of mean zero, correlated over pixels and colours. The law is estimated from the
-blocks in which least else is going on. Choosing those of lowest variance would bias the variance downwards. Hence each
-block is split into its parts that are symmetric and antisymmetric under reflection in its centre. The stationary
+blocks that show the least besides noise. Choosing those of lowest variance would bias the variance downwards. Hence
+each block is split into its parts that are symmetric and antisymmetric under reflection in its centre. The stationary
 covariance of a colour is invariant under that reflection, so that these parts of Gaussian noise are independent: each
 is measured in the blocks that the other chose.
 
@@ -22,11 +22,12 @@ from torch import Tensor
 
 from indeed.checks import expect, finite
 from indeed.images.noise import GREY_LEVEL
+from indeed.types import Image, Images
 
 BLOCK = 16
 """Side of the blocks in pixels."""
 BINS = 8
-"""Ranges of intensity, with equally many blocks, at most; fewer in small images."""
+"""Largest number of ranges of intensity, with equally many blocks each; small images have fewer."""
 QUIET = 0.03
 """Fraction of the blocks of a range that is measured."""
 SATURATED = 1 / 32
@@ -73,11 +74,9 @@ class NoiseLaw:
 
     def __post_init__(self) -> None:
         """Refuse what is no covariance."""
-        channels, others, rows, columns = self.covariance.shape
-        if channels != others or rows != columns or rows % 2 == 0:
-            raise ValueError(
-                f"covariance: got shape {tuple(self.covariance.shape)}, expected (c, c, n, n) with an odd n"
-            )
+        channels, others, rows, columns = shape = tuple(self.covariance.shape)
+        square = channels == others and rows == columns and rows % 2 == 1
+        expect(square, "covariance", f"shape {shape}", "(c, c, n, n) with an odd n")
         mirrored = self.covariance.flip(2, 3).transpose(0, 1)
         if not torch.allclose(self.covariance, mirrored, rtol=1e-4, atol=1e-6):  # also refuses NaN
             raise ValueError("covariance: differs from that of colours and lags exchanged, expected the same")
@@ -114,13 +113,11 @@ class NoiseLaw:
         same = self.covariance.diagonal(dim1=0, dim2=1).sum(2)
         return ((same[r, r + 1] + same[r + 1, r]) / (2 * same[r, r])).item() if r else 0.0
 
-    def sigma(self, clean: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
+    def sigma(self, clean: Images) -> Images:
         """Marginal standard deviation of the noise at each value of an image; intensities are clipped to [0, 1]."""
         return _variance(self.gain, clean).sqrt() * self._variances.sqrt().to(clean)[:, None, None]
 
-    def sample(
-        self, clean: Float[Tensor, "batch channel height width"], generator: torch.Generator
-    ) -> Float[Tensor, "batch channel height width"]:
+    def sample(self, clean: Images, generator: torch.Generator) -> Images:
         """Images of any size plus noise of this law, unclipped.
 
         White noise is filtered by the square root of the spectrum. Numbers are drawn on the generator's device.
@@ -132,7 +129,7 @@ class NoiseLaw:
         """
         batch, channel, height, width = clean.shape
         expect(channel == self.channels, "clean", f"{channel} channels", f"the {self.channels} of the law")
-        # On a torus larger by the filter's width, what is cut out does not see that it is one.
+        # The noise is made on a torus larger by the filter's width, so that the part cut out does not wrap around.
         side = self._filter.shape[-1]
         size = (height + side, width + side)
         white = torch.randn(
@@ -158,16 +155,16 @@ class NoiseLaw:
         return kernel.roll((side // 2, side // 2), (2, 3))
 
 
-def estimate_noise(image: Float[Tensor, "channel height width"], radius: int = 4) -> NoiseLaw:
+def estimate_noise(image: Image, radius: int = 4) -> NoiseLaw:
     r"""Law of the noise in one image, without knowing the clean one.
 
     1. From each block a quadratic is taken off, and what is left is split into its symmetric and antisymmetric part.
     2. The gain is the affine function of intensity that runs along the lower envelope of the energies over intensity,
        where it is sharp; where the image tells nothing, the gain is constant.
-    3. In each range of intensities the quietest blocks in relation to the gain are taken, but for ranges where even
+    3. In each range of intensities the quietest blocks in relation to the gain are taken, except in ranges where even
        they are loud. Of each part, the empirical autocovariance is averaged over the blocks that the other chose. Their
-       sum is that of a block, up to the influence of step 1, a linear map that is inverted. Of a covariance between
-       colours that differs at opposite lags, it is the mean of both.
+       sum is that of a block, up to the influence of step 1, a linear map that is inverted. Where a covariance between
+       colours differs at opposite lags, the sum is the mean of both.
     4. Of the matrices of the spectrum, negative eigenvalues become zero; the variance is kept.
 
     Parameters
@@ -217,9 +214,7 @@ def _variance(gain: tuple[float, float], intensity: Float[Tensor, "*shape"]) -> 
     return (gain[0] + gain[1] * intensity.clamp(0, 1)).clamp(min=0)
 
 
-def _parts(
-    image: Float[Tensor, "channel height width"],
-) -> tuple[Float[Tensor, "2 block channel side side"], Float[Tensor, "block channel"]]:
+def _parts(image: Image) -> tuple[Float[Tensor, "2 block channel side side"], Float[Tensor, "block channel"]]:
     """Symmetric and antisymmetric parts of the detrended blocks, and the means of the blocks."""
     height, width = image.shape[1:]
     stride = max(BLOCK // 2, math.ceil(math.sqrt(height * width / 2**13)))  # so that a large image needs no more memory
@@ -228,11 +223,8 @@ def _parts(
         blocks = image.unfold(1, BLOCK, stride).unfold(2, BLOCK, stride).permute(1, 2, 0, 3, 4).flatten(0, 1)
         saturated = ((blocks == 0) | (blocks == 1)).double().mean((2, 3)).amax(1)
         blocks = blocks[saturated <= SATURATED]
-    if len(blocks) < FEWEST:
-        raise ValueError(
-            f"image: got {height}x{width} pixels with {len(blocks)} blocks of {BLOCK} pixels that are not saturated, "
-            f"expected at least {FEWEST}"
-        )
+    got = f"{height}x{width} pixels with {len(blocks)} blocks of {BLOCK} pixels that are not saturated"
+    expect(len(blocks) >= FEWEST, "image", got, f"at least {FEWEST}")
     trend, flat = _trend(), blocks.flatten(2)
     detrended = (flat - (flat @ trend) @ trend.T).view_as(blocks)
     turned = detrended.flip(2, 3)
@@ -256,7 +248,7 @@ def _gain(energy: Float[Tensor, "2 block channel"], intensity: Float[Tensor, "bl
     the ratio of the variances at white and black is common.
     """
     ratio = torch.linspace(-math.log(200), math.log(200), 61, dtype=torch.float64)  # of white to black, logarithm
-    # Small beside the misfit of a wrong ratio where intensities differ, it decides where they do not.
+    # This cost is small beside the misfit of a wrong ratio where intensities differ, and decides where they do not.
     cost = 0.3 * energy.shape[2] * ratio**2
     for halves, values in zip(energy.unbind(2), intensity.T, strict=True):
         points = []
@@ -283,15 +275,15 @@ def _quietest(
 
 
 def _cross(halves: Float[Tensor, "2 block"], fraction: float) -> Int[Tensor, "2 chosen"]:
-    """Blocks of least energy, for each half by that of the other one."""
+    """Blocks of least energy; those for one half are chosen by the energy of the other."""
     count = max(2, round(fraction * halves.shape[1]))
     return halves.topk(count, largest=False).indices.flip(0)
 
 
 def _chosen(loudness: Float[Tensor, "2 block"], intensity: Float[Tensor, " block"]) -> Int[Tensor, "2 chosen"]:
-    """Quietest blocks of each range of intensities, but for ranges where they are louder than in the quiet ranges.
+    """Quietest blocks of each range of intensities, except ranges where they are louder than in the quiet ranges.
 
-    Taken from all ranges, they do not come from a single one where the gain is too high by error.
+    Each range gives its own, so that they do not all come from one whose gain is too high by error.
     """
     found = []
     for members in _ranges(intensity):

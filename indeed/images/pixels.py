@@ -15,7 +15,7 @@ Grey = Float[Tensor, "1 height width"]
 
 
 def luma(image: Float[Tensor, "3 height width"]) -> Grey:
-    """Grey of a colour image by ITU-R BT.601, as Pillow: the sum of its channels with weights 0.299, 0.587, 0.114."""
+    """Grey of a colour image by ITU-R BT.601, as in Pillow: sum of its channels with weights 0.299, 0.587, 0.114."""
     weighted: Tensor = torch.tensordot(torch.tensor([0.299, 0.587, 0.114]).to(image), image, dims=1)
     return weighted[None]
 

@@ -2,8 +2,8 @@
 
 Each takes clean images in [0, 1] and gives observed ones whose reference is still the clean image: nothing is blurred
 or displaced. All but JPEG and the camera have an exact mean and variance, stated in their docstrings and tested.
-`SHIFTS` holds them by name, at strengths near that of white noise of 15 grey levels, which is among them as the
-reference that is no shift; the camera's is a third of it.
+`SHIFTS` holds them by name, at strengths near that of white noise of 15 grey levels. That noise is among them as the
+reference, which is no shift; the noise of the camera is a third as strong.
 """
 
 import io
@@ -27,12 +27,12 @@ def demosaicked_gaussian(image: Images, sigma: float, generator: torch.Generator
 
     White noise of standard deviation `sigma` is drawn once per pixel, for the colour that the pattern (red, green in
     even rows, green, blue in odd ones) samples there; bilinear interpolation gives the colours that are not sampled.
-    The noise alone is interpolated: interpolation is linear, so that of a noisy image is that of the image plus this
-    noise, and the blur of the former would be one more degradation, without a clean image to compare with.
+    Only the noise is interpolated. Interpolation is linear: of a noisy image it would give the interpolated image plus
+    this noise, and the blur of that image would be one more degradation, without a clean image to compare with.
 
     The mean is the image. The variance is ``sigma**2`` at a sampled pixel, half or a quarter of it at an interpolated
     one: 5/8 on average in green and 9/16 in red and blue. Noise is drawn beyond the border, which is no exception. A
-    grey image is that of a colour camera: it has the luma of the three noises.
+    grey image counts as that of a colour camera: it has the luma of the three noises.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def speckle(image: Images, sigma: float, generator: torch.Generator) -> Images:
 
 
 def salt_and_pepper(image: Images, fraction: float, generator: torch.Generator) -> Images:
-    """Image of which a fraction p of the values, of each colour on its own, is replaced by 0 or 1, each half of them.
+    """Image whose values are replaced independently with probability p, by 0 or 1 with equal probability.
 
     Mean ``(1 - p) * image + p / 2`` and mean square ``(1 - p) * image**2 + p / 2``; stays in [0, 1] without clipping.
 
@@ -101,11 +101,7 @@ def jpeg(image: Images, quality: int) -> Images:
 
 
 def camera(
-    image: Images,
-    photons: float,
-    generator: torch.Generator,
-    reduction: float = 0.8,
-    quality: int = 95,
+    image: Images, photons: float, generator: torch.Generator, reduction: float = 0.8, quality: int = 95
 ) -> Images:
     r"""Image as a camera would deliver it: sensor noise, demosaicking, tone curve, noise reduction and a JPEG file.
 

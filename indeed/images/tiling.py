@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from indeed.checks import expect
-from indeed.types import Image
+from indeed.types import Image, Images
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> tuple[int, ...]:
@@ -101,9 +101,7 @@ def reflected_indices(length: int, target: int) -> Int[Tensor, " target"]:
     return torch.minimum(phase, period - phase)
 
 
-def split(
-    image: Float[Tensor, "batch channel height width"], tile: int, overlap: int
-) -> Float[Tensor, "count batch channel {tile} {tile}"]:
+def split(image: Images, tile: int, overlap: int) -> Float[Tensor, "count batch channel {tile} {tile}"]:
     """Tiles of an image, row by row; sides shorter than a tile are first extended by reflection.
 
     Raises

@@ -6,10 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from indeed.types import Images
+from indeed.types import Image, Images
 
 T = TypeVar("T")
 
@@ -17,8 +15,8 @@ T = TypeVar("T")
 class Sample(NamedTuple):
     """An observed image and what is to be learned from it: for denoising, the clean image."""
 
-    observed: Float[Tensor, "channel height width"]
-    target: Float[Tensor, "channel height width"]
+    observed: Image
+    target: Image
 
 
 SampleSource = Callable[[torch.Generator], Sample]
@@ -37,7 +35,7 @@ class Batch(NamedTuple):
         return self._replace(observed=self.observed.pin_memory(), target=self.target.pin_memory())
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Batch":
-        """Return the batch where, and in the type in which, the network computes."""
+        """Return the batch on the device and in the type in which the network computes."""
         observed, target = (part.to(device, dtype, non_blocking=True) for part in (self.observed, self.target))
         return self._replace(observed=observed, target=target)
 

@@ -19,6 +19,7 @@ from indeed.images.pixels import as_channels
 from indeed.images.tiling import split, stitch
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint
 from indeed.networks.inference_network import InDeed
+from indeed.types import Images, Map, Maps
 
 MapForm = Literal["magnitude", "standardised", "prior_scale", "share"]
 
@@ -26,7 +27,7 @@ MapForm = Literal["magnitude", "standardised", "prior_scale", "share"]
 @torch.no_grad()
 def anomaly_maps(
     model: InDeed,
-    images: Float[Tensor, "batch channel height width"],
+    images: Images,
     *,
     form: MapForm = "magnitude",
     smoothing: float = 0.0,
@@ -34,7 +35,7 @@ def anomaly_maps(
     overlap: int | None = None,
     batch_tiles: int = 16,
     hyperpriors: Hyperpriors | None = None,
-) -> Float[Tensor, "batch height width"]:
+) -> Maps:
     """Map the anomalies of images of any size, one value a pixel, larger where more anomalous.
 
     Parameters
@@ -48,7 +49,7 @@ def anomaly_maps(
     smoothing
         Standard deviation in pixels of a Gaussian mean of the blended map; 0: none.
     turns
-        Orientations that the map is the mean of, each a quarter turn from the last, 1 to 4. A network that was trained
+        Number of orientations, 1 to 4, a quarter turn apart, over which the map is averaged. A network that was trained
         on patches in all orientations judges each a little differently: errors average out, and time adds up.
     overlap
         Pixels that neighbouring tiles share, ``0 <= overlap < patch_size``; None: a quarter of the patch size.
@@ -113,7 +114,7 @@ def map_settings(made: Mapping[str, Any]) -> MapSettings:
 class Detection(NamedTuple):
     """What a `Detector` finds in an image: larger is more anomalous."""
 
-    map: Float[Tensor, "height width"]
+    map: Map
     """At the size of the image."""
     score: float
     """Of the image, to compare with the `good_scores` of the detector."""
@@ -144,7 +145,7 @@ class Detector:
         """
         observed, size = as_channels(image, self.model.config.channels)[None], image.shape[1:]
         if self.side is None and min(size) < SCORE_WINDOW:
-            raise ValueError(f"image of {size[1]}x{size[0]} pixels, expected at least {SCORE_WINDOW} on each side")
+            raise ValueError(f"image: got {size[1]}x{size[0]} pixels, expected at least {SCORE_WINDOW} on each side")
         if self.side is not None:
             observed = interpolate(observed, (self.side, self.side), mode="bilinear", antialias=True)
         found = anomaly_maps(self.model, observed, **self.settings._asdict())
@@ -164,7 +165,7 @@ def load_detector(path: Path, device: str | torch.device = "cpu") -> Detector:
     """
     model, record = load_checkpoint(path, device)
     if record.get("task") != "detect":
-        raise CheckpointError(f"{path}: is no detector of anomalies (task {record.get('task')!r})")
+        raise CheckpointError(f"{path}: got task {record.get('task')!r}, expected a detector of anomalies")
     try:
         return Detector(model, record["side"], map_settings(record["map"]), tuple(record["map"]["good_scores"]))
     except KeyError as error:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from indeed.checks import at_least, expect
+from indeed.types import Images
 
 Norm = Literal["group", "channel", "batch", "none"]
 Features = Float[Tensor, "batch feature height width"]
@@ -96,7 +97,7 @@ class ResNet(nn.Module):
         self.stem = nn.Conv2d(in_channels, width, kernel_size, padding="same")
         self.blocks = nn.ModuleList(ResidualBlock(width, kernel_size, norm) for _ in range(blocks))
 
-    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch feature rows columns"]:
+    def forward(self, x: Images) -> Float[Tensor, "batch feature rows columns"]:
         """Image-like input to feature maps; the halved axis shrinks, everything else keeps its size."""
         x = self.stem(x)
         for block in self.blocks:
@@ -115,8 +116,8 @@ class UNet(nn.Module):
     """Residual blocks at halved resolutions, handed back up to full resolution beside what was seen there.
 
     Every map has the features of its own resolution, so that a filter of single pixels and the context of a whole tile
-    meet in each output pixel, and both are the same wherever in the image they are. That is what it has over a ResNet
-    on unshuffled pixels, whose filters know at which of the places within a block a pixel was.
+    meet in each output pixel, and both are the same everywhere in the image. This is its advantage over a ResNet on
+    unshuffled pixels, whose filters depend on the place of a pixel within its block.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ class UNet(nn.Module):
             for fine, _ in reversed(pairs)
         )
 
-    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Features:
+    def forward(self, x: Images) -> Features:
         """Image-like input to feature maps of the same size; as those of a ResNet they are not rectified."""
         multiple = 2 ** len(self.down)
         if x.shape[-2] % multiple or x.shape[-1] % multiple:
@@ -180,7 +181,7 @@ def _activated(convolution: nn.Conv2d, norm: Norm) -> nn.Sequential:
 class Transformer(nn.Module):
     """Vision transformer with features for every pixel, or row, or column (model 11 of Table 3).
 
-    The paper says only that it is one, of 79 million parameters with its heads. This is the plain one: patches embedded
+    The paper says only that it has 79 million parameters with its heads. This is the plain one: patches embedded
     by a convolution, fixed positions, pre-norm blocks with heads of 64 and four times as wide inner layers, a last
     normalisation, and a transposed convolution back to pixels. With the defaults of
     :class:`indeed.networks.inference_network.NetworkConfig`, and 64 features a pixel, the three modules have 78.7
@@ -228,7 +229,7 @@ class Transformer(nn.Module):
         kernel = (1 if pooled == "height" else patch, 1 if pooled == "width" else patch)
         self.to_pixels = nn.ConvTranspose2d(width, features, kernel, stride=kernel)
 
-    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch feature rows columns"]:
+    def forward(self, x: Images) -> Float[Tensor, "batch feature rows columns"]:
         """Image-like input to feature maps; a pooled axis has a pixel for each patch, the others keep their size."""
         patch = self.embed.stride[0]
         if x.shape[-2] % patch or x.shape[-1] % patch:

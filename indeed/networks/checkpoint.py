@@ -141,9 +141,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[st
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({_one_line(error)})") from error
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: a safetensors file, but no InDeed checkpoint (format {metadata.get('format')!r})"
-        )
+        raise CheckpointError(f"{path}: got format {metadata.get('format')!r}, expected an InDeed checkpoint")
     try:
         return json.loads(metadata["network"]), json.loads(metadata["record"]), tensors
     except (KeyError, ValueError) as error:

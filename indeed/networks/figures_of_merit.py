@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from jaxtyping import Float
-from torch import Tensor
-
 from indeed.images.metrics import psnr, ssim
 from indeed.images.noise import seeded_gaussian
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import decompose
+from indeed.types import Image
 
 
 class FiguresOfMerit(NamedTuple):
@@ -23,13 +21,7 @@ class FiguresOfMerit(NamedTuple):
 
 
 def figures_of_merit(
-    model: InDeed,
-    clean: Float[Tensor, "channel height width"],
-    sigma: float,
-    seed: int,
-    *,
-    overlap: int | None = None,
-    progress: str | None = None,
+    model: InDeed, clean: Image, sigma: float, seed: int, *, overlap: int | None = None, progress: str | None = None
 ) -> FiguresOfMerit:
     """Add unclipped Gaussian noise to a clean image, decompose it, and compare.
 

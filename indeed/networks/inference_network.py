@@ -20,7 +20,7 @@ from indeed.networks.backbones import Norm, ResNet, Transformer, UNet, scale_
 from indeed.types import Images
 
 RESIDUAL_GAIN = 10.0
-"""Brings what L leaves of an image to the scale of the image, beside which f_S would long not see it."""
+"""Brings what L leaves of an image to the scale of the image: without it f_S would learn to see it late only."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class NetworkConfig:
     factor_moments: int = 1
     """Cosine moments along the averaged axis that the heads of f_A and f_B see; the first, the paper's, is the mean."""
     factor_positions: int = 0
-    """Cosines of the position along the axis that is kept that the heads see besides."""
+    """Number of cosines of the position along the kept axis, which the heads see too."""
     sparse_width: int = 128
     sparse_blocks: int = 11
     sparse_halvings: int = 0
@@ -73,7 +73,7 @@ class NetworkConfig:
     q(S | A, B) is also conditioned on Y."""
     sparse_output: Literal["sparse", "noise", "shrinkage"] = "sparse"
     """Whether f_S outputs the mean of S; or the noise, from which the mean of S is Y - L minus the output; or the logit
-    of a shrinkage in (0, 1), of which times Y - L the mean of S is. In the model, for given precisions, this factor is
+    of a shrinkage in (0, 1), which times Y - L is the mean of S. In the model, for given precisions, this factor is
     lambda / (lambda + omega)."""
     log_variance_min: float = -20.0
     log_variance_max: float = 0.0
@@ -83,36 +83,26 @@ class NetworkConfig:
     def __post_init__(self) -> None:  # noqa: D105
         expect(self.channels in (1, 3), "channels", self.channels, "1 or 3")
         expect(1 <= self.max_rank <= self.patch_size, "max_rank", self.max_rank, f"1 to patch_size ({self.patch_size})")
-        if self.factor_unshuffle < 1 or self.patch_size % self.factor_unshuffle:
-            divisor = f"a divisor of patch_size ({self.patch_size})"
-            raise ValueError(f"factor_unshuffle: got {self.factor_unshuffle}, expected {divisor}")
-        if not 1 <= self.factor_moments <= self.patch_size // self.factor_unshuffle:
-            raise ValueError(
-                f"factor_moments: got {self.factor_moments}, expected 1 to "
-                f"{self.patch_size // self.factor_unshuffle} (patch_size / factor_unshuffle)"
-            )
+        for name, factor in (("factor_unshuffle", self.factor_unshuffle), ("sparse_unshuffle", self.sparse_unshuffle)):
+            divides = factor >= 1 and self.patch_size % factor == 0
+            expect(divides, name, factor, f"a divisor of patch_size ({self.patch_size})")
+        most = self.patch_size // self.factor_unshuffle
+        moments = 1 <= self.factor_moments <= most
+        expect(moments, "factor_moments", self.factor_moments, f"1 to {most} (patch_size / factor_unshuffle)")
         at_least(0, factor_positions=self.factor_positions)
-        if self.sparse_unshuffle < 1 or self.patch_size % self.sparse_unshuffle:
-            divisor = f"a divisor of patch_size ({self.patch_size})"
-            raise ValueError(f"sparse_unshuffle: got {self.sparse_unshuffle}, expected {divisor}")
-        if self.sparse_halvings < 0 or (self.sparse_halvings and self.backbone == "transformer"):
-            raise ValueError(
-                f"sparse_halvings: got {self.sparse_halvings}, expected 0 or, with backbone 'resnet', positive"
-            )
+        halvings = self.sparse_halvings == 0 or (self.sparse_halvings > 0 and self.backbone != "transformer")
+        expect(halvings, "sparse_halvings", self.sparse_halvings, "0 or, with backbone 'resnet', positive")
         one_of(("resnet", "transformer"), backbone=self.backbone)
-        if self.patch_size % self.multiple:
-            raise ValueError(
-                f"patch_size: got {self.patch_size}, expected a multiple of the {self.multiple} pixels that are "
-                "unshuffled, halved away or in a transformer_patch"
-            )
+        multiple = (
+            f"a multiple of the {self.multiple} pixels that are unshuffled, halved away or in a transformer_patch"
+        )
+        expect(self.patch_size % self.multiple == 0, "patch_size", self.patch_size, multiple)
         inputs = get_args(NetworkConfig.__annotations__["sparse_input"])
         one_of(inputs, sparse_input=self.sparse_input)
         one_of(("sparse", "noise", "shrinkage"), sparse_output=self.sparse_output)
-        if not self.log_variance_min < self.log_variance_init < self.log_variance_max:
-            raise ValueError(
-                "log_variance_min, log_variance_init, log_variance_max: got "
-                f"{self.log_variance_min}, {self.log_variance_init}, {self.log_variance_max}, expected ascending values"
-            )
+        bounds = (self.log_variance_min, self.log_variance_init, self.log_variance_max)
+        ascending = bounds[0] < bounds[1] < bounds[2]
+        expect(ascending, "log_variance_min, log_variance_init, log_variance_max", bounds, "ascending values")
 
     @property
     def multiple(self) -> int:
@@ -131,37 +121,22 @@ def network_preset(name: Literal["tiny", "cpu", "paper"], channels: int) -> Netw
     """
     if name == "paper":
         return NetworkConfig(channels=channels)
-    sizes: dict[str, dict[str, Any]] = {
-        "tiny": {
-            "max_rank": 4,
-            "patch_size": 16,
-            "factor_width": 8,
-            "factor_blocks": 2,
-            "sparse_width": 8,
-            "sparse_blocks": 1,
-        },
-        "cpu": {
-            "max_rank": 64,
-            "patch_size": 64,
-            "factor_width": 24,
-            "factor_blocks": 5,
-            "sparse_width": 64,
-            "sparse_blocks": 7,
-        },
-    }
-    one_of(sizes, name=name)
+    fields = ("max_rank", "patch_size", "factor_width", "factor_blocks", "sparse_width", "sparse_blocks")
+    sizes = {"tiny": (4, 16, 8, 2, 8, 1), "cpu": (64, 64, 24, 5, 64, 7)}
+    one_of((*sizes, "paper"), name=name)
+    chosen: dict[str, Any] = dict(zip(fields, sizes[name], strict=True))
     return NetworkConfig(
         channels=channels,
         norm="none",
         factor_halving=True,
         factor_unshuffle=2,
-        factor_moments=sizes[name]["max_rank"] // 4,
-        factor_positions=sizes[name]["max_rank"] // 2,
+        factor_moments=chosen["max_rank"] // 4,
+        factor_positions=chosen["max_rank"] // 2,
         sparse_unshuffle=2,
         sparse_input="observation_and_low_rank",
         sparse_output="noise",
         log_variance_init=-10.0,
-        **sizes[name],
+        **chosen,
     )
 
 
@@ -261,8 +236,8 @@ class SparseNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.leak = 0.0
-        """Slope of the last ReLU below zero. Where all its features are, mean and variance are constants and no
-        gradient comes through; with a leak a network can learn to see there what it has been blind to."""
+        """Slope of the last ReLU below zero. Where all its features are below zero, mean and variance are
+        constants and no gradient passes; with a leak a network can still learn there."""
         pixels = config.sparse_unshuffle**2
         inputs = config.channels * (1 if config.sparse_input == "residual" else 2)
         self.trunk: nn.Module

@@ -1,7 +1,7 @@
 r"""The Lipschitz constant :math:`K_\theta` of Theorem 1: an upper bound, and an estimate from below.
 
 Both are for the Euclidean norm and the means of the posterior as functions of the image. The upper bound multiplies the
-norms of the layers, which no image stretches by all at once: it is true and far too large. The estimate is the largest
+norms of the layers, which no image attains in all layers: it is true and far too large. The estimate is the largest
 stretching that was found at given images: a constant below it is excluded, one above it is not proven.
 """
 
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from indeed.bayes.variational_family import standard_normal
@@ -21,7 +20,7 @@ from indeed.types import Images, PerSample
 
 
 class Lipschitz(NamedTuple):
-    """Lipschitz constants of the posterior means, or numbers that they are not above, or not below.
+    """Lipschitz constants of the posterior means, or bounds of them from above or from below.
 
     Those of L, S and L + S are pure numbers, those of A and B in 1 / root of intensity.
     """
@@ -309,6 +308,6 @@ def lipschitz_estimate(model: InDeed, y: Images, *, steps: int, generator: torch
     return Lipschitz(*found)
 
 
-def _norms(x: Tensor) -> Float[Tensor, " batch"]:
+def _norms(x: Tensor) -> PerSample:
     norms: Tensor = x.flatten(1).norm(dim=1)
     return norms

@@ -15,12 +15,13 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from indeed.bayes import refinement
+from indeed.bayes import factor_refinement
 from indeed.bayes.variational_family import GaussianFactor, MiddleLevel
 from indeed.checks import at_least, expect
 from indeed.images.pixels import quantised, unit_scale
 from indeed.images.tiling import blend_weights, reflected_indices, tile_starts
 from indeed.networks.inference_network import InDeed
+from indeed.types import Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +32,9 @@ class Decomposition:
     of L holds within a tile.
     """
 
-    L: Float[Tensor, "channel height width"]
-    S: Float[Tensor, "channel height width"]
-    N: Float[Tensor, "channel height width"]
+    L: Image
+    S: Image
+    N: Image
     posterior: MiddleLevel
     """Gaussian factors of all tiles: A and B (tile, channel, side, rank), S (tile, channel, side, side)."""
     tops: tuple[int, ...]
@@ -43,7 +44,7 @@ class Decomposition:
 
 def decompose(
     model: InDeed,
-    image: Float[Tensor, "channel height width"],
+    image: Image,
     *,
     overlap: int | None = None,
     batch_tiles: int = 16,
@@ -70,8 +71,8 @@ def decompose(
         memory-mapped files, to be removed by the caller after use. None, or a system that cannot reserve disk space
         (macOS, Windows): main memory.
     refine
-        Sweeps of :func:`indeed.bayes.refinement.refine` after the network, in each tile: they move to L what S holds of
-        the denoised image and L can explain. ``L + S`` and N stay. A sweep solves a linear system for
+        Sweeps of :func:`indeed.bayes.factor_refinement.refine` after the network, in each tile: they move to L what S
+        holds of the denoised image and L can explain. ``L + S`` and N stay. A sweep solves a linear system for
         each row and each column of a tile.
 
     Raises
@@ -222,6 +223,6 @@ def _refined(tiles: Float[Tensor, "tile channel side side"], middle: MiddleLevel
     refined = []
     for k in range(len(tiles)):
         one = MiddleLevel(*(GaussianFactor(*(x[k : k + 1].double() for x in factor)) for factor in middle))
-        refined.append(refinement.refine(tiles[k : k + 1].double(), one, sweeps=sweeps).middle)
+        refined.append(factor_refinement.refine(tiles[k : k + 1].double(), one, sweeps=sweeps).middle)
     factors = zip(*refined, strict=True)  # those of A of all tiles, then of B, then of S
     return MiddleLevel(*(GaussianFactor(*(torch.cat(x).to(tiles) for x in zip(*q, strict=True))) for q in factors))

@@ -1,4 +1,4 @@
-"""What of a detector is chosen on synthetic anomalies over good images held out: its map, and how that is smoothed."""
+"""The choice of a detector's map and of its smoothing, on synthetic anomalies over good images held out."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from indeed.bayes.anomaly_maps import smoothed
-from indeed.images.anomalies import AnomalySample, Synthesis, anomalous
+from indeed.images.anomaly_synthesis import AnomalySample, Synthesis, anomalous
 from indeed.images.detection_metrics import DetectionMetrics, image_score
 from indeed.networks.anomaly_detection import MapForm, MapSettings, anomaly_maps
 from indeed.networks.inference_network import InDeed
@@ -35,7 +35,7 @@ def chosen_map(model: InDeed, images: Sequence[Tensor], synthesis: Synthesis, le
     normal = [image.float() / 255 for image in images]
     maps = {form: partial(anomaly_maps, model, form=form, turns=TURNS) for form in get_args(MapForm)}
     found = precisions(maps, synthetic_anomalies(normal, synthesis, least))
-    # Of equal ones the last in the order of the alphabet, and there the smoothest.
+    # Among equal ones the last form in alphabetical order, and of that one the smoothest.
     _, form, smoothing = max((precision, *setting) for setting, precision in found.items())
     settings = MapSettings(form, smoothing, TURNS)
     scores: list[float] = []
@@ -67,11 +67,11 @@ def precisions(maps: Mapping[Name, MapOf], samples: Sequence[AnomalySample]) -> 
 def synthetic_anomalies(
     images: Sequence[Tensor], synthesis: Synthesis, least: int = 32, window: int = 128
 ) -> list[AnomalySample]:
-    """Good images in [0, 1] with synthetic anomalies, one in four without, each image as often as makes ``least``.
+    """Good images in [0, 1] with synthetic anomalies, one in four without; all equally often, ``least`` or more.
 
     An anomaly lies in a square of side ``window``, or as much as there is of it, at a random place of its image. So it
-    has the size of those in training, which go by the tile, however large the image is. Every detector is set on these;
-    they are the same each time.
+    has the size of those in training, which go by the tile, however large the image is. Every detector is tuned on
+    these; they are the same each time.
     """
     generator = torch.Generator().manual_seed(SEED)
     samples = []

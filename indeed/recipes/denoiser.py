@@ -17,7 +17,7 @@ from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.images.pixels import eight_bit
 from indeed.learning.training.log import Validation
-from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.task import DENOISING
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.inference_network import network_preset
@@ -44,7 +44,7 @@ def train_denoiser(run: Run) -> Trainer:
     """
     for name in ("max_rank", "halvings"):
         if getattr(run, name) is not None:
-            raise ValueError(f"{name}: goes with task uad only")
+            raise ValueError(f"{name}: got {getattr(run, name)}, expected none unless task is uad")
     training = run.training()
     network = network_preset(run.preset, run.channels)
     network = replace(network, patch_size=run.patch_size or network.patch_size)
@@ -116,7 +116,7 @@ def _read(files: Sequence[Path], channels: int, patch_size: int, reader: Reader 
     def read(path: Path) -> Tensor:
         image = eight_bit(reader(path).tensor(), channels)
         if min(image.shape[1:]) < patch_size:
-            raise ValueError(f"{path}: is {tuple(image.shape[1:])} pixels, smaller than a patch of {patch_size}")
+            raise ValueError(f"{path}: got {tuple(image.shape[1:])} pixels, expected at least {patch_size} a side")
         return image
 
     return gathered(files, read)
@@ -129,9 +129,7 @@ def parts_of(model: nn.Module, observed: Images) -> tuple[Images, Images]:
 
 
 def validation_on(
-    images: Sequence[Tensor],
-    patch_size: int,
-    parts: Callable[[nn.Module, Images], tuple[Images, Images]] = parts_of,
+    images: Sequence[Tensor], patch_size: int, parts: Callable[[nn.Module, Images], tuple[Images, Images]] = parts_of
 ) -> Callable[[nn.Module], Validation]:
     """PSNR of L and of L + S on the centre tiles of the validation images, at one noise level and one noise.
 
@@ -154,9 +152,9 @@ def validation_on(
     return validate
 
 
-def _centre_tiles(image: Tensor, patch_size: int, side: int = 2) -> Tensor:
-    """Up to side x side adjacent tiles around the centre of an image, (tile, channel, patch, patch)."""
-    rows, columns = (min(side, size // patch_size) for size in image.shape[1:])
+def _centre_tiles(image: Tensor, patch_size: int) -> Tensor:
+    """Up to 2 x 2 adjacent tiles around the centre of an image, (tile, channel, patch, patch)."""
+    rows, columns = (min(2, size // patch_size) for size in image.shape[1:])
     top, left = ((size - count * patch_size) // 2 for size, count in zip(image.shape[1:], (rows, columns), strict=True))
     centre = image[:, top : top + rows * patch_size, left : left + columns * patch_size]
     tiles = centre.unfold(1, patch_size, patch_size).unfold(2, patch_size, patch_size)

@@ -14,14 +14,14 @@ from torch import Tensor
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.checks import expect
 from indeed.data.patches import PatchSampler
-from indeed.images.anomalies import Synthesis, TextureSource
 from indeed.images.anomaly_families import FAMILIES
+from indeed.images.anomaly_synthesis import Synthesis, TextureSource
 from indeed.images.detection_metrics import DetectionMetrics
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL
 from indeed.learning.loading import draw_batch
 from indeed.learning.training.config import TrainingConfig
-from indeed.learning.training.samples import anomaly_samples
+from indeed.learning.training.sources import anomaly_samples
 from indeed.learning.training.task import DETECTION
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.anomaly_detection import anomaly_maps
@@ -46,10 +46,10 @@ class Surface:
     spread: float = 1.0
     """Spread of zoom and gamma of the patches in training."""
     apart: bool = False
-    """Whether each image is a surface of its own. On grass, grass is no defect that could be seen."""
+    """Whether each image is a surface of its own: grass on grass would be no visible defect."""
 
     def patches(self, images: Sequence[Tensor], patch_size: int, *, training: bool = False) -> list[TextureSource]:
-        """List the sources of good patches that :func:`indeed.learning.training.samples.anomaly_samples` takes."""
+        """List the sources of good patches that :func:`indeed.learning.training.sources.anomaly_samples` takes."""
         parts = [[image] for image in images] if self.apart else [images]
         return [PatchSampler(some, patch_size, self.spread if training else 1.0) for some in parts]
 
@@ -59,12 +59,12 @@ TEXTURE_SURFACE = Surface(
     synthesis=Synthesis(
         ("perlin", "perlin", "cutpaste", "blemish"), TEXTURE_CONTRAST, foreign=True, area=(0.005, 0.1), camouflage=0.5
     ),
-    # Ten times that of other surfaces: of a texture L leaves so much that the squared error would drown the mask.
+    # Ten times that of other surfaces: L leaves so much of a texture that the squared error would drown the mask.
     mask_weight=1000.0,
     # Every pixel of a texture has detail, and what is foreign shows in that detail alone.
     halvings=3,
-    # Of the 128 that a tile can have 64 would be enough for L to hold the defects as well as the surface, and what is
-    # in L cannot be in S.
+    # A rank of 64, of the 128 that a tile can have, would let L hold the defects as well as the surface, and what is in
+    # L cannot be in S.
     largest_rank=8,
     # Three halves of images are soon known by heart.
     spread=1.2,
@@ -102,11 +102,11 @@ class DetectionValidation(NamedTuple):
 
 
 def detector_network(preset: Preset, channels: Literal[1, 3], halvings: int = 0) -> NetworkConfig:
-    """Network for detection: that of denoising, which at ``paper`` is the paper's, but for f_S and the form at ``cpu``.
+    """Network for detection: at ``paper`` the paper's, else that of denoising with another f_S, at ``cpu`` resized.
 
-    Here S is empty nearly everywhere. f_S sees the residual Y - L, as in the paper, and Y beside it, for what is normal
-    is a matter of context. It puts out by how much the residual is shrunk: what L leaves of a good image need not be
-    reproduced to be taken away, as it would where S or the noise is the output. GroupNorm keeps the units alive on the
+    Here S is empty nearly everywhere. f_S sees the residual Y - L, as in the paper, and Y beside it, because context
+    decides what is normal. It puts out by how much the residual is shrunk: so it need not reproduce what L leaves of a
+    good image to remove it, as it would if S or the noise were the output. GroupNorm keeps the units alive on the
     long plateau before it tells anomalies from detail. Pixels unshuffled by four let it see twice as far for a quarter
     of the cost. With halvings it is a U-Net instead, of about the same cost, which sees the detail of single pixels
     too. The factor networks are narrower.
@@ -131,16 +131,11 @@ def detector_network(preset: Preset, channels: Literal[1, 3], halvings: int = 0)
     return network
 
 
-def train_detector(run: Run, synthesis: Synthesis | None = None) -> Trainer:
+def train_detector(run: Run) -> Trainer:
     """Train a detector on good images and save it as a checkpoint.
 
-    Parameters
-    ----------
-    run
-        Its data are as in :func:`indeed.recipes.good_images.good_images`, by default the embedded textures. What it
-        leaves open of rank and halvings is that of `surface_of` the data.
-    synthesis
-        Synthetic anomalies to learn from; None: those of `surface_of` the data.
+    ``run.data`` is as in :func:`indeed.recipes.good_images.good_images`, by default the embedded textures. What the run
+    leaves open of rank and halvings is that of `surface_of` the data, and so are the synthetic anomalies.
 
     Raises
     ------
@@ -151,9 +146,6 @@ def train_detector(run: Run, synthesis: Synthesis | None = None) -> Trainer:
     """
     data = run.data or "textures"
     surface = surface_of(data)
-    synthesis = synthesis or surface.synthesis
-    if unknown := set(synthesis.families) - set(FAMILIES):
-        raise ValueError(f"families: got {', '.join(sorted(unknown))}, expected names from {', '.join(FAMILIES)}")
     hyperpriors = Hyperpriors(omega_rate=VARIANCE_RATE, lambda_rate=VARIANCE_RATE)
     training = run.training(noise_high=NOISE_HIGH, mask_weight=surface.mask_weight, hyperpriors=hyperpriors)
     halvings = run.halvings
@@ -170,14 +162,14 @@ def train_detector(run: Run, synthesis: Synthesis | None = None) -> Trainer:
         good.name,
         network,
         training,
-        anomaly_samples(surface.patches(good.train, network.patch_size, training=True), training, synthesis),
+        anomaly_samples(surface.patches(good.train, network.patch_size, training=True), training, surface.synthesis),
         DETECTION,
-        validation_on(surface.patches(good.held_out, network.patch_size), training, synthesis),
+        validation_on(surface.patches(good.held_out, network.patch_size), training, surface.synthesis),
         DetectionValidation._fields,
-        synthesis._asdict() | {"seed": SEED},
+        surface.synthesis._asdict() | {"seed": SEED},
         {"training_images": len(good.train), "validation_images": len(good.held_out), "side": good.side}
         | {"white": reader.white},
-        lambda model: {"map": chosen_map(model, good.held_out, synthesis)},
+        lambda model: {"map": chosen_map(model, good.held_out, surface.synthesis)},
         content=content_of([*good.train, *good.held_out]),
     )
     return train(run, recipe)

@@ -20,7 +20,7 @@ from indeed.baselines.dncnn import DNCNN_TASK, DnCNN, DnCNNConfig
 from indeed.data.patches import PatchSampler
 from indeed.files import atomic_write
 from indeed.learning.training.log import Validation
-from indeed.learning.training.samples import denoising_samples
+from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.task import DENOISING
 from indeed.networks.inference_network import network_preset
 from indeed.recipes.denoiser import VALIDATION_SIGMA, training_images, validation_on
@@ -33,7 +33,7 @@ MODELS: tuple[Model, ...] = ("dncnn", "indeed")
 
 
 @dataclass(frozen=True)
-class Size:
+class BudgetSize:
     """What a profile is: the preset of the InDeed, the DnCNN, the budget, and the steps of a trial."""
 
     preset: Preset
@@ -46,10 +46,10 @@ class Size:
     trial: int
 
 
-SIZES: dict[Profile, Size] = {
-    "smoke": Size("tiny", depth=3, width=8, patch=16, batch=4, seconds=1.0, trial=2),
-    "cpu": Size("cpu", depth=17, width=64, patch=64, batch=8, seconds=1800.0, trial=5),
-    "paper": Size("paper", depth=17, width=64, patch=64, batch=16, seconds=1800.0, trial=20),
+SIZES: dict[Profile, BudgetSize] = {
+    "smoke": BudgetSize("tiny", depth=3, width=8, patch=16, batch=4, seconds=1.0, trial=2),
+    "cpu": BudgetSize("cpu", depth=17, width=64, patch=64, batch=8, seconds=1800.0, trial=5),
+    "paper": BudgetSize("paper", depth=17, width=64, patch=64, batch=16, seconds=1800.0, trial=20),
 }
 
 

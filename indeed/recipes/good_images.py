@@ -1,6 +1,6 @@
 """Good images that detectors learn from, and the embedded textures with the defects that they are tested on."""
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,7 +14,7 @@ from indeed.data.download import DataError
 from indeed.data.folders import gathered, pictures_in
 from indeed.data.samples import sample_image
 from indeed.data.white import Reader
-from indeed.images.anomalies import TextureSource, anomalous_sample, foreign_to
+from indeed.images.anomaly_synthesis import TextureSource, anomalous_sample, foreign_to
 from indeed.images.noise import GREY_LEVEL
 from indeed.images.pixels import eight_bit
 
@@ -22,10 +22,10 @@ SIDE = 256
 """Side to which the images of a set are brought, as DRAEM does; textures keep their size."""
 TEXTURE_CONTRAST = 32 * GREY_LEVEL
 """Least mean absolute change of a pixel of a defect on the embedded textures. Grass on grass, or a faint veil of it, is
-no defect that could be seen: gravel and grass differ from pixel to pixel by more themselves."""
+no visible defect: the pixels of gravel and grass themselves differ by more."""
 UNSEEN_FAMILIES = ("scar", "poisson")
 SEED = 7
-"""Of the synthetic anomalies that settings are chosen on."""
+"""Seed of the synthetic anomalies that settings are chosen on."""
 
 
 class GoodImages(NamedTuple):
@@ -107,19 +107,11 @@ def _good_files(folder: Path) -> list[Path]:
     return files
 
 
-def texture_set_for_tests(
-    seed: int = SEED, area: tuple[float, float] = (0.01, 0.05), contrast: float = TEXTURE_CONTRAST
-) -> AnomalySet:
+@cache
+def texture_set_for_tests(seed: int = SEED) -> AnomalySet:
     """Embedded textures with defects of `UNSEEN_FAMILIES`: foreign matter, cut from the right halves of the others.
 
-    Parameters
-    ----------
-    seed
-        Of the defects.
-    area
-        Least and largest share of the pixels of a tile; by default 1 to 5 %.
-    contrast
-        Least mean absolute change of a pixel of the defect, in the unit of the image.
+    The defects cover 1 to 5 % of a tile, change its pixels by `TEXTURE_CONTRAST` at least, and are drawn by the seed.
     """
 
     def right_half(name: str) -> TextureSource:
@@ -132,7 +124,14 @@ def texture_set_for_tests(
         def make(image: Tensor, name: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
             source = foreign_to(surfaces, TEXTURES.index(name))
             sample = anomalous_sample(
-                image, source, generator, families=(family,), clean=0, area=area, contrast=contrast, foreign=True
+                image,
+                source,
+                generator,
+                families=(family,),
+                clean=0,
+                area=(0.01, 0.05),
+                contrast=TEXTURE_CONTRAST,
+                foreign=True,
             )
             return sample.observed, sample.mask
 

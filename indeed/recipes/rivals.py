@@ -1,4 +1,4 @@
-"""What detectors of anomalies are compared with: trained on the same good images, set on the same synthetic anomalies.
+"""Rivals of the detectors of anomalies: trained on the same good images, tuned on the same synthetic anomalies.
 
 An autoencoder and DRAEM are trained by the loop that trains InDeed, on the same patches of good images. What a method
 leaves open (what its map is made of, how it is smoothed, options of a fit) is chosen as for InDeed: by the average
@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from indeed.baselines.anomaly_detectors import fit_detector
+from indeed.baselines.classical_detectors import fit_detector
 from indeed.baselines.reconstruction import (
     AUTOENCODER_TASK,
     DRAEM,
@@ -26,16 +26,15 @@ from indeed.baselines.reconstruction import (
 )
 from indeed.checks import expect
 from indeed.data.patches import PatchSampler
-from indeed.images.anomalies import AnomalySample
+from indeed.images.anomaly_synthesis import AnomalySample
 from indeed.images.tiling import split
-from indeed.learning.training.samples import anomaly_samples, denoising_samples
+from indeed.learning.training.sources import anomaly_samples, denoising_samples
 from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, read_record
 from indeed.recipes.choice import MapOf, precisions, synthetic_anomalies
 from indeed.recipes.detector import NOISE_HIGH, surface_of, train_detector
 from indeed.recipes.good_images import SEED, good_images
 from indeed.recipes.run import Recipe, Run, train
-from indeed.record import Profile
 
 Learned = Literal["autoencoder", "draem", "indeed"]
 
@@ -60,7 +59,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "pca": [{"patch": patch, "explained": share} for patch in (8, 16, None) for share in (0.95, 0.9, 0.99)],
     "rpca": [{"sparsity_weight": weight} for weight in (None, 0.15, 0.3, 0.6)],
 }
-"""What is chosen from for each classical method; the first is what a quick look takes."""
+"""What is chosen from for each classical method; a quick look takes the first."""
 
 
 class Choice(NamedTuple):
@@ -76,7 +75,7 @@ def train_rival(
     model: Learned,
     *,
     data: str = "parts",
-    profile: Profile = "cpu",
+    profile: Literal["smoke", "cpu"] = "cpu",
     steps: int | None = None,
     seed: int = 0,
     folder: Path | None = None,
@@ -178,7 +177,7 @@ def classical(method: str, data: str, options: Sequence[Mapping[str, Any]] | Non
     Parameters
     ----------
     method
-        Name in :data:`indeed.baselines.anomaly_detectors.DETECTORS`.
+        Name in :data:`indeed.baselines.classical_detectors.DETECTORS`.
     data
         As in :func:`indeed.recipes.good_images.good_images`.
     options
@@ -242,7 +241,7 @@ def trained(model: Learned, path: Path, device: str = "cpu") -> tuple[MapOf, Cho
     """
     record = read_record(path)["record"]
     if record.get("task") != "detect" or "map" not in record:
-        raise CheckpointError(f"{path}: is no detector of anomalies (task {record.get('task')!r})")
+        raise CheckpointError(f"{path}: got task {record.get('task')!r}, expected a detector of anomalies")
     made = record["map"]
     if model == "indeed":
         network, _ = load_checkpoint(path, device)
@@ -255,7 +254,7 @@ def trained(model: Learned, path: Path, device: str = "cpu") -> tuple[MapOf, Cho
 
 
 def network_maps(model: Autoencoder | DRAEM) -> dict[str, MapOf]:
-    """Return the maps that a network can give of images of any size, by name; the result is where the images are."""
+    """Return the maps that a network can give of images of any size, by name; a result stays on their device."""
     device = next(model.parameters()).device
     if isinstance(model, DRAEM):
         return {"probability": lambda images: model.map(images.to(device)).to(images.device)}

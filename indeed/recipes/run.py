@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from indeed.checks import expect
-from indeed.data.files import FORMATS
+from indeed.data.image_files import FORMATS
 from indeed.data.white import Reader, White
 from indeed.files import atomic_write
 from indeed.learning.distributed import from_first, process_group, process_rank
@@ -29,7 +29,7 @@ Preset = Literal["tiny", "cpu", "paper"]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What is asked of one training run, whatever its recipe; None is what the recipe or the preset has."""
+    """What is asked of one training run, whatever its recipe; None stands for what the recipe or preset has."""
 
     out: Path
     """Checkpoint to write, ``*.safetensors``."""
@@ -48,8 +48,8 @@ class Run:
     halvings: int | None = None
     """Halvings of f_S, which is then a U-Net; for detectors."""
     start: Path | None = None
-    """Checkpoint whose weights the run starts from: same network, whatever its patch size. Small patches first, many a
-    step, and large ones at the end cost less than large ones all the way."""
+    """Checkpoint whose weights the run starts from: same network, whatever its patch size. Small patches first (many
+    a step) and large ones at the end cost less than large ones throughout."""
     steps: int | None = None
     """Length of the run."""
     stop_at: int | None = None
@@ -210,7 +210,7 @@ def _weights(path: Path, recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, A
     task = record.get("task", recipe.task)
     expect(task == recipe.task, str(path), f"a network of the task {task!r}", repr(recipe.task))
     if replace(model.config, patch_size=recipe.network.patch_size) != recipe.network:
-        raise ValueError(f"{path}: got a network of other sizes or forms than the run's")
+        raise ValueError(f"{path}: got a network of other sizes or forms, expected those of the run")
     return model.state_dict(), record
 
 

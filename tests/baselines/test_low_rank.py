@@ -9,7 +9,7 @@ import scipy.optimize
 import torch
 from jaxtyping import TypeCheckError
 
-from indeed.baselines.low_rank import marchenko_pastur_median, noise_level, optimal_shrinkage, truncated_svd
+from indeed.baselines.low_rank import estimated_noise_sd, marchenko_pastur_median, optimal_shrinkage, truncated_svd
 
 
 def generator(seed=0):
@@ -108,7 +108,7 @@ class TestNoiseLevel:
     @pytest.mark.parametrize("shape", [(200, 200), (100, 300), (300, 40)])
     def test_of_noise_and_a_low_rank_part_it_is_that_of_the_noise(self, shape):
         y = 0.3 * normal(*shape) + 10 * normal(shape[0], 2, seed=1) @ normal(2, shape[1], seed=2)
-        assert noise_level(y).item() == pytest.approx(0.3, rel=0.05)
+        assert estimated_noise_sd(y).item() == pytest.approx(0.3, rel=0.05)
 
     @pytest.mark.parametrize("beta", [0.1, 0.5, 1.0])
     def test_half_of_the_marchenko_pastur_law_lies_below_the_median(self, beta):
@@ -126,7 +126,7 @@ class TestNoiseLevel:
             marchenko_pastur_median(beta)
 
 
-@pytest.mark.parametrize("call", [lambda y: truncated_svd(y, 1), optimal_shrinkage, noise_level])
+@pytest.mark.parametrize("call", [lambda y: truncated_svd(y, 1), optimal_shrinkage, estimated_noise_sd])
 class TestBadInput:
     @pytest.mark.parametrize("value", [math.nan, math.inf])
     def test_values_that_are_not_finite_are_refused(self, call, value):
@@ -149,5 +149,5 @@ def test_a_single_pixel_is_its_own_approximation():
 
 def test_single_precision_stays_single():
     y = torch.rand(2, 5, 4, generator=generator())
-    assert truncated_svd(y, 2).dtype == optimal_shrinkage(y).dtype == noise_level(y).dtype == torch.float32
+    assert truncated_svd(y, 2).dtype == optimal_shrinkage(y).dtype == estimated_noise_sd(y).dtype == torch.float32
     np.testing.assert_allclose(truncated_svd(y, 2), truncated_svd(y.double(), 2), atol=1e-5)

@@ -7,7 +7,7 @@ from skimage.metrics import structural_similarity
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
-from indeed.baselines.anomaly_detectors import ClassicalDetector
+from indeed.baselines.classical_detectors import ClassicalDetector
 from indeed.baselines.reconstruction import (
     AUTOENCODER_TASK,
     DRAEM,

@@ -47,7 +47,7 @@ def random_fit(number, observer):
         return torch.randn(size, dtype=torch.float64, generator=generator)
 
     hyperpriors = Hyperpriors(*(10 ** choose.uniform(*limits) for limits in ((-1.5, 1), (-8, 0)) * 3))
-    batch, channels, rank = (choose.randint(*limits) for limits in ((1, 2), (1, 2), (1, 3)))
+    batch, channels, rank = (choose.randint(*limits) for limits in ((1, 8), (1, 3), (1, 3)))
     height, width = (choose.randint(1, 12) for _ in "hw")
     y = draw(batch, channels, height, rank) @ draw(batch, channels, rank, width)
     y = 10 ** choose.uniform(-2, 1) * (y + 10 ** choose.uniform(-3, 0) * draw(*y.shape))
@@ -60,24 +60,16 @@ def random_fit(number, observer):
     return fit(y, start, hyperpriors, **options, max_sweeps=10, observer=observer)
 
 
-def assert_never_rises(problems, least):
+@pytest.mark.usefixtures("unchecked_annotations")  # checks are half of the time; the tests below have them
+def test_none_of_ten_thousand_updates_raises_the_free_energy():
     descent = Descent()
-    for number in problems:
+    for number in range(32):
         descent.last = None
         found = random_fit(number, descent)
         torch.testing.assert_close(found.free_energy[-1], descent.last, rtol=1e-12, atol=1e-12)
-    assert len(descent.updates) >= least
+    assert len(descent.updates) >= 10_000
     assert set(descent.updates) == {"A", "B", "S", "gamma", "omega", "lambda", "switch off", "remove"}
     assert max(descent.rises) < 1e-13
-
-
-def test_no_update_raises_the_free_energy():
-    assert_never_rises(range(24), least=2_000)
-
-
-@pytest.mark.slow
-def test_none_of_ten_thousand_updates_raises_the_free_energy():
-    assert_never_rises(range(24, 144), least=10_000)
 
 
 def assert_found(size, rank, columns, seeds, family, misses=0):
@@ -94,15 +86,11 @@ def assert_found(size, rank, columns, seeds, family, misses=0):
     assert right >= seeds - misses
 
 
+@pytest.mark.usefixtures("unchecked_annotations")  # checks are half of the time; the tests below have them
 @pytest.mark.parametrize("family", ["diagonal", "full"])
-def test_rank_is_found_and_the_low_rank_part_as_if_the_subspaces_were_known(family):
-    assert_found(size=48, rank=4, columns=24, seeds=3, family=family)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", ["diagonal", "full"])
-def test_rank_8_of_128_pixel_images_is_found_on_at_least_19_of_20_seeds(family):
-    assert_found(size=128, rank=8, columns=64, seeds=20, family=family, misses=1)
+def test_rank_8_and_the_low_rank_part_are_found_as_if_the_subspaces_were_known_on_at_least_19_of_20_seeds(family):
+    assert_found(size=64, rank=8, columns=16, seeds=20, family=family, misses=1)
+    assert_found(size=128, rank=8, columns=64, seeds=1, family=family)
 
 
 def test_switching_off_at_once_ends_where_the_columns_would_have_ended():

@@ -10,7 +10,7 @@ from bad_batch import tiny_checkpoints
 
 from indeed import cli
 from indeed.cli import models
-from indeed.data.files import write_image
+from indeed.data.image_files import write_image
 from indeed.data.picture import Picture
 from indeed.images.noise import correlated_gaussian
 

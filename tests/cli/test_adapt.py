@@ -11,9 +11,9 @@ import torch
 from indeed.bayes.conjugate_updates import solve_leaf_level
 from indeed.bayes.elbo import elbo_terms
 from indeed.cli import adapt as adapt_command
-from indeed.data.files import read_image, write_image
+from indeed.data.image_files import read_image, write_image
 from indeed.data.picture import Picture
-from indeed.learning.adaptation import noise as replayed_noise
+from indeed.learning.adaptation import noise_replay as replayed_noise
 from indeed.learning.adaptation import online
 from indeed.learning.adaptation.config import adaptation_preset
 from indeed.learning.adaptation.engine import adapt
@@ -260,6 +260,7 @@ def test_an_adaptation_that_is_killed_goes_on_and_what_is_there_is_not_done_agai
     assert redone("--modules", "S", "--reset", "never") == []
 
 
+@pytest.mark.slow
 def test_denoise_with_adaptation_is_adapt_by_default(run, tmp_path, noisy_picture):
     write_image(tmp_path / "a.tif", noisy_picture(64, 80, 1.0))
     options = ["--seed", 3, "--add-noise", 5]
@@ -291,11 +292,11 @@ def test_adapt_never_overwrites_its_input(run, photo, few):
         (["photo.png", "-o", "out", "--steps", "0"], "steps: got 0"),
         (["photo.png", "-o", "out", "--learning-rate", "-1"], "learning_rate: got -1"),
         (["photo.png", "-o", "out", "--mode", "batch", "--reset", "never"], "reset: got 'never'"),
-        (["photo.png", "-o", "out", "--photographs", "nowhere"], "nowhere: is not a folder"),
+        (["photo.png", "-o", "out", "--photographs", "nowhere"], "nowhere: got no folder"),
         (["photo.png", "-o", "out", "--photographs", "void"], "void: holds no image"),
         (["photo.png", "-o", "out", "--photographs", "twin", "--preset", "paper"], "photographs: got twin"),
         (["photo.png", "-o", "out", "--checkpoint", "none"], "none: no such file"),
-        (["photo.png", "-o", "out", "--device", "abacus"], "'abacus' is not available"),
+        (["photo.png", "-o", "out", "--device", "abacus"], "device: got 'abacus', expected one that is available"),
         (["photo.png", "-o", "table"], "is no table of this command"),
     ],
 )

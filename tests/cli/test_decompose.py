@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from indeed.cli import decompose as decompose_command
-from indeed.data.files import read_image, write_image
+from indeed.data.image_files import read_image, write_image
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from indeed.cli import models
-from indeed.data.files import read_image, write_image
+from indeed.data.image_files import read_image, write_image
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint
 
 
@@ -94,7 +94,7 @@ def test_denoise_never_overwrites_its_input(run, photo):
         (["photo.png", "none/photo.png", "-o", "out"], "several images have the same name"),
         (["-o", "out"], "images: got none"),
         (["photo.png", "-o", "none/out.png"], "its folder does not exist"),
-        (["photo.png", "-o", "out.png", "--device", "abacus"], "'abacus' is not available"),
+        (["photo.png", "-o", "out.png", "--device", "abacus"], "device: got 'abacus', expected one that is available"),
         (["photo.png", "-o", "out.png", "--overlap", "16"], "overlap: got 16"),
         (["photo.png", "-o", "out.png", "--checkpoint", "photo.png"], "not a whole safetensors file"),
         (["photo.png", "-o", "out.png", "--checkpoint", "none"], "none: no such file"),
@@ -116,7 +116,7 @@ def test_a_wrong_call_of_denoise_is_one_line(
 def test_a_network_for_grey_refuses_colour(run, photo, tmp_path, checkpoints):
     code, _, errors = run("denoise", photo, "-o", tmp_path / "o.png", "--checkpoint", checkpoints["denoise_grey"])
     assert code == 2
-    assert "is for grey images, got a colour one" in errors[0]
+    assert "got a colour image, expected grey ones" in errors[0]
 
 
 def test_a_missing_shipped_checkpoint_is_one_line(run, photo, tmp_path, monkeypatch):

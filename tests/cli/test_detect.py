@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from indeed.cli import detect as detect_command
-from indeed.data.files import read_image, write_image
+from indeed.data.image_files import read_image, write_image
 from indeed.data.picture import Picture
 from indeed.figures import heat, heat_overlay
 from indeed.networks.anomaly_detection import load_detector
@@ -182,7 +182,7 @@ def test_an_image_that_was_spoilt_loses_its_row_and_its_maps(run, parts, tmp_pat
         (["-o", "out"], "images: got none"),
         (["none", "-o", "out", "--checkpoint", "nothing"], "nothing: no such file"),
         (["parts", "-o", "out", "--checkpoint", "parts/a.png"], "not a whole safetensors file"),
-        (["parts", "-o", "out", "--device", "abacus"], "'abacus' is not available"),
+        (["parts", "-o", "out", "--device", "abacus"], "device: got 'abacus', expected one that is available"),
         (["parts", "-o", "parts"], "parts: holds images of the run"),
         (["parts", "-o", "parts/a.png"], "a.png: file exists"),
         (["parts", "twin/a.png", "-o", "out"], "twin/a.png: would have the outputs of parts/a.png"),
@@ -191,7 +191,7 @@ def test_an_image_that_was_spoilt_loses_its_row_and_its_maps(run, parts, tmp_pat
         (["parts", "-o", "out", "--false-positive-rate", "0.2"], "at least 1/4 and below 1: 4 good images cannot"),
         (["parts", "-o", "out", "--false-positive-rate", "0.4", "--good", "parts"], "expected at least 1/2"),
         (["parts", "void", "-o", "out"], "void: holds no image"),
-        (["parts", "-o", "out", "--good", "nowhere"], "nowhere: is not a folder"),
+        (["parts", "-o", "out", "--good", "nowhere"], "nowhere: got no folder"),
         (["parts", "-o", "out", "--good", "void"], "void: holds no image"),
     ],
 )
@@ -213,7 +213,7 @@ def test_detect_refuses_a_denoiser(run, parts, tmp_path, checkpoints):
     arguments = ["detect", parts, "-o", tmp_path / "out", "--checkpoint", checkpoints["denoise_grey"]]
     assert run(*arguments)[::2] == (
         2,
-        [f"indeed: {checkpoints['denoise_grey']}: is no detector of anomalies (task None)"],
+        [f"indeed: {checkpoints['denoise_grey']}: got task None, expected a detector of anomalies"],
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from indeed.data.files import read_image, write_image
+from indeed.data.image_files import read_image, write_image
 from indeed.images.metrics import psnr
 
 
@@ -40,7 +40,7 @@ def test_evaluate_goes_on_after_a_bad_image(run, tmp_path, random_picture):
 
 
 def test_evaluate_needs_a_folder_with_images(run, tmp_path, photo):
-    assert run("evaluate", photo) == (2, [], [f"indeed: {photo}: is not a folder"])
+    assert run("evaluate", photo) == (2, [], [f"indeed: {photo}: got no folder, expected one of images"])
     (tmp_path / "none").mkdir()
     code, _, errors = run("evaluate", tmp_path / "none")
     assert code == 2

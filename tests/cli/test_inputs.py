@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from indeed.cli.files import check_apart
-from indeed.data.files import read_image, write_image
+from indeed.cli.paths import check_apart
 from indeed.data.folders import pictures_in
+from indeed.data.image_files import read_image, write_image
 from indeed.data.picture import Picture
 from indeed.networks.checkpoint import save_checkpoint
 from indeed.networks.inference_network import InDeed, network_preset
@@ -30,7 +30,7 @@ def test_folders_are_searched_and_their_structure_is_kept(run, tmp_path, mvtec, 
     for _ in range(2):
         assert run("denoise", mvtec, "-o", out) == (0, [], [skipped])
         assert contents(out) == {"good", "broken", "good/000.png", "broken/000.png"}
-    code, _, errors = run("adapt", mvtec, "-o", tmp_path / "a", "--preset", "paper", "--steps", 1)
+    code, _, _ = run("adapt", mvtec, "-o", tmp_path / "a", "--preset", "paper", "--steps", 1)
     assert (code, (tmp_path / "a" / "broken" / "000.png").exists()) == (0, True)
     code, output, _ = run("detect", mvtec, "-o", tmp_path / "d", "--checkpoint", "parts")
     assert (code, len(output)) == (0, 5)

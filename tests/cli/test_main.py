@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from indeed.data.files import write_image
+from indeed.data.image_files import write_image
 
 
 def command(*arguments: object, **options) -> subprocess.CompletedProcess[str]:

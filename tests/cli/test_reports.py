@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indeed.data.files import write_image
+from indeed.data.image_files import write_image
 from indeed.data.picture import Picture
 from indeed.tables import ResumableTable, read_table, write_table
 

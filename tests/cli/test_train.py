@@ -54,12 +54,12 @@ def test_each_task_has_its_own_recipe_that_knows_its_default_data(run, tmp_path,
     [
         (["-o", "m.pt"], ".safetensors"),
         (["-o", "m.safetensors", "--data", "nowhere"], "nowhere"),
-        (["-o", "m.safetensors", "--max-rank", "4"], "max_rank: goes with task uad only"),
-        (["-o", "m.safetensors", "--halvings", "2"], "halvings: goes with task uad only"),
+        (["-o", "m.safetensors", "--max-rank", "4"], "max_rank: got 4, expected none unless task is uad"),
+        (["-o", "m.safetensors", "--halvings", "2"], "halvings: got 2, expected none unless task is uad"),
         (["-o", "m.safetensors", "--task", "uad", "--data", "nowhere"], "nowhere"),
         (["-o", "m.safetensors", "--task", "uad", "--data", "bsd"], "data: got 'bsd', expected 'textures'"),
         (["-o", "m.safetensors", "--task", "uad", "--data", "."], "holds no image"),
-        (["-o", "m.safetensors", "--task", "uad", "--patch-size", "304"], "smaller than patch_size 304"),
+        (["-o", "m.safetensors", "--task", "uad", "--patch-size", "304"], "expected at least 304"),
     ],
 )
 def test_a_wrong_call_of_train_is_one_line(run, tmp_path, monkeypatch, arguments, words):

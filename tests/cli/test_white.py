@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from indeed.data.files import read_image
+from indeed.data.image_files import read_image
 from indeed.networks.checkpoint import read_record
 
 CASES = Path(__file__).parents[1] / "data" / "cases"

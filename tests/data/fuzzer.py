@@ -20,7 +20,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from indeed.data.files import ImageFileError, read_image
+from indeed.data.image_files import ImageFileError, read_image
 from indeed.data.stacks import opened_stack
 
 SLOWEST = 5.0

@@ -24,7 +24,7 @@ from indeed.data.anomaly_readers import (
 from indeed.data.anomaly_sets import GOOD, TEXTURES, AnomalyItem, AnomalySet, load, texture_set
 from indeed.data.benchmarks import DataMissingError
 from indeed.data.download import DataError
-from indeed.data.files import ImageFileError
+from indeed.data.image_files import ImageFileError
 from indeed.data.samples import sample_image
 
 HEIGHT, WIDTH = 12, 20
@@ -212,10 +212,9 @@ class TestMask:
 
 
 class TestSize:
-    @pytest.mark.parametrize("fit", ["resize", "crop"])
     @pytest.mark.parametrize("size", [8, 31, (12, 20), (30, 7)])
-    def test_image_and_mask_get_the_size_and_keep_their_ranges(self, part, size, fit):
-        image, marked = load(defective(part), size, channels=3, fit=fit)
+    def test_image_and_mask_get_the_size_and_keep_their_ranges(self, part, size):
+        image, marked = load(defective(part), size, channels=3)
         height, width = (size, size) if isinstance(size, int) else size
         assert (image.shape, marked.shape) == ((3, height, width), (height, width))
         assert image.min() >= 0
@@ -225,9 +224,8 @@ class TestSize:
 
     def test_its_own_size_changes_nothing(self, part):
         item = defective(part)
-        for fit in ("resize", "crop"):
-            for one, other in zip(load(item), load(item, (HEIGHT, WIDTH), fit=fit), strict=True):
-                assert torch.equal(one, other)
+        for one, other in zip(load(item), load(item, (HEIGHT, WIDTH)), strict=True):
+            assert torch.equal(one, other)
 
     def test_the_mask_takes_the_value_of_the_nearest_pixel(self, part):
         item = defective(part)
@@ -236,12 +234,6 @@ class TestSize:
             for column in range(33):
                 nearest = int((row + 0.5) * HEIGHT / 7), int((column + 0.5) * WIDTH / 33)
                 assert small[row, column] == whole[nearest]
-
-    def test_a_crop_of_twice_the_pixels_is_the_middle(self, part):
-        wide = np.repeat(np.arange(20, dtype=np.uint8)[None], 10, axis=0)
-        write(part / "train/good/1.png", wide)
-        cropped = load(folder_set(part).train[0], 10, fit="crop").image
-        np.testing.assert_allclose(cropped[0].numpy() * 255, wide[:, 5:15], atol=1e-4)
 
     def test_shrinking_keeps_the_mean(self, part):
         item = folder_set(part).train[0]
@@ -596,11 +588,11 @@ class TestTextures:
     @pytest.mark.parametrize(
         ("make", "message"),
         [
-            (lambda image, *_: (image, torch.zeros(image.shape[1:])), r"defects\['bad'\] marked 0 of 65536 pixels"),
-            (lambda image, *_: (image, torch.ones(image.shape[1:])), r"defects\['bad'\] marked 65536 of 65536"),
+            (lambda image, *_: (image, torch.zeros(image.shape[1:])), r"defects\['bad'\]: got 0 of 65536 pixels"),
+            (lambda image, *_: (image, torch.ones(image.shape[1:])), r"defects\['bad'\]: got 65536 of 65536"),
             (lambda image, *_: (image + 1, torch.eye(256)), r"from .* to .*, expected some but not all, and \[0, 1\]"),
-            (lambda image, *_: (image[..., 1:], torch.eye(256)), r"defects\['bad'\] gave shapes \(1, 256, 255\)"),
-            (lambda image, *_: (image, torch.eye(255)), r"defects\['bad'\] gave shapes"),
+            (lambda image, *_: (image[..., 1:], torch.eye(256)), r"defects\['bad'\]: got shapes \(1, 256, 255\)"),
+            (lambda image, *_: (image, torch.eye(255)), r"defects\['bad'\]: got shapes"),
         ],
     )
     def test_what_is_no_defect_is_refused(self, make, message):

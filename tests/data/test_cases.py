@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indeed.data.files import ImageFileError, read_image
+from indeed.data.image_files import ImageFileError, read_image
 from indeed.data.stacks import opened_stack
 
 CASES = Path(__file__).with_name("cases")

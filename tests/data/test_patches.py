@@ -70,7 +70,7 @@ def test_an_unusable_spread_is_named(spread):
     ("images", "named"),
     [
         ([], "at least one"),
-        ([torch.zeros(1, 3, 9, dtype=torch.uint8)], "patch_size"),
+        ([torch.zeros(1, 3, 9, dtype=torch.uint8)], "at least 4 a side"),
         ([torch.zeros(1, 9, 9, dtype=torch.uint8), torch.zeros(3, 9, 9, dtype=torch.uint8)], "channels"),
     ],
 )

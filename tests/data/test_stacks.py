@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from indeed.data.files import ImageFileError, read_image
+from indeed.data.image_files import ImageFileError, read_image
 from indeed.data.picture import Picture
 from indeed.data.stacks import Stack, opened_stack, write_stack
 

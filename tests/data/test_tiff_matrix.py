@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from tag_writer import packed, tiff
 
-from indeed.data.files import ImageFileError, read_image
+from indeed.data.image_files import ImageFileError, read_image
 
 HEIGHT, WIDTH = 7, 9
 PHOTOMETRIC = {"white is zero": (0, 1), "grey": (1, 1), "rgb": (2, 3), "palette": (3, 1), "cmyk": (5, 4)}

@@ -98,7 +98,7 @@ def test_a_cell_is_computed_again_when_its_files_change(tmp_path):
 
 
 def test_names_that_clash_are_refused(tmp_path):
-    for name in ("seconds", "sigma"):
+    for name in ("seconds", "run", "sigma"):
         with pytest.raises(ValueError, match=f"compute: got {name}, expected no name"):
             run(tmp_path / "cell.csv", Counter(**{name: 1.0}))
     with pytest.raises(ValueError, match="seed: got 7, expected 3"):
@@ -155,7 +155,7 @@ def toy(tmp_path, monkeypatch):
             def savefig(self, path):
                 path.write_text(" ".join(row["value"] for row in rows))
 
-        return Figure()
+        return Figure(), None
 
     table = Table(
         name="toy",
@@ -171,6 +171,12 @@ def toy(tmp_path, monkeypatch):
     )
     (tmp_path / "net").write_bytes(b"\x02")
     return table, measured
+
+
+def test_a_field_of_the_key_called_like_a_column_of_every_table_is_refused(toy):
+    for name in ("run", "seconds", "profile", "data_hash"):
+        with pytest.raises(ValueError, match=f"key: got {name}, expected no name of a column"):
+            replace(toy[0], key={name: int})
 
 
 def test_a_table_is_continued_where_it_was_killed_and_what_is_stale_is_measured_again(toy, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from indeed.data.files import read_image
+from indeed.data.image_files import read_image
 from indeed.data.samples import sample_path
 from indeed.experiments import table3
 from indeed.experiments.table3_conclusions import CLAIMS, FIGURES, beside_paper, printed, verdicts
@@ -89,9 +89,9 @@ def test_a_cell_has_the_columns_of_the_table(tmp_path):
 
 def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been_killed(tmp_path):
     key = {"model": 9, "heads": "mean", "seed": 0}
-    table3.train(key, profile="smoke", folder=tmp_path / "killed", stop_at=1)
-    resumed = table3.train(key, profile="smoke", folder=tmp_path / "killed")
-    whole = table3.train(key, profile="smoke", folder=tmp_path / "whole")
+    table3.train_model(key, profile="smoke", folder=tmp_path / "killed", stop_at=1)
+    resumed = table3.train_model(key, profile="smoke", folder=tmp_path / "killed")
+    whole = table3.train_model(key, profile="smoke", folder=tmp_path / "whole")
     assert resumed.step == whole.step == 2
     for a, b in zip(resumed.average.parameters(), whole.average.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -100,7 +100,7 @@ def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been_killed(tmp_pat
 def test_running_statistics_of_batch_norm_are_those_of_the_averaged_weights(tmp_path):
     """The first layer's statistics are moments of the stem's output under the averaged weights on training batches."""
     key = {"model": 10, "heads": "mean", "seed": 0}
-    trainer = table3.train(key, profile="smoke", folder=tmp_path)
+    trainer = table3.train_model(key, profile="smoke", folder=tmp_path)
     trunk = trainer.average.f_A.trunk
     means = []
     with torch.no_grad():

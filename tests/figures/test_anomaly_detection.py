@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from indeed import figures
-from indeed.images.anomalies import anomalous_sample
+from indeed.images.anomaly_synthesis import anomalous_sample
 
 
 def test_anomaly_families_shows_the_parts_of_each_sample(drawn):

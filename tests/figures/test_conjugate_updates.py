@@ -79,7 +79,7 @@ def test_variance_tails_are_those_of_samples(drawn):
 def test_a_column_settles_where_the_soft_threshold_says(mean_gamma):
     d = 1.5
     y, weight, factors = rank_one_problem(d)
-    A, B = settle(y, weight, factors, 3000, torch.full((1, 1, 1), mean_gamma).double())
+    A, B = settle(y, weight, factors, 1000, torch.full((1, 1, 1), mean_gamma).double())
     squared_norm, variance = column_given_gamma(torch.tensor([mean_gamma]).double(), d, PRECISION, SIZE)
     for q in (A, B):
         assert q.mean.square().sum().item() == pytest.approx(squared_norm.item(), abs=1e-6)
@@ -94,7 +94,7 @@ def test_column_switch_has_two_stable_points_above_the_edge_of_the_noise_and_one
     assert [len(data[name]["unstable"]) for name in columns] == [1, 0]
     for name, d in columns.items():
         # The updates themselves, from the singular vectors, end at the upper stable point.
-        A, B = settle(*rank_one_problem(d), 6000)
+        A, B = settle(*rank_one_problem(d), 400)
         assert data[name]["stable"][-1] == pytest.approx(energy(A, B), rel=0.03)
     above, below = drawn(figure).axes
     np.testing.assert_allclose(above.lines[0].get_ydata(), data["strong"]["growth"])
@@ -117,7 +117,7 @@ def test_the_free_energy_of_the_switch_is_that_of_the_library():
     nothing = [GaussianFactor(0 * q.mean, torch.full_like(q.mean, -14.0)) for q in start]
     free_energies = []
     for factors in (nothing, start):
-        A, B = settle(y, weight, factors, 3000)
+        A, B = settle(y, weight, factors, 300)
         mean, variance = low_rank_moments(A, B)
         known = GammaFactor(torch.full_like(y, 1e12), torch.full_like(y, 1e12 / PRECISION))
         fidelity = negative_expected_log_likelihood((y - mean).square() + variance, known)

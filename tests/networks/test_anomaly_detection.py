@@ -170,7 +170,7 @@ def test_an_image_smaller_than_the_window_of_the_score_is_mapped_if_it_is_brough
     found = Detector(model, 24, settings, (1.0,))(image)
     assert found.map.shape == size
     assert math.isfinite(found.score)
-    with pytest.raises(ValueError, match=f"image of {size[1]}x{size[0]} pixels, expected at least 21 on each side"):
+    with pytest.raises(ValueError, match=f"image: got {size[1]}x{size[0]} pixels, expected at least 21 on each side"):
         Detector(model, None, settings, (1.0,))(image)
 
 

@@ -71,7 +71,7 @@ def test_a_resumed_run_has_the_provenance_of_its_first_start_and_the_commits_of_
 def test_a_run_is_not_continued_for_other_data(tmp_path):
     out = tmp_path / "model.safetensors"
     run(out)
-    with pytest.raises(ValueError, match="another configuration"):
+    with pytest.raises(ValueError, match="expected the configuration of the run"):
         run(out, recipe(data="wavy"), resume=True)
 
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from indeed.bayes.conjugate_updates import LocalNoise
+from indeed.bayes.conjugate_updates import LocalNoiseForm
 from indeed.bayes.objectives import Modules
 from indeed.checks import at_least, expect, one_of
 from indeed.learning.adaptation.stopping import StoppingRule
@@ -36,9 +36,9 @@ class AdaptationConfig:
     steps: int = 20
     """Optimiser steps an image, at most."""
     learning_rate: float = 1e-6
-    """Of Adam, in the first step."""
+    """Learning rate of Adam in the first step."""
     schedule: Literal["constant", "linear"] = "constant"
-    """Whether it stays, as in the paper, or falls linearly to zero after the last step."""
+    """Whether the rate stays, as in the paper, or falls linearly to zero after the last step."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient."""
     patches: int = 1
@@ -47,7 +47,7 @@ class AdaptationConfig:
     """Side of the crops in pixels; None: that of the network's tiles."""
     residual: Literal["sampled", "expected"] = "sampled"
     """Whether fidelity and noise precision take the residual of a draw, as in the paper, or its expectation."""
-    noise: LocalNoise = "pixel"
+    noise: LocalNoiseForm = "pixel"
     """Pixels that share a noise precision: none (the paper), those of a window around each, or all of a patch."""
     neighbourhood: int = 7
     """Side of that window in pixels, odd."""
@@ -62,9 +62,9 @@ class AdaptationConfig:
     leak: float = 0.0
     """Slope of the last ReLU of f_S below zero, in [0, 1), while the network adapts and after."""
     training: TrainingConfig = field(default_factory=lambda: training_preset("cpu"))
-    """Whose hyperpriors, target precision, orthogonality and form of the residual the replayed samples have."""
+    """Run whose hyperpriors, target precision, orthogonality and form of the residual replayed samples are given."""
     task: Task = DENOISING
-    """What they teach: that which the network was trained for."""
+    """Task of the replayed samples: the one that the network was trained for."""
     stop: StoppingRule | None = None
     """Label-free stopping rule; None: all steps are taken and the last weights kept."""
 
@@ -74,7 +74,7 @@ class AdaptationConfig:
         one_of(("all", "affine"), parameters=self.parameters)
         one_of(("constant", "linear"), schedule=self.schedule)
         one_of(("sampled", "expected"), residual=self.residual)
-        one_of(get_args(LocalNoise), noise=self.noise)
+        one_of(get_args(LocalNoiseForm), noise=self.noise)
         counts = ("steps", "patches", "replay_patches", "fisher_samples")
         at_least(1, **{name: getattr(self, name) for name in counts})
         for name in ("learning_rate", "gradient_clip"):
@@ -91,8 +91,7 @@ class AdaptationConfig:
     def forwards_per_step(self) -> float:
         """Cost of a step in forward passes of `patches` patches; a backward pass counts as two.
 
-        The pass for the stopping rule is counted where there is one, the Fisher information, which is computed once,
-        is not.
+        The pass for a stopping rule is counted. The Fisher information, which is computed once, is not.
 
         >>> from indeed.learning.adaptation.stopping import LowestFreeEnergy
         >>> AdaptationConfig().forwards_per_step, AdaptationConfig(stop=LowestFreeEnergy()).forwards_per_step

@@ -17,12 +17,7 @@ from torch import Tensor, nn
 from indeed.checks import expect
 from indeed.images.tiling import reflected_indices
 from indeed.learning.adaptation.config import AdaptationConfig
-from indeed.learning.adaptation.objectives import (
-    adaptation_free_energy,
-    adaptation_loss,
-    diagonal_fisher,
-    fisher_penalty,
-)
+from indeed.learning.adaptation.loss import adaptation_free_energy, adaptation_loss, diagonal_fisher, fisher_penalty
 from indeed.learning.adaptation.parameters import adapting_parameters, drift, fold_gains, values_of
 from indeed.learning.adaptation.stopping import Monitor
 from indeed.learning.loading import SampleSource, draw_batch
@@ -83,21 +78,21 @@ class Setting(NamedTuple):
     reference: InDeed
     """A copy of the original network."""
     parameters: list[nn.Parameter]
-    """Those of `network` that adapt."""
+    """Parameters of `network` that adapt."""
     anchors: list[Tensor]
     """Their values in the original network."""
     optimizer: torch.optim.Optimizer
     images: tuple[AnySizeImage, ...]
     """The observed images, as they were given."""
     extended: list[AnySizeImage]
-    """The same, none smaller than a patch."""
+    """The same images, none smaller than a patch."""
     size: int
     """Side of a patch in pixels."""
     config: AdaptationConfig
     generator: torch.Generator
     replay: SampleSource | None
     seed: int
-    """Of the replayed samples."""
+    """Seed of the replayed samples."""
     watched: Images
     """The fixed patches that the stopping rule sees."""
     fisher: list[Tensor]
@@ -160,8 +155,8 @@ def adapt(
     source
         Draws the samples of the Fisher information; None: `replay`.
     original
-        Network from which drift and penalty are measured, and whose estimate is the one ``before``, where `model` is
-        adapted already; None: `model`.
+        Where `model` is adapted already: the network from which drift and penalty are measured, and whose estimate is
+        the one ``before``; None: `model`.
     observe
         Called with each step, before the first one with 0; sees the estimate, decides nothing.
 
@@ -220,7 +215,7 @@ def init(
     watched = _crops(few, size, generator).to(device)
     forwards, fisher = 0.0, list[Tensor]()
     if config.fisher_weight and samples is not None:
-        # Not the seed of the replayed samples, whose indices start with the same ones.
+        # Another seed than that of the replayed samples, whose indices start from 0 too.
         batch = draw_batch(samples, range(config.fisher_samples), seed ^ 1).to(device, torch.float32)
         fisher = diagonal_fisher(reference, references, batch, config.training, config.task)
         forwards += 3 * config.fisher_samples

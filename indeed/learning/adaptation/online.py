@@ -11,7 +11,7 @@ from indeed.checks import one_of
 from indeed.images.noise_estimation import NoiseLaw
 from indeed.learning.adaptation.config import AdaptationConfig
 from indeed.learning.adaptation.engine import Adapted, Observe, adapt
-from indeed.learning.adaptation.noise import NoLawToReplayError, law_to_replay
+from indeed.learning.adaptation.noise_replay import NoLawToReplayError, law_to_replay
 from indeed.learning.loading import SampleSource
 from indeed.networks.inference_network import InDeed
 from indeed.types import AnySizeImage
@@ -21,11 +21,11 @@ class Outcome(NamedTuple):
     """What became of the adaptation to an image."""
 
     model: InDeed
-    """The network for the image: the adapted one, or that which was there where nothing was adapted."""
+    """The network for the image: the adapted one, or the unchanged one if nothing was adapted."""
     adapted: Adapted | None
     """The adaptation; None: there was none."""
     law: NoiseLaw | None
-    """That of the noise in the image; None: it was not asked for, or could not be estimated."""
+    """Law of the noise in the image; None: it was not asked for, or could not be estimated."""
     refusal: NoLawToReplayError | None
     """Why there was no adaptation; None: there was one."""
     law_seconds: float
@@ -53,8 +53,8 @@ class Online:
     replay: SampleSource | None = None
     """Draws the training samples that are replayed."""
     matched: Callable[[Sequence[NoiseLaw]], SampleSource] | None = None
-    """Makes that source, in the place of `replay`, from the laws of the noise in the images. An image whose law is none
-    to replay is then not adapted to: it leaves the network that is there as it is."""
+    """Makes that source, in the place of `replay`, from the laws of the noise in the images. For an image without a law
+    to replay nothing is adapted, and the network stays as it is."""
     source: SampleSource | None = None
     """Draws the samples of the Fisher information; None: those that are replayed."""
     current: InDeed = field(init=False)
@@ -67,7 +67,7 @@ class Online:
     def __call__(
         self, images: Sequence[AnySizeImage], generator: torch.Generator, *, observe: Observe | None = None
     ) -> list[Outcome]:
-        """Outcome for each image of one adaptation to all of them.
+        """Adapt once to all the images, and return an outcome for each.
 
         Parameters
         ----------

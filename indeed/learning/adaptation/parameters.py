@@ -26,7 +26,7 @@ class ChannelGain(nn.Module):
 
 
 def adapting_parameters(network: InDeed, config: AdaptationConfig) -> list[nn.Parameter]:
-    """Freeze the weights of a network that do not adapt and return those that do; may insert gains, `fold_gains`."""
+    """Freeze the weights of a network that do not adapt and return those that do; may insert gains (`fold_gains`)."""
     network.set_trainable(config.modules)
     if config.parameters == "affine":
         adapting = [part for part in network.modules() if any(p.requires_grad for p in part.parameters())]

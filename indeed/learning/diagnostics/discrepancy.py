@@ -1,8 +1,8 @@
 r"""How far two sets of images are apart: the place of :math:`d(\hat p_D, p)` in Theorem 1.
 
 The law p of images is known by samples only, in as many dimensions as an image has pixels; no sample of any practical
-size says how far an empirical law is from p there. What is here compares two *samples*, mostly in a few features of an
-image. These are proxies: useful for telling sets apart, and no values of d.
+size says how far an empirical law is from p there. The functions here compare two *samples*, mostly in a few features
+of an image. These are proxies: useful for telling sets apart, and no values of d.
 """
 
 import math
@@ -17,13 +17,13 @@ from indeed.bayes.variational_family import LeafLevel, MiddleLevel
 from indeed.checks import at_least, expect
 from indeed.types import Images
 
-Features = Float[Tensor, "_ _"]
+FeatureTable = Float[Tensor, "_ _"]
 """Features of samples, (sample, feature)."""
 
 # -- features ---------------------------------------------------------------------------------------------------------
 
 
-def patch_statistics(y: Images) -> Features:
+def patch_statistics(y: Images) -> FeatureTable:
     """Statistics of each image: mean, and logarithms of its contrast and of its differences of neighbours.
 
     Returns
@@ -37,14 +37,14 @@ def patch_statistics(y: Images) -> Features:
     return torch.stack([y.mean((1, 2, 3)), *logs], dim=1)
 
 
-def loss_coordinates(middle: MiddleLevel, leaf: LeafLevel) -> Features:
+def loss_coordinates(middle: MiddleLevel, leaf: LeafLevel) -> FeatureTable:
     r"""Coordinates :math:`(\ell_{rank}, \ell_{sparse})` of each image, in nats per pixel and channel (Fig. 6)."""
     precisions = leaf.means
     terms = rank_term(middle.A, middle.B, precisions.gamma), sparsity_term(middle.S, precisions.omega)
     return torch.stack(terms, dim=1) / middle.S.mean[0].numel()
 
 
-def standardised_features(first: Features, second: Features) -> tuple[Features, Features]:
+def standardised_features(first: FeatureTable, second: FeatureTable) -> tuple[FeatureTable, FeatureTable]:
     """Both sets with each feature shifted and scaled to mean zero and variance one over their union.
 
     A feature that never varies becomes zero.
@@ -58,25 +58,27 @@ def standardised_features(first: Features, second: Features) -> tuple[Features, 
 # -- distances --------------------------------------------------------------------------------------------------------
 
 
-def mean_distance(first: Features, second: Features) -> float:
+def mean_distance(first: FeatureTable, second: FeatureTable) -> float:
     r"""Mean Euclidean distance between a sample of one set and a sample of the other.
 
     For whole images as features it estimates, without bias, the distance :math:`\tfrac1n \sum_i E_Y\|Y - Y^{(i)}\|`
-    with which the proof of Theorem 1 goes through. It is no discrepancy: between two sets from the same law it is
+    that the proof of Theorem 1 needs. It is no discrepancy: between two sets from the same law it is
     positive, and it does not fall with their sizes.
     """
     _check(first, second, 1)
     return torch.cdist(first, second).mean().item()
 
 
-def sliced_wasserstein(first: Features, second: Features, *, directions: int = 64, generator: torch.Generator) -> float:
+def sliced_wasserstein(
+    first: FeatureTable, second: FeatureTable, *, directions: int = 64, generator: torch.Generator
+) -> float:
     """Proxy: Wasserstein-1 distance of the projections on random directions, averaged over these.
 
     Not larger than the Wasserstein-1 distance of the two sets of features.
 
     Examples
     --------
-    In one dimension there is one direction, and a shift is as far as it is:
+    In one dimension there is one direction, and the distance is the shift:
 
     >>> x = torch.tensor([[0.0], [1.0], [5.0]])
     >>> sliced_wasserstein(x, x + 2, generator=torch.Generator().manual_seed(0))
@@ -97,7 +99,7 @@ def sliced_wasserstein(first: Features, second: Features, *, directions: int = 6
     return sum(float(wasserstein_distance(a, b)) for a, b in zip(*projected, strict=True)) / directions
 
 
-def squared_mmd(first: Features, second: Features, *, bandwidth: float | None = None) -> float:
+def squared_mmd(first: FeatureTable, second: FeatureTable, *, bandwidth: float | None = None) -> float:
     r"""Proxy: unbiased estimate of the squared maximum mean discrepancy with a Gaussian kernel.
 
     The U-statistic :math:`\overline{k(x, x')} + \overline{k(y, y')} - 2\,\overline{k(x, y)}` over pairs of different
@@ -130,9 +132,9 @@ def squared_mmd(first: Features, second: Features, *, bandwidth: float | None = 
 
 
 def permutation_p_value(
-    first: Features,
-    second: Features,
-    distance: Callable[[Features, Features], float],
+    first: FeatureTable,
+    second: FeatureTable,
+    distance: Callable[[FeatureTable, FeatureTable], float],
     *,
     permutations: int = 199,
     generator: torch.Generator,

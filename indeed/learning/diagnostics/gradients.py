@@ -1,18 +1,17 @@
 """Gradients of the training loss as vectors: what each term asks for, and how noisy it is."""
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from indeed.bayes.objectives import amortised_terms, training_loss
+from indeed.bayes.variational_family import Draw, Generators, MiddleLevel
 from indeed.checks import at_least
 from indeed.learning.loading import Batch
 from indeed.learning.training.config import TrainingConfig
-from indeed.learning.training.task import supervised_denoising
+from indeed.learning.training.task import DENOISING, decomposition_terms, supervised_denoising
 from indeed.networks.inference_network import InDeed
 from indeed.types import Scalar
 
@@ -33,7 +32,7 @@ class GradientNoise(NamedTuple):
     """Trace of the covariance of the gradient, by its three sources; their sum is that of a training step."""
 
     batch: float
-    """From which images, noise levels and noise are in the batch."""
+    """From the choice of the images, noise levels and noise in the batch."""
     draw: float
     """From the draws of A, B and S, given the batch."""
     leaf: float
@@ -71,28 +70,24 @@ def gradient_noise(
         generators = batch.generators()  # one stream for all draws of a sample, as in a training step
         for _ in range(draws):
             middle, draw = model(batch.observed, generators)
-            supervision = supervised_denoising(middle, draw, batch, config)
-            terms = partial(
-                amortised_terms,
-                batch.observed,
-                middle,
-                draw,
-                supervision,
-                config.hyperpriors,
-                residual=config.residual,
-                orthogonality_form=config.orthogonality_form,
-            )
-            reduced = partial(
-                training_loss,
-                orthogonality_weight=config.orthogonality_weight,
-                elements=batch.observed[0].numel(),
-                variational=config.variational,
-            )
-            gradients.append(flat_gradient(reduced(terms()), model.parameters()))
+            gradients.append(_gradient(model, middle, draw, batch, config))
             for _ in range(leaf_draws):
-                sampled = flat_gradient(reduced(terms(leaf_generator=generators)), model.parameters())
+                sampled = _gradient(model, middle, draw, batch, config, generators)
                 distances.append((sampled - gradients[-1]).square().sum())
     by_batch = torch.stack(gradients).reshape(len(batches), draws, -1).double()
     from_draw = by_batch.var(1).sum(-1).mean()
     from_batch = by_batch.mean(1).var(0).sum() - from_draw / draws
     return GradientNoise(from_batch.item(), from_draw.item(), torch.stack(distances).double().mean().item())
+
+
+def _gradient(
+    model: InDeed,
+    middle: MiddleLevel,
+    draw: Draw,
+    batch: Batch,
+    config: TrainingConfig,
+    leaf_generator: Generators | None = None,
+) -> Float[Tensor, " number"]:
+    supervision = supervised_denoising(middle, draw, batch, config)
+    terms = decomposition_terms(middle, draw, supervision, batch, config, leaf_generator)
+    return flat_gradient(DENOISING.objective(terms, config, batch.observed[0].numel()), model.parameters())

@@ -24,7 +24,7 @@ class Machine(NamedTuple):
 
     @property
     def ridge(self) -> float:
-        """Arithmetic intensity, in operations per byte, from which on the peak binds and no longer the bandwidth."""
+        """Arithmetic intensity, in operations per byte, above which the peak binds, not the bandwidth."""
         return self.peak / self.bandwidth
 
     def seconds(self, operations: float, moved: float) -> float:
@@ -87,7 +87,7 @@ def measured_machine(
         Elements of each of the three vectors (float32), which should be larger than the caches.
     """
     square = torch.rand(1024, 1024, device=device).to(dtype)
-    convolved = measure("", *convolution(128, 64, 64, batch=1), dtype=dtype, device=device)
+    convolved = measured_kernel("", *convolution(128, 64, 64, batch=1), dtype=dtype, device=device)
     a, b, c = torch.rand(3, length, device=device)
     product = 2 * len(square) ** 3 / shortest(lambda: square @ square, device)
     bandwidth = 3 * a.nbytes / shortest(lambda: torch.add(b, c, alpha=2, out=a), device)
@@ -108,7 +108,7 @@ def convolution(
     return module, shape, 2.0 * kernel_size**2 * channels * math.prod(shape)
 
 
-def measure(
+def measured_kernel(
     name: str,
     layer: Callable[[Tensor], Tensor],
     shape: tuple[int, ...],

@@ -78,11 +78,11 @@ def operations(model: nn.Module, observed: Images) -> int:
     return total
 
 
-def seconds_of_networks(model: nn.Module, observed: Images, precision: torch.dtype, repeats: int = 3) -> float:
-    """Median time of a bare forward and backward pass; the network is left as it was, without a gradient."""
+def seconds_of_networks(model: nn.Module, observed: Images, precision: torch.dtype) -> float:
+    """Median time of three bare forward and backward passes; the network is left as it was, without a gradient."""
     buffers = [buffer.clone() for buffer in model.buffers()]
     seconds = []
-    for _ in range(repeats):
+    for _ in range(3):
         start = time.perf_counter()
         forward_backward(model, observed, precision)
         if observed.is_cuda:

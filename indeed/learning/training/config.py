@@ -9,12 +9,7 @@ from indeed.bayes.generative_model import Hyperpriors
 from indeed.checks import at_least, expect, one_of
 from indeed.images.noise import GREY_LEVEL
 
-PRECISIONS = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float64": torch.float64,
-}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,7 @@ class TrainingConfig:
     leaf: Literal["mean", "sampled"] = "mean"
     """Whether the precisions enter the loss by their means, or by a draw: the stochastic regularisation of 3.1.4."""
     variational: bool = True
-    """Whether fidelity, rank and sparsity are learned from; without, only the supervision is (model 9 of Table 3)."""
+    """Whether fidelity, rank and sparsity are learned from; if false, only the supervision is (model 9 of Table 3)."""
     hyperpriors: Hyperpriors = field(default_factory=Hyperpriors)
     precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     """Type the ResNets compute in (autocast); the heads, the closed forms and the loss stay in float32. On a GPU the
@@ -72,10 +67,8 @@ class TrainingConfig:
         one_of(("cosine", "halving"), schedule=self.schedule)
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay: got {self.ema_decay}, expected None or a number in [0, 1)")
-        if not 0 <= self.noise_low < self.noise_high:
-            raise ValueError(
-                f"noise_low: got {self.noise_low}, expected at least 0 and less than noise_high, {self.noise_high}"
-            )
+        below = f"at least 0 and less than noise_high, {self.noise_high}"
+        expect(0 <= self.noise_low < self.noise_high, "noise_low", self.noise_low, below)
 
 
 def training_preset(name: Literal["tiny", "cpu", "paper"]) -> TrainingConfig:

@@ -20,15 +20,7 @@ def log_columns(
     measures: Sequence[str] = Validation._fields, terms: Sequence[str] = LossTerms._fields
 ) -> tuple[str, ...]:
     """Columns of ``log.csv``: loss terms are means over steps, samples and pixels; measures are empty in between."""
-    return (
-        "step",
-        "learning_rate",
-        *terms,
-        *measures,
-        "skipped",
-        "patches_per_second",
-        "seconds",
-    )
+    return ("step", "learning_rate", *terms, *measures, "skipped", "patches_per_second", "seconds")
 
 
 def append_row(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> None:

@@ -46,10 +46,9 @@ def train_step(
     scaler: GradScaler | None = None,
     signalled: bool = False,
 ) -> Step:
-    """One gradient step on one batch, whatever the task.
+    """One gradient step on one batch; that of an inference network is one alternation of the sub-problems (Eq. 13).
 
-    That of an inference network is one alternation of the two sub-problems (Eq. 13): its loss solves the leaves in
-    closed form first.
+    The task decides what is learned. The loss of an inference network solves the leaves in closed form first.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from indeed.bayes.objectives import (
     mask_supervision,
     training_loss,
 )
-from indeed.bayes.variational_family import Draw, MiddleLevel
+from indeed.bayes.variational_family import Draw, Generators, MiddleLevel
 from indeed.learning.loading import Batch
 from indeed.learning.training.config import TrainingConfig
 from indeed.types import PerSample, Scalar
@@ -69,24 +69,34 @@ def decomposition(supervision: Supervision) -> Task:
 def _decomposition_loss(supervision: Supervision, model: Forward, batch: Batch, config: TrainingConfig) -> LossTerms:
     generators = batch.generators()
     middle, draw = model(batch.observed, generators)
+    given = supervision(middle, draw, batch, config)
+    return decomposition_terms(middle, draw, given, batch, config, generators if config.leaf == "sampled" else None)
+
+
+def decomposition_terms(
+    middle: MiddleLevel,
+    draw: Draw,
+    supervision: PerSample,
+    batch: Batch,
+    config: TrainingConfig,
+    leaf_generator: Generators | None = None,
+) -> LossTerms:
+    """Terms of a run for a posterior and a draw of it, as :func:`indeed.bayes.objectives.amortised_terms`."""
     return amortised_terms(
         batch.observed,
         middle,
         draw,
-        supervision(middle, draw, batch, config),
+        supervision,
         config.hyperpriors,
         residual=config.residual,
         orthogonality_form=config.orthogonality_form,
-        leaf_generator=generators if config.leaf == "sampled" else None,
+        leaf_generator=leaf_generator,
     )
 
 
 def _decomposition_objective(terms: LossTerms, config: TrainingConfig, elements: int) -> Scalar:
     return training_loss(
-        terms,
-        orthogonality_weight=config.orthogonality_weight,
-        elements=elements,
-        variational=config.variational,
+        terms, orthogonality_weight=config.orthogonality_weight, elements=elements, variational=config.variational
     )
 
 

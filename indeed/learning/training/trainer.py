@@ -3,8 +3,8 @@ r"""A training run: the alternation of Eq. 13 with detached leaves, resumable to
 Each step of an inference network solves sub-problem 1 at its current output, detaches it, and takes one optimiser step
 on sub-problem 2. All randomness of a sample (crop, noise, draws of A, B and S) comes from generators seeded by (seed,
 index of the sample in the run), so a resumed run needs no generator state, and the run is the same, up to rounding, on
-any number of processes and in any number of micro-batches. On a CPU it is the same to the bit where these, the threads
-and the machine are.
+any number of processes and in any number of micro-batches. On a CPU it is the same to the bit if these, the threads and
+the machine are the same.
 """
 
 import json
@@ -39,7 +39,7 @@ from indeed.networks.inference_network import InDeed
 class Trainer:
     """A training run: one network in the place of one optimisation per image (Eq. 11).
 
-    It lives in a folder: ``state.pt`` to resume from, ``log.csv``, and ``config.json`` for its reader.
+    It lives in a folder: ``state.pt`` to resume from, ``log.csv``, and ``config.json`` for people to read.
 
     Parameters
     ----------
@@ -98,10 +98,8 @@ class Trainer:
         device: str | torch.device = "cpu",
     ) -> None:
         parts = process_count() * training.accumulate
-        if training.batch_size % parts:
-            raise ValueError(
-                f"batch_size: got {training.batch_size}, expected a multiple of {parts}, the processes times accumulate"
-            )
+        multiple = f"a multiple of {parts}, the processes times accumulate"
+        expect(training.batch_size % parts == 0, "batch_size", training.batch_size, multiple)
         self.config = training
         self.samples = samples
         self.folder = Path(folder)
@@ -121,7 +119,7 @@ class Trainer:
         self.durations: deque[float] = deque(maxlen=100)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
-            # Any: of the class that `build` makes, which the reader of a trainer knows.
+            # Any: the class is the one that `build` makes.
             self.model: Any = build(network).to(self.device, self.dtype)
             self.average: Any = build(network).to(self.device, self.dtype)
         if start is not None:
@@ -129,7 +127,7 @@ class Trainer:
         self.average.load_state_dict(self.model.state_dict())
         self.average.requires_grad_(False).eval()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=training.learning_rate, fused=True)
-        # From one on: at the usual 2^16 the gradient of a loss in units of sigma_0 overflows.
+        # It starts at one: at the usual 2^16 the gradient of a loss in units of sigma_0 overflows.
         self.scaler = GradScaler(self.device.type, init_scale=1.0, enabled=training.precision == "float16")
         self._restore(from_first(lambda: self._open(resume)))
         if training.compile:
@@ -223,7 +221,7 @@ class Trainer:
     def renew_statistics(self, steps: int = 64) -> None:
         """Give the BatchNorm of the averaged network running statistics of its own, from the batches of some steps.
 
-        Those that it has are of the last weights.
+        Those that it has belong to the last weights, not to the average.
         """
         batches = [self.draw(step)[0].observed.to(self.device) for step in range(min(steps, self.step))]
         with torch.no_grad():
@@ -293,7 +291,7 @@ class Trainer:
             identity = {key: value for key, value in self.identity.items() if key == "content"} | identity
             different = sorted(key for key in self.identity | identity if self.identity.get(key) != identity.get(key))
             if different:
-                raise ValueError(f"{path}: the run was started with another configuration ({', '.join(different)})")
+                raise ValueError(f"{path}: got another {', '.join(different)}, expected the configuration of the run")
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.folder / "config.json") as temporary:
             temporary.write_text(json.dumps(self.identity, indent=2))
@@ -305,7 +303,7 @@ class Trainer:
             return
         with self._reading():
             self.step, self.skipped, self.seconds = state["step"], state["skipped"], state["seconds"]
-            # A run of before a task had its own terms goes on; its next row of the log holds the steps from here.
+            # A run from before tasks had their own terms can go on: the next row of its log holds the steps from here.
             if state["sums"].shape == self.sums.shape:
                 self.sums, self.counted = state["sums"], state["counted"]
             self.model.load_state_dict(state["model"])
@@ -319,7 +317,7 @@ class Trainer:
             yield
         except Exception as error:  # whatever a damaged file makes torch raise
             message = " ".join(str(error).split())[:200]
-            raise ValueError(f"{self.folder / 'state.pt'}: not a whole training state ({message})") from error
+            raise ValueError(f"{self.folder / 'state.pt'}: got damage ({message}), expected a whole state") from error
 
 
 def _identity(training: TrainingConfig) -> dict[str, Any]:

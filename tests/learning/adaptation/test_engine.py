@@ -17,7 +17,7 @@ from indeed.bayes.variational_family import Draw
 from indeed.images.noise import gaussian
 from indeed.learning.adaptation.config import AdaptationConfig
 from indeed.learning.adaptation.engine import adapt
-from indeed.learning.adaptation.objectives import adaptation_loss, diagonal_fisher
+from indeed.learning.adaptation.loss import adaptation_loss, diagonal_fisher
 from indeed.learning.adaptation.stopping import DriftCap, LowestFreeEnergy, Verdict
 from indeed.learning.loading import Batch, Sample, draw_batch
 from indeed.learning.training.config import training_preset

@@ -8,7 +8,7 @@ from indeed.images.noise import correlated_gaussian, gaussian
 from indeed.images.noise_estimation import estimate_noise
 from indeed.learning.adaptation.config import AdaptationConfig
 from indeed.learning.adaptation.engine import adapt
-from indeed.learning.adaptation.noise import NoLawToReplayError, replay_of_laws
+from indeed.learning.adaptation.noise_replay import NoLawToReplayError, replay_of_laws
 from indeed.learning.adaptation.online import Online
 from indeed.learning.adaptation.stopping import DriftCap
 from indeed.learning.training.config import training_preset

@@ -57,7 +57,7 @@ def test_draws_of_the_leaf_level_leave_the_expected_gradient_as_it_is(model):
     """The terms are linear in the precisions: draws are noise around the gradient with their means."""
     batch = batches(1)[0]
     expected = flat_gradient(loss(model, batch), model.parameters())
-    count = 150
+    count = 60
     draws = torch.stack(
         [
             flat_gradient(loss(model, batch, [torch.Generator().manual_seed(seed)]), model.parameters())
@@ -72,7 +72,7 @@ def test_draws_of_the_leaf_level_leave_the_expected_gradient_as_it_is(model):
 
 
 def test_the_three_sources_add_up_to_the_variance_of_a_training_step(model):
-    many = batches(120)
+    many = batches(60)
     noise = gradient_noise(model, many, CONFIG, leaf_draws=1)
     steps = torch.stack(
         [

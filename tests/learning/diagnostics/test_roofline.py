@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from indeed.learning.diagnostics.roofline import Kernel, Machine, convolution, measure, measured_machine, shortest
+from indeed.learning.diagnostics.roofline import (
+    Kernel,
+    Machine,
+    convolution,
+    measured_kernel,
+    measured_machine,
+    shortest,
+)
 
 
 def test_the_lower_ceiling_binds_and_both_meet_at_the_ridge():
@@ -20,9 +27,9 @@ def test_an_intensity_counts_each_tensor_once_and_halves_its_bytes_in_16_bits():
     pixels, weights = 3 * 16 * 24, 8 * 8 * 9 + 8
     assert operations == 2 * 9 * 8 * 8 * pixels
     for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
-        kernel = measure("conv", module, shape, operations, dtype=dtype, repeats=1)
+        kernel = measured_kernel("conv", module, shape, operations, dtype=dtype, repeats=1)
         assert kernel.moved == (2 * 8 * pixels + weights) * size
-    halves = measure("sum", lambda x: x[0] + x[1], (2, 5, 7), 35, repeats=1)
+    halves = measured_kernel("sum", lambda x: x[0] + x[1], (2, 5, 7), 35, repeats=1)
     assert halves.moved == 3 * 35 * 4
 
 
@@ -63,7 +70,7 @@ def test_a_machine_has_positive_ceilings_and_a_kernel_its_rate():
 
 def test_a_module_is_measured_in_the_type_that_is_asked_for():
     module = nn.Conv2d(2, 2, 1)
-    measure("conv", module, (1, 2, 4, 4), 1.0, dtype=torch.bfloat16, repeats=1)
+    measured_kernel("conv", module, (1, 2, 4, 4), 1.0, dtype=torch.bfloat16, repeats=1)
     assert module.weight.dtype == torch.bfloat16
     with pytest.raises(RuntimeError):
         module(torch.zeros(1, 2, 4, 4))

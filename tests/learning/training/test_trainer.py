@@ -23,13 +23,13 @@ from indeed.bayes.objectives import (
     training_loss,
 )
 from indeed.data.patches import PatchSampler
-from indeed.images.anomalies import Synthesis
+from indeed.images.anomaly_synthesis import Synthesis
 from indeed.images.metrics import psnr
 from indeed.learning.distributed import Preempted
 from indeed.learning.loading import Sample, draw_batch, sample_seed
 from indeed.learning.training.config import TrainingConfig, training_preset
 from indeed.learning.training.log import Validation, log_columns
-from indeed.learning.training.samples import anomaly_samples, denoising_samples
+from indeed.learning.training.sources import anomaly_samples, denoising_samples
 from indeed.learning.training.step import learning_rate, train_step
 from indeed.learning.training.task import DETECTION, Task, decomposition, supervised_anomaly
 from indeed.learning.training.trainer import Trainer

@@ -1,4 +1,4 @@
-r"""Refinement of the low-rank part after a network: its estimate of the noise is kept, its L is not.
+r"""Refinement of the low-rank part after a network: the network's noise is kept, its L is not.
 
 In Eq. 23 the posterior of S depends on A and B, and in :class:`indeed.networks.inference_network.SparseNetwork` it does
 so through the residual: whatever L is, S is what the noise leaves of :math:`Y - L`. Holding fixed what the network says
@@ -53,7 +53,7 @@ def refine(y: Images, middle: MiddleLevel, hyperpriors: Hyperpriors | None = Non
     Parameters
     ----------
     y
-        Observed images, of which only the value of the free energy depends.
+        Observed images; only the value of the free energy depends on them.
     middle
         Posterior as a network gives it, with diagonal covariances. Double precision is advised: columns that resemble
         each other make the systems of :func:`~indeed.bayes.middle_updates.update_columns` nearly singular.

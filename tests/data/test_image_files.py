@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from indeed.data.files import ImageFileError, format_of, read_image, write_image
+from indeed.data.image_files import ImageFileError, format_of, read_image, write_image
 from indeed.data.picture import Picture, to_pixels, to_tensor
 from indeed.data.samples_of_files import Metadata
 

@@ -1,4 +1,4 @@
-"""Whether a network can adapt to the noise of an image by what is estimated of it, before anything is adapted."""
+"""Whether a network can adapt to the noise that is estimated in an image, asked before anything is adapted."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,7 +7,7 @@ import torch
 from indeed.images.noise import GREY_LEVEL
 from indeed.images.noise_estimation import NoiseLaw, estimate_noise
 from indeed.learning.loading import SampleSource
-from indeed.learning.training.samples import matched_replay
+from indeed.learning.training.sources import matched_replay
 from indeed.networks.inference_network import InDeed
 from indeed.networks.whole_image import denoise
 from indeed.types import Image
@@ -36,15 +36,15 @@ def law_to_replay(model: InDeed, image: Image) -> NoiseLaw:
     Parameters
     ----------
     model
-        Network that is to adapt. Where it takes away more than the law explains, it knows better already: noise that is
-        not of such a law, as impulses and speckle, is no noise to the estimate.
+        Network that is to adapt. If it removes more than the law explains, it already does better: the estimate
+        does not see noise of another kind, such as impulses and speckle.
     image
         As for :func:`indeed.images.noise_estimation.estimate_noise`.
 
     Raises
     ------
     NoLawToReplayError
-        If nothing can be estimated, there is nothing to adapt to, or no relying on the estimate.
+        If nothing can be estimated, there is nothing to adapt to, or the estimate is not reliable.
     """
     try:
         law = estimate_noise(image)
@@ -54,7 +54,7 @@ def law_to_replay(model: InDeed, image: Image) -> NoiseLaw:
         raise NoLawToReplayError("image: got white noise, which the network knows, expected noise with neighbours", law)
     if not law.reliable:
         raise NoLawToReplayError("image: got texture everywhere, expected places that show the noise alone", law)
-    removed, level = (image - denoise(model, image)).std().item(), law_level(law, image)
+    removed, level = (image - denoise(model, image)).std().item(), rms_noise_sd(law, image)
     if removed > LARGEST_REMOVAL * level:
         raise NoLawToReplayError(
             f"image: got noise of which {removed / GREY_LEVEL:.1f} grey levels are taken away as it is, expected no "
@@ -64,7 +64,7 @@ def law_to_replay(model: InDeed, image: Image) -> NoiseLaw:
     return law
 
 
-def law_level(law: NoiseLaw, image: Image) -> float:
+def rms_noise_sd(law: NoiseLaw, image: Image) -> float:
     """Root mean square over an image of the standard deviation that a law gives its noise."""
     return law.sigma(image[None]).square().mean().sqrt().item()
 

@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from indeed.images.anomalies import Synthesis, anomalous_sample, foreign_to
+from indeed.images.anomaly_synthesis import Synthesis, anomalous_sample, foreign_to
 from indeed.images.noise_estimation import NoiseLaw
 from indeed.learning.loading import draw_batch
 from indeed.learning.training.config import training_preset
-from indeed.learning.training.samples import anomaly_samples, matched_replay
+from indeed.learning.training.sources import anomaly_samples, matched_replay
 
 TINY = training_preset("tiny")
 

@@ -9,7 +9,7 @@ from indeed.data.samples import sample_image
 from indeed.images.noise import GREY_LEVEL, correlated_gaussian, gaussian
 from indeed.images.noise_estimation import NoiseLaw, estimate_noise
 from indeed.images.shifts import SHIFTS
-from indeed.learning.adaptation.noise import NoLawToReplayError, law_level, law_to_replay, level_range
+from indeed.learning.adaptation.noise_replay import NoLawToReplayError, law_to_replay, level_range, rms_noise_sd
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
 
 
@@ -65,9 +65,9 @@ def test_there_is_nothing_to_learn_where_more_is_taken_away_than_the_quiet_place
 def test_the_level_is_the_root_mean_square_over_the_image():
     flat = gaussian(torch.full((1, 3, 128, 128), 0.5), 10 * GREY_LEVEL, torch.Generator().manual_seed(0))[0]
     law = estimate_noise(flat)
-    assert law_level(law, flat) == pytest.approx(10 * GREY_LEVEL, rel=0.05)
+    assert rms_noise_sd(law, flat) == pytest.approx(10 * GREY_LEVEL, rel=0.05)
     variances = law.gain[0] + law.gain[1] * flat.clamp(0, 1).double()
-    assert math.isclose(law_level(law, flat), variances.mean().sqrt().item(), rel_tol=0.01)
+    assert math.isclose(rms_noise_sd(law, flat), variances.mean().sqrt().item(), rel_tol=0.01)
 
 
 @pytest.mark.parametrize(("level", "low", "high"), [(2, 1.0, 3.0), (20, 0.8, 1.5)])

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 import tyro  # noqa: TID253  (the types of the command line: nothing but the command imports this module)
 
 from indeed.checks import expect
-from indeed.data.files import FORMATS, check_writable
 from indeed.data.folders import pictures_in
+from indeed.data.image_files import FORMATS, check_writable
 from indeed.data.picture import Picture
 from indeed.data.white import Reader
 
@@ -49,7 +49,7 @@ class WithImages:
 def images_in(folder: Path, *, deep: bool = False, without: Path | None = None) -> list[Path]:
     """Images in a folder; ``deep``: and in those inside it, but ``without``."""
     if not folder.is_dir():
-        raise ValueError(f"{folder}: is not a folder")
+        raise ValueError(f"{folder}: got no folder, expected one of images")
     images = pictures_in(folder, deep=deep, without=without)
     if not images:
         raise ValueError(f"{folder}: holds no image, expected files ending in {', '.join(FORMATS)}")
@@ -144,7 +144,7 @@ def prepare(target: Path, picture: Picture, out: Path) -> None:
 
 @contextmanager
 def folder_of_results(out: Path) -> Iterator[Path]:
-    """Folder to write files in, which ``out`` gets together when the block ends well; else it is left as it was.
+    """Folder to write files in, which ``out`` gets together when the block ends well; otherwise it is unchanged.
 
     Raises
     ------

@@ -5,10 +5,10 @@ can know of "normal" depends on the images:
 
 - Where they are aligned, so that a pixel shows the same spot of the object in each, the mean image is a template, and
   the principal components of whole images are the ways in which good objects differ.
-- Of textures, or of parts that lie as they fall, the mean image is flat. The distance to it finds what is darker or
+- For textures, or parts that lie in any direction, the mean image is flat. The distance to it finds what is darker or
   brighter than the texture ever is, and nothing else: not a wrong structure, not a displaced part. The principal
-  components of *patches* do not ask where a patch comes from and serve there.
-- Robust principal component analysis asks for neither: it looks at the tested image alone, takes what repeats in its
+  components of *patches* do not depend on where a patch comes from, and can be used there.
+- Robust principal component analysis needs neither: it looks at the tested image alone, and takes what repeats in its
   rows and columns as normal and the rest as strange.
 """
 
@@ -26,7 +26,7 @@ from torch.nn import functional
 from indeed.baselines.robust_pca import inexact_augmented_lagrangian
 from indeed.checks import expect, finite, one_of
 from indeed.images.noise import GREY_LEVEL
-from indeed.types import Images, Maps
+from indeed.types import Image, Images, Maps
 
 Patches = Float[Tensor, "count channel rows columns"]
 
@@ -36,7 +36,7 @@ CHUNK = 16
 
 @runtime_checkable
 class ClassicalDetector(Protocol):
-    """What has seen good images and maps the anomalies of others."""
+    """A detector that has seen good images and maps the anomalies of others."""
 
     def map(self, images: Images) -> Maps:
         """Anomaly of each pixel."""
@@ -46,8 +46,8 @@ class ClassicalDetector(Protocol):
 class MeanImage:
     """Squared distance to the mean of good images, in units of each pixel's deviation, summed over the colours."""
 
-    mean: Float[Tensor, "channel height width"]
-    deviation: Float[Tensor, "channel height width"]
+    mean: Image
+    deviation: Image
 
     @classmethod
     def fit(cls, images: Images, standardise: bool = True) -> "MeanImage":
@@ -58,8 +58,8 @@ class MeanImage:
         images
             At least two good images in [0, 1].
         standardise
-            Divide by the standard deviation of the pixel, which is never taken to be less than one grey level: an 8-bit
-            image says no more. Without, all pixels count alike.
+            Divide by the standard deviation of the pixel, which is never taken to be less than one grey level, the
+            resolution of an 8-bit image. If false, all pixels count alike.
 
         Raises
         ------
@@ -183,7 +183,7 @@ class RobustPCA:
 
     @classmethod
     def fit(cls, images: Images, sparsity_weight: float | None = None, tolerance: float = 1e-5) -> "RobustPCA":
-        """Keep the options; the good images are looked at for their type only.
+        """Keep the options; only the type of the good images is checked.
 
         Parameters
         ----------

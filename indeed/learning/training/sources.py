@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from indeed.checks import expect
-from indeed.images.anomalies import Synthesis, TextureSource, anomalous_sample, foreign_to
+from indeed.images.anomaly_synthesis import Synthesis, TextureSource, anomalous_sample, foreign_to
 from indeed.images.noise import gaussian
 from indeed.images.noise_estimation import NoiseLaw
 from indeed.learning.loading import Sample, SampleSource
@@ -15,7 +15,7 @@ from indeed.types import Image
 
 
 def denoising_samples(clean_patch: Callable[[torch.Generator], Image], config: TrainingConfig) -> SampleSource:
-    """Make a source for the denoising task: a clean patch, and it with unclipped Gaussian noise of a random level."""
+    """Make a source for the denoising task: a clean patch, and the same with unclipped Gaussian noise."""
 
     def draw(generator: torch.Generator) -> Sample:
         clean = clean_patch(generator)
@@ -25,11 +25,9 @@ def denoising_samples(clean_patch: Callable[[torch.Generator], Image], config: T
 
 
 def matched_replay(
-    clean_patch: Callable[[torch.Generator], Image],
-    law: NoiseLaw,
-    spread: tuple[float, float] = (1.0, 1.0),
+    clean_patch: Callable[[torch.Generator], Image], law: NoiseLaw, spread: tuple[float, float] = (1.0, 1.0)
 ) -> SampleSource:
-    """Make a source for the denoising task: a clean patch, and it with unclipped noise of a law, as of a test image.
+    """Make a source for the denoising task: a clean patch, and the same with noise of a law, unclipped.
 
     The noise is scaled by a factor that is uniform on ``spread``: a network that has seen levels around the law's can
     tell the level by itself.
@@ -51,15 +49,12 @@ def matched_replay(
 
 
 def anomaly_samples(
-    surfaces: Sequence[TextureSource],
-    config: TrainingConfig,
-    synthesis: Synthesis,
-    law: NoiseLaw | None = None,
+    surfaces: Sequence[TextureSource], config: TrainingConfig, synthesis: Synthesis, law: NoiseLaw | None = None
 ) -> SampleSource:
-    """Make a source for anomaly detection: a good patch, and it with a synthetic anomaly or, one in four, without.
+    """Make a source for anomaly detection: a good patch, and the same with a synthetic anomaly (one in four without).
 
     Each of the surfaces gives good patches of itself, and is equally probable. The textures of an anomaly are those
-    that are foreign to its surface (:func:`indeed.images.anomalies.foreign_to`).
+    that are foreign to its surface (:func:`indeed.images.anomaly_synthesis.foreign_to`).
 
     Both have the same noise, of a random level or, to adapt a network to test images, of their law: it belongs to
     neither L nor S, and their difference is the anomaly.

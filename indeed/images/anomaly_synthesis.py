@@ -5,12 +5,13 @@ enough and not too large.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from indeed.checks import expect
 from indeed.images.anomaly_families import (
     CONTRAST,
     DRAWS,
@@ -22,10 +23,10 @@ from indeed.images.anomaly_families import (
     perlin_field,
     uniform_draws,
 )
-from indeed.types import Image
+from indeed.types import Image, Images
 
 DRAWS_OF_IMAGES = 100
-"""Draws from images, after which the source is Perlin noise."""
+"""After so many draws from images the source is Perlin noise."""
 TextureSource = Callable[[torch.Generator], Tensor]
 """Draws an image (channel, any height, any width) in [0, 1] of the normal set; all randomness is the generator's."""
 
@@ -66,11 +67,11 @@ def anomalous_sample(
     foreign: bool = False,
     camouflage: float = 0.0,
 ) -> AnomalySample:
-    """One image with a synthetic anomaly, or as it is with probability ``clean``.
+    """One image with a synthetic anomaly, or unchanged with probability ``clean``.
 
     Changes below `VISIBLE` are undone, so that every pixel of the mask has changed visibly and every other one not at
     all. An anomaly whose mask or contrast is out of bounds is drawn again. After a hundred draws the source is Perlin
-    noise instead of an image: of an image of one colour nothing else could be made.
+    noise instead of an image: images of one colour alone would never give an anomaly.
 
     Parameters
     ----------
@@ -123,8 +124,7 @@ def anomalous_sample(
             source = ((1 + perlin_field(height, width, generator)) / 2).to(normal).expand_as(normal)
         else:
             source = normal if family.of_itself and not foreign else textures(generator).to(normal)
-        if len(source) != len(normal):
-            raise ValueError(f"textures: got an image of {len(source)} channels, expected {len(normal)}")
+        expect(len(source) == len(normal), "textures", f"an image of {len(source)} channels", f"{len(normal)}")
         candidate = family.draw(normal, source, generator, (low, high))
         if hidden:
             candidate = _camouflaged(candidate, normal)
@@ -140,16 +140,7 @@ def anomalous_sample(
 
 
 def anomalous(
-    normal: Float[Tensor, "batch channel height width"],
-    generator: torch.Generator,
-    *,
-    families: Sequence[str] = ("perlin", "perlin", "cutpaste"),
-    clean: float = 0.25,
-    textures: Sequence[Tensor] | Tensor | None = None,
-    area: Shares | None = None,
-    contrast: float = CONTRAST,
-    foreign: bool = False,
-    camouflage: float = 0.0,
+    normal: Images, generator: torch.Generator, *, textures: Sequence[Tensor] | Tensor | None = None, **options: Any
 ) -> AnomalySample:
     """Images with synthetic anomalies: one `anomalous_sample` of each, in turn, from one generator.
 
@@ -160,6 +151,8 @@ def anomalous(
     textures
         Images of the normal set, of any size, of which textures are made; None: the other images of the batch (of a
         batch of one, the image itself).
+    options
+        Of `anomalous_sample`, by name.
 
     Raises
     ------
@@ -174,24 +167,11 @@ def anomalous(
     ('clean', 'clean', 'perlin', 'perlin', 'clean', 'cutpaste')
     """
     for argument, images in (("normal", normal), ("textures", textures)):
-        if images is not None and not len(images):
-            raise ValueError(f"{argument}: got no image, expected at least one")
+        expect(images is None or len(images), argument, "no image", "at least one")
     samples = []
     for index, image in enumerate(normal):
         others = textures if textures is not None else [*normal[:index], *normal[index + 1 :]] or [image]
-        samples.append(
-            anomalous_sample(
-                image,
-                _one_of(others),
-                generator,
-                families=families,
-                clean=clean,
-                area=area,
-                contrast=contrast,
-                foreign=foreign,
-                camouflage=camouflage,
-            )
-        )
+        samples.append(anomalous_sample(image, _one_of(others), generator, **options))
     observed, normals, anomaly, mask, names = zip(*samples, strict=True)
     return AnomalySample(
         torch.stack(observed), torch.stack(normals), torch.stack(anomaly), torch.stack(mask), sum(names, ())
@@ -216,7 +196,7 @@ def _one_of(images: Sequence[Tensor] | Tensor) -> TextureSource:
 
 
 def _camouflaged(candidate: Image, normal: Image) -> Image:
-    """Candidate with what has changed visibly shifted to the mean of what was there, in each channel; clipped."""
+    """Shift what has changed visibly to the mean of what was there, in each channel; clipped."""
     changed = (candidate - normal).abs().amax(0) >= VISIBLE
     shift = (normal - candidate)[:, changed].mean(1)[:, None, None]
     return torch.where(changed, (candidate + shift).clamp(0, 1), normal)
@@ -231,9 +211,7 @@ def _check_arguments(
     if not families or not set(families) <= set(FAMILIES):
         raise ValueError(f"families: got {tuple(families)}, expected at least one of {', '.join(FAMILIES)}")
     for name, value in (("clean", clean), ("camouflage", camouflage)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name}: got {value}, expected a probability")
+        expect(0 <= value <= 1, name, value, "a probability")
     if area is not None:
         check_area(area)
-    if not 0 <= contrast < 1:
-        raise ValueError(f"contrast: got {contrast}, expected 0 <= contrast < 1")
+    expect(0 <= contrast < 1, "contrast", contrast, "0 <= contrast < 1")

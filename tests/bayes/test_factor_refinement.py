@@ -5,9 +5,9 @@ import torch
 
 from indeed.bayes.conjugate_updates import update_gamma
 from indeed.bayes.elbo import per_sample_sum
+from indeed.bayes.factor_refinement import refine
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.middle_updates import update_columns, update_factor
-from indeed.bayes.refinement import refine
 from indeed.bayes.variational_family import GaussianFactor, MiddleLevel, RowGaussian, expected_gaussian_kl, gamma_kl
 
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from indeed.data.patches import PatchSampler
-from indeed.images import anomalies, anomaly_families
+from indeed.images import anomaly_families, anomaly_synthesis
 from indeed.learning.loading import Sample, draw_batch
 
 FAMILIES = sorted(anomaly_families.FAMILIES)
@@ -30,7 +30,7 @@ def bounding_box(mask: torch.Tensor) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def assert_is_anomalous(sample: anomalies.AnomalySample, area: tuple[float, float], contrast: float) -> None:
+def assert_is_anomalous(sample: anomaly_synthesis.AnomalySample, area: tuple[float, float], contrast: float) -> None:
     assert torch.equal(sample.observed - sample.normal, sample.anomaly)
     assert torch.equal(sample.mask, (sample.anomaly != 0).any(0))
     assert (sample.anomaly[:, sample.mask].abs().amax(0) >= anomaly_families.VISIBLE).all()
@@ -45,11 +45,11 @@ def assert_is_anomalous(sample: anomalies.AnomalySample, area: tuple[float, floa
 def test_every_anomaly_is_exact_visible_and_within_its_bounds_whatever_the_seed(family):
     for normal in (textured(), textured(channel=3, height=16, width=16)):
         for seed in range(25):
-            sample = anomalies.anomalous(normal, seeded(seed), families=(family,), clean=0)
+            sample = anomaly_synthesis.anomalous(normal, seeded(seed), families=(family,), clean=0)
             assert sample.family == (family,) * 3
             for one in zip(*sample[:4], strict=True):
                 assert_is_anomalous(
-                    anomalies.AnomalySample(*one, (family,)),
+                    anomaly_synthesis.AnomalySample(*one, (family,)),
                     anomaly_families.FAMILIES[family].area,
                     anomaly_families.CONTRAST,
                 )
@@ -60,7 +60,7 @@ def test_every_anomaly_is_exact_visible_and_within_its_bounds_whatever_the_seed(
 def test_even_an_image_of_one_colour_gets_a_visible_anomaly(family, level):
     flat = torch.full((3, 32, 20), level, dtype=torch.float64)
     for seed in range(2):
-        sample = anomalies.anomalous_sample(flat, lambda _: flat, seeded(seed), families=(family,), clean=0)
+        sample = anomaly_synthesis.anomalous_sample(flat, lambda _: flat, seeded(seed), families=(family,), clean=0)
         assert_is_anomalous(sample, anomaly_families.FAMILIES[family].area, anomaly_families.CONTRAST)
 
 
@@ -68,7 +68,7 @@ def test_even_an_image_of_one_colour_gets_a_visible_anomaly(family, level):
 def test_the_bounds_of_area_and_contrast_can_be_chosen(family):
     normal = textured(1, height=48)[0]
     for seed in range(10):
-        sample = anomalies.anomalous_sample(
+        sample = anomaly_synthesis.anomalous_sample(
             normal, lambda _: normal, seeded(seed), families=(family,), clean=0, area=(0.01, 0.05), contrast=0.06
         )
         assert_is_anomalous(sample, (0.01, 0.05), 0.06)
@@ -78,7 +78,7 @@ def test_the_bounds_of_area_and_contrast_can_be_chosen(family):
 @pytest.mark.parametrize("foreign", [False, True])
 def test_only_foreign_matter_brings_greys_that_the_image_does_not_have(family, foreign):
     dark, bright = 0.1 * textured(1)[0], torch.full((1, 40, 40), 0.9, dtype=torch.float64)
-    sample = anomalies.anomalous_sample(
+    sample = anomaly_synthesis.anomalous_sample(
         dark, lambda _: bright, seeded(), families=(family,), clean=0, contrast=0.01, foreign=foreign
     )
     assert (sample.observed.max() > 0.5) == foreign
@@ -86,7 +86,7 @@ def test_only_foreign_matter_brings_greys_that_the_image_does_not_have(family, f
 
 def test_a_clean_sample_is_the_normal_image():
     normal = textured()
-    sample = anomalies.anomalous(normal, seeded(), clean=1)
+    sample = anomaly_synthesis.anomalous(normal, seeded(), clean=1)
     assert torch.equal(sample.observed, normal)
     assert torch.equal(sample.normal, normal)
     assert not sample.anomaly.any()
@@ -96,7 +96,8 @@ def test_a_clean_sample_is_the_normal_image():
 
 def test_clean_samples_and_families_are_as_frequent_as_asked_for():
     count = 400
-    sample = anomalies.anomalous(textured(1, height=16, width=16).expand(count, 1, 16, 16), seeded(), clean=0.25)
+    images = textured(1, height=16, width=16).expand(count, 1, 16, 16)
+    sample = anomaly_synthesis.anomalous(images, seeded(), clean=0.25)
     for name, share in (("clean", 0.25), ("perlin", 0.5), ("cutpaste", 0.25)):
         assert abs(sample.family.count(name) / count - share) < 4 * math.sqrt(share * (1 - share) / count)
     empty = torch.tensor([name == "clean" for name in sample.family])
@@ -105,7 +106,7 @@ def test_clean_samples_and_families_are_as_frequent_as_asked_for():
 
 def test_the_same_seed_gives_the_same_anomalies_and_another_seed_others():
     normal = textured(4)
-    first, again, other = (anomalies.anomalous(normal, seeded(seed), families=FAMILIES) for seed in (1, 1, 2))
+    first, again, other = (anomaly_synthesis.anomalous(normal, seeded(seed), families=FAMILIES) for seed in (1, 1, 2))
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(first[:4], again[:4], strict=True))
     assert first.family == again.family
     assert not torch.equal(first.observed, other.observed)
@@ -113,7 +114,7 @@ def test_the_same_seed_gives_the_same_anomalies_and_another_seed_others():
 
 def test_a_batch_is_its_samples_drawn_in_turn_with_the_other_images_as_textures():
     normal = textured(4, channel=3)
-    batch = anomalies.anomalous(normal, seeded(5), families=FAMILIES)
+    batch = anomaly_synthesis.anomalous(normal, seeded(5), families=FAMILIES)
     generator = seeded(5)
     for index in range(4):
         others = [image for other, image in enumerate(normal) if other != index]
@@ -121,7 +122,7 @@ def test_a_batch_is_its_samples_drawn_in_turn_with_the_other_images_as_textures(
         def one_of(generator, others=others):
             return others[int(torch.rand(1, generator=generator, dtype=torch.float64) * len(others))]
 
-        sample = anomalies.anomalous_sample(normal[index], one_of, generator, families=FAMILIES)
+        sample = anomaly_synthesis.anomalous_sample(normal[index], one_of, generator, families=FAMILIES)
         assert sample.family == batch.family[index : index + 1]
         for alone, together in zip(sample[:4], batch[:4], strict=True):
             assert torch.equal(alone, together[index])
@@ -131,7 +132,7 @@ def test_a_sample_of_a_training_run_depends_on_its_index_alone():
     patches = PatchSampler([(255 * image).to(torch.uint8) for image in textured()], 16)
 
     def draw(generator):
-        sample = anomalies.anomalous_sample(patches(generator), patches, generator, clean=0)
+        sample = anomaly_synthesis.anomalous_sample(patches(generator), patches, generator, clean=0)
         return Sample(sample.observed, sample.normal)
 
     together, alone = draw_batch(draw, range(5, 9)), draw_batch(draw, [7])
@@ -142,7 +143,7 @@ def test_a_sample_of_a_training_run_depends_on_its_index_alone():
 def test_textures_come_from_the_images_given_of_any_size():
     normal = torch.zeros(1, 1, 16, 24)
     grey = torch.full((1, 9, 40), 0.5)
-    sample = anomalies.anomalous(normal, seeded(), families=("perlin",), clean=0, textures=[grey])
+    sample = anomaly_synthesis.anomalous(normal, seeded(), families=("perlin",), clean=0, textures=[grey])
     # One shift and one opacity: what is blended in has one value, as the texture does.
     values = sample.anomaly[0][:, sample.mask[0]]
     assert torch.allclose(values, values[:, :1])
@@ -152,7 +153,7 @@ def test_textures_come_from_the_images_given_of_any_size():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_generator_of_the_processor_gives_the_same_anomalies_on_a_gpu():
     normal = textured(channel=3)
-    here, there = (anomalies.anomalous(image, seeded(), families=FAMILIES) for image in (normal, normal.cuda()))
+    here, there = (anomaly_synthesis.anomalous(image, seeded(), families=FAMILIES) for image in (normal, normal.cuda()))
     assert here.family == there.family
     assert torch.equal(here.mask, there.mask.cpu())
     assert torch.allclose(here.anomaly, there.anomaly.cpu(), atol=1e-5)
@@ -312,14 +313,14 @@ def test_pasting_an_image_on_itself_changes_nothing():
 def test_bad_arguments_are_named(change, name):
     arguments = {"normal": torch.full((1, 16, 16), 0.5), "textures": lambda _: torch.rand(1, 16, 16), "clean": 0.0}
     with pytest.raises(ValueError, match=f"^{name}: got"):
-        anomalies.anomalous_sample(**arguments | change, generator=seeded())
+        anomaly_synthesis.anomalous_sample(**arguments | change, generator=seeded())
 
 
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        (lambda x, g: anomalies.anomalous(x[:0], g), "normal"),
-        (lambda x, g: anomalies.anomalous(x, g, textures=[]), "textures"),
+        (lambda x, g: anomaly_synthesis.anomalous(x[:0], g), "normal"),
+        (lambda x, g: anomaly_synthesis.anomalous(x, g, textures=[]), "textures"),
         (lambda x, g: anomaly_families.blend(x[0], x[0], x[0, 0] > 0, 0.0), "opacity"),
         (lambda x, g: anomaly_families.perlin_mask(8, 16, g), "height, width"),
         (lambda x, g: anomaly_families.cutpaste(x[0], x[0, :, :1], g), "source"),
@@ -342,7 +343,7 @@ def test_a_camouflaged_anomaly_has_the_mean_of_what_it_hides(family):
     for camouflage in (0.0, 1.0):
         generator, differences = seeded(2), []
         for _ in range(8):
-            sample = anomalies.anomalous_sample(
+            sample = anomaly_synthesis.anomalous_sample(
                 normal, lambda _: dark, generator, families=(family,), clean=0, foreign=True, camouflage=camouflage
             )
             assert torch.equal(sample.observed - normal, sample.anomaly)

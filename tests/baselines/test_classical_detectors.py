@@ -6,7 +6,7 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
-from indeed.baselines.anomaly_detectors import DETECTORS, MeanImage, PrincipalComponents, RobustPCA, fit_detector
+from indeed.baselines.classical_detectors import DETECTORS, MeanImage, PrincipalComponents, RobustPCA, fit_detector
 from indeed.baselines.robust_pca import inexact_augmented_lagrangian
 from indeed.images.noise import GREY_LEVEL
 

@@ -31,11 +31,7 @@ REPORTED_TILES = 8
 
 
 def adaptation_loss(
-    network: InDeed,
-    patches: Images,
-    replayed: Batch | None,
-    config: AdaptationConfig,
-    generator: torch.Generator,
+    network: InDeed, patches: Images, replayed: Batch | None, config: AdaptationConfig, generator: torch.Generator
 ) -> tuple[Scalar, dict[str, float]]:
     r"""Loss of a step: the test images' own, and that of training samples beside them (Eq. 38).
 
@@ -47,7 +43,7 @@ def adaptation_loss(
     network
         The network that adapts.
     patches
-        Patches of the observed images; not looked at without an objective.
+        Patches of the observed images; not used without an objective.
     replayed
         Training samples; None: no replay.
     config
@@ -68,7 +64,7 @@ def adaptation_loss(
         terms = {name: _per_element(getattr(parts, name), patches) for name in ("fidelity", "rank", "sparsity")}
     elif config.objective is not None:
         control = {"noise2self": _noise2self, "neighbor2neighbor": _neighbor2neighbor}[config.objective]
-        # The scale of the supervision, so that weights and clipping mean the same.
+        # On the scale of the supervision, so that weights and clipping have the same effect.
         loss = 0.5 * config.training.target_precision * control(network, patches, generator)
         terms = {config.objective: loss.item()}
     if replayed is not None:
@@ -92,11 +88,9 @@ def _variational_terms(y: Images, middle: MiddleLevel, draw: Draw, config: Adapt
 
 
 @torch.no_grad()
-def free_energy_of_tiles(
-    model: InDeed, image: Image, hyperpriors: Hyperpriors, count: int = REPORTED_TILES
-) -> dict[str, float]:
+def free_energy_of_tiles(model: InDeed, image: Image, hyperpriors: Hyperpriors) -> dict[str, float]:
     """Free energy, and its terms that an adaptation may lower, in nats a pixel and channel, on tiles of an image."""
-    y = spread_tiles(image, model.config.patch_size, count).to(next(model.parameters()).device)
+    y = spread_tiles(image, model.config.patch_size, REPORTED_TILES).to(next(model.parameters()).device)
     middle, _ = model(y)
     terms = elbo_terms(y, middle, solve_leaf_level(y, middle, hyperpriors), hyperpriors)
     values = {"free_energy": negative_elbo(terms)} | {x: getattr(terms, x) for x in ("fidelity", "rank", "sparsity")}
@@ -139,9 +133,9 @@ def _noise2self(network: InDeed, y: Images, generator: torch.Generator) -> Scala
 
 
 def _neighbor2neighbor(network: InDeed, y: Images, generator: torch.Generator) -> Scalar:
-    """Squared error between a sub-image and its denoised neighbour, less what denoising the whole makes of it."""
+    """Squared error of a denoised sub-image against its neighbour, and of that against their denoised difference."""
     batch, _, height, width = y.shape
-    # Two side by side of the four pixels of each 2 x 2 cell, in one of eight ways.
+    # Two adjacent ones of the four pixels of each 2 x 2 cell, in one of eight ways.
     pairs = torch.tensor([[0, 1], [0, 2], [1, 3], [2, 3], [1, 0], [2, 0], [3, 1], [3, 2]])
     choice = pairs[torch.randint(8, (batch, 1, height // 2, width // 2), generator=generator)].to(y.device)
 
