@@ -14,7 +14,7 @@ import torch
 from indeed.checks import expect
 from indeed.cli.faults import Faults
 from indeed.cli.models import Models, WithNoise, denoisers
-from indeed.cli.paths import InputFiles, Out, check_apart, images_in, images_of, prepare, targets
+from indeed.cli.paths import InputFiles, Out, check_apart, images_in, named_images, prepare, targets
 from indeed.data.folders import gathered, shown
 from indeed.data.image_files import read_image, write_image
 from indeed.data.patches import PatchSampler
@@ -83,7 +83,7 @@ class Adapt(WithNoise):
         adaptation = Adaptation(config, self.seed, photographs, self.reset)
         models = Models(self)
         made_by = data_hash(denoisers(self.checkpoint))
-        names = images_of(self.images, self.out)
+        names = named_images(self.images, self.out)
         images = list(names)
         written = targets(names, self.out, folder=True)
         table = self.out / "adaptation.csv"

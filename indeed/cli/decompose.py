@@ -11,7 +11,7 @@ from jaxtyping import Float
 from indeed.cli.faults import Faults
 from indeed.cli.models import Models, WithNoise, bar_label
 from indeed.cli.paths import InputFile, Out, check_apart, check_file, folder_of_results
-from indeed.cli.stacks import opened
+from indeed.cli.planes import opened
 from indeed.data.folders import OWN
 from indeed.data.image_files import write_image
 from indeed.data.picture import Picture, to_pixels

@@ -7,11 +7,11 @@ from pathlib import Path
 from indeed.cli.adapt import Adaptation, report_line
 from indeed.cli.faults import Faults
 from indeed.cli.models import Models, WithNoise
-from indeed.cli.paths import InputFiles, Out, check_apart, images_of, prepare, targets
-from indeed.cli.stacks import opened
+from indeed.cli.paths import InputFiles, Out, check_apart, named_images, prepare, targets
+from indeed.cli.planes import opened
 from indeed.data.image_files import write_image
 from indeed.data.picture import Picture
-from indeed.data.stacks import Stack, write_stack
+from indeed.data.stacks import TiffStack, write_stack
 from indeed.learning.adaptation.config import adaptation_preset
 
 
@@ -35,7 +35,7 @@ class Denoise(WithNoise):
         """Denoise each image; with adaptation, by a network of its own."""
         models = Models(self)
         adaptation = Adaptation(adaptation_preset("replay"), self.seed) if self.adapt else None
-        images = images_of(self.images, self.out)
+        images = named_images(self.images, self.out)
         written = targets(images, self.out)
         check_apart([*images, *([self.checkpoint] if self.checkpoint else [])], written.values())
         reader = self.reader(images)
@@ -47,7 +47,7 @@ class Denoise(WithNoise):
                 print(report_line(name, row), flush=True)
             return self.denoised(model, picture, name)
 
-        def planes(stack: Stack, name: Path) -> Iterator[Picture]:
+        def planes(stack: TiffStack, name: Path) -> Iterator[Picture]:
             for index in range(len(stack)):
                 yield denoised(reader.noted(stack[index]), f"{name} {index + 1}/{len(stack)}")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from indeed.cli.faults import Faults
 from indeed.cli.models import detector_checkpoint, device_named
-from indeed.cli.paths import InputFiles, Out, WithImages, check_apart, images_of
+from indeed.cli.paths import InputFiles, Out, WithImages, check_apart, named_images
 from indeed.data.folders import OWN, shown
 from indeed.data.image_files import write_image
 from indeed.data.picture import Picture, to_pixels
@@ -63,10 +63,10 @@ class Detect(WithImages):
         detector = load_detector(checkpoint, device_named(self.device))
         if self.good and not self.good.is_dir():
             raise ValueError(f"{self.good}: got no folder, expected one of good images")
-        good = images_of((self.good,), self.out) if self.good else {}
+        good = named_images((self.good,), self.out) if self.good else {}
         if rate is not None:
             allowed_false_positives(rate, len(good or detector.good_scores))  # before the work
-        images = images_of(self.images, self.out)
+        images = named_images(self.images, self.out)
         files = {path: _detection_files(self.out / name) for path, name in images.items()}
         self._check(images, good, checkpoint, files)
         usual = read_record(checkpoint)["record"].get("white")

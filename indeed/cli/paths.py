@@ -62,7 +62,7 @@ def check_file(path: Path) -> None:
         raise ValueError(f"{path}: is standard input or a device, expected a file")
 
 
-def images_of(places: Sequence[Path], out: Path | None = None) -> dict[Path, Path]:
+def named_images(places: Sequence[Path], out: Path | None = None) -> dict[Path, Path]:
     """Images among files and in folders, and those inside them but ``out``, with their names: where they are there."""
     images: dict[Path, Path] = {}
     for place in places:

@@ -74,7 +74,7 @@ def read_image(path: str | Path, *, white: int | None = None, channels: tuple[in
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if kind == "TIFF":
-                with tiff_directories.opened(path) as pictures:
+                with tiff_directories.opened_tiff(path) as pictures:
                     if len(pictures) > 1:
                         raise UnsupportedError(f"holds several pictures ({len(pictures)}), expected one")
                     return picture_of(tiff.read_page(pictures.pages[0], channels=channels), white)

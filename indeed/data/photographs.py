@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from indeed.data.exif import without_orientation
-from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError, check_size
+from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError, refuse_large
 
 PillowFormat = Literal["JPEG", "BMP", "WEBP"]
 
@@ -32,7 +32,7 @@ def decode(data: bytes, kind: PillowFormat) -> Samples:
         raise UnsupportedError(f"holds JPEG samples of {bits} bits, expected 8")
     formats = ("JPEG", "MPO") if kind == "JPEG" else (kind,)
     with _any_size(), Image.open(BytesIO(data), formats=formats) as image:
-        check_size(*image.size)
+        refuse_large(*image.size)
         if kind == "WEBP" and getattr(image, "n_frames", 1) > 1:
             raise UnsupportedError("holds several pictures, expected one")
         if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"):
@@ -59,7 +59,7 @@ def decode(data: bytes, kind: PillowFormat) -> Samples:
 
 @contextmanager
 def _any_size() -> Iterator[None]:
-    """Let `check_size` alone decide what is too large."""
+    """Let `refuse_large` alone decide what is too large."""
     from PIL import Image
 
     most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None

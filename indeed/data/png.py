@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError, check_size
+from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError, refuse_large
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
@@ -32,8 +32,10 @@ def chunks(data: bytes) -> Iterator[Chunk]:
 
     Raises
     ------
-    ValueError
-        If one is cut off, or its sum is wrong.
+    UnsupportedError
+        If the sum of one is wrong.
+    struct.error
+        If one is cut off.
     """
     position = len(SIGNATURE)
     name = b""
@@ -42,7 +44,7 @@ def chunks(data: bytes) -> Iterator[Chunk]:
         body = data[position + 8 : position + 8 + length]
         (total,) = struct.unpack(">I", data[position + 8 + length : position + 12 + length])
         if zlib.crc32(name + body) != total:
-            raise ValueError(f"the sum of the chunk {name.decode('latin-1')!r} is wrong")
+            raise UnsupportedError(f"is damaged (the sum of the chunk {name.decode('latin-1')!r} is wrong)")
         yield Chunk(name, body)
         position += 12 + length
 
@@ -53,8 +55,8 @@ def decode(data: bytes) -> Samples:
     Raises
     ------
     UnsupportedError
-        If it is an animation, or too large.
-    ValueError, struct.error
+        If it is an animation, too large, or damaged.
+    struct.error, zlib.error
         If it is damaged.
     """
     import imagecodecs
@@ -63,8 +65,8 @@ def decode(data: bytes) -> Samples:
     held = {chunk.name: chunk.data for chunk in reversed(whole)}
     width, height, depth, colour_type, *rest = struct.unpack(">IIBBBBB", held.get(b"IHDR", b""))
     if depth not in _DEPTHS.get(colour_type, ()) or rest[:2] != [0, 0] or rest[2] > 1 or not width * height:
-        raise ValueError("its header is that of no PNG file")
-    check_size(width, height)
+        raise UnsupportedError("is damaged (its header is that of no PNG file)")
+    refuse_large(width, height)
     if max(width, height) > 1_000_000:
         raise UnsupportedError(f"is {width} x {height} pixels, expected sides of at most a million")
     if b"acTL" in held and struct.unpack(">I", held[b"acTL"][:4])[0] > 1:
@@ -76,9 +78,9 @@ def decode(data: bytes) -> Samples:
             SIGNATURE + b"".join(_packed(chunk) for chunk in whole if chunk.name in _PIXELS)
         )
     except imagecodecs.PngError as error:
-        raise ValueError(str(error)) from error
+        raise UnsupportedError(f"is damaged ({error})") from error
     if values.shape[:2] != (height, width):
-        raise ValueError("another size than its header says")
+        raise UnsupportedError("is damaged (it has another size than its header says)")
     values = values[..., None] if values.ndim == 2 else values
     alpha = values.shape[2] in (2, 4)
     exif, orientation, described = _exif(held.get(b"eXIf"))
@@ -97,7 +99,7 @@ def _check_stream(data: bytes, most: int) -> None:
         total += len(stream.decompress(data, 2**20))
         data = stream.unconsumed_tail
     if not stream.eof or stream.unused_data:
-        raise ValueError("its compressed pixels do not end where they should")
+        raise UnsupportedError("is damaged (its compressed pixels do not end where they should)")
 
 
 def _significant(bits: bytes, depth: int, values: np.ndarray, alpha: bool) -> int | None:

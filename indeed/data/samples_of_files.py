@@ -60,7 +60,7 @@ def max_pixels() -> int:
     return int(text)
 
 
-def check_size(width: int, height: int, samples: int = 1) -> None:
+def refuse_large(width: int, height: int, samples: int = 1) -> None:
     """Refuse a picture that is too large before it is decoded, in every format alike.
 
     Raises

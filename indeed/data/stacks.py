@@ -16,12 +16,12 @@ from indeed.data import tiff, tiff_writer
 from indeed.data.image_files import ImageFileError, format_of, format_of_content, noted_white, picture_of, reason
 from indeed.data.picture import Picture
 from indeed.data.samples_of_files import UnsupportedError
-from indeed.data.tiff_directories import TiffPictures, opened
+from indeed.data.tiff_directories import TiffPictures, opened_tiff
 from indeed.files import atomic_write
 
 
 @dataclass(frozen=True, eq=False)
-class Stack:
+class TiffStack:
     """An open stack: its planes in the order of the file."""
 
     path: Path
@@ -60,7 +60,7 @@ class Stack:
 
 
 @contextmanager
-def opened_stack(path: Path, *, white: int | None = None) -> Iterator[Stack | None]:
+def opened_stack(path: Path, *, white: int | None = None) -> Iterator[TiffStack | None]:
     """Open a stack; None if the file holds one picture or is no TIFF.
 
     Raises
@@ -73,7 +73,7 @@ def opened_stack(path: Path, *, white: int | None = None) -> Iterator[Stack | No
         return
     with ExitStack() as held:
         try:
-            pictures = held.enter_context(opened(path))
+            pictures = held.enter_context(opened_tiff(path))
             alike = {(page.shape, page.dtype, page.photometric, page.axes) for page in pictures.pages}
             if len(alike) > 1:
                 raise UnsupportedError("holds pictures of different sizes or kinds, expected a stack of one kind")
@@ -81,10 +81,10 @@ def opened_stack(path: Path, *, white: int | None = None) -> Iterator[Stack | No
             raise
         except Exception as error:  # what a decoder raises on a damaged file is no part of its contract
             raise ImageFileError(f"{path}: {reason(error)}") from error
-        yield Stack(path, pictures, white) if len(pictures) > 1 else None
+        yield TiffStack(path, pictures, white) if len(pictures) > 1 else None
 
 
-def write_stack(path: Path, like: Stack, planes: Iterator[Picture]) -> None:
+def write_stack(path: Path, like: TiffStack, planes: Iterator[Picture]) -> None:
     """Write planes as they come, as a stack like another one; the file is whole or not there.
 
     Raises

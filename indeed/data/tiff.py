@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from indeed.data import microscopy
-from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError, check_size
+from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError, refuse_large
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
@@ -179,7 +179,7 @@ def read_page(page: "TiffPage", *, channels: tuple[int, ...] | None = None) -> S
     UnsupportedError
         As `layout`; if a channel is asked for that is not there.
     """
-    check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
+    refuse_large(page.imagewidth, page.imagelength, page.samplesperpixel)
     kind = layout(page, channels=None if channels is None else len(channels))
     return _interpreted(page, kind, decoded(page, kind), channels)
 
@@ -192,7 +192,7 @@ def read_plane(page: "TiffPage", index: int) -> Samples:
     UnsupportedError
         As `layout`; if the planes are compressed, or the file ends before this one.
     """
-    check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
+    refuse_large(page.imagewidth, page.imagelength, page.samplesperpixel)
     kind = layout(page)
     if page.compression != 1 or page.dtype is None or kind.bits not in (8, 16, 32, 64):
         raise UnsupportedError("holds planes without directories of their own that are compressed, not supported")

@@ -46,7 +46,7 @@ class TiffPictures:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[TiffPictures]:
+def opened_tiff(path: Path) -> Iterator[TiffPictures]:
     """Open a TIFF file and find its pictures: the directories that are no thumbnail, level or mask, inner ones too.
 
     Raises

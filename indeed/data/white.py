@@ -78,8 +78,9 @@ class Reader:
             return picture
         if self.number is None and self.usual and picture.white == 65535:
             if picture.pixels.max() > self.usual:
+                most = picture.pixels.max()
                 raise ValueError(
-                    f"holds the value {picture.pixels.max()}, expected at most {self.usual}, that of white; see --white"
+                    f"white: got {self.usual}, expected at least {most}, which the image holds; see --white"
                 )
             picture = replace(picture, white=self.usual)
         self.whites.add(picture.white)

@@ -9,13 +9,13 @@ import tifffile
 
 from indeed.data.image_files import ImageFileError, read_image
 from indeed.data.picture import Picture
-from indeed.data.stacks import Stack, opened_stack, write_stack
+from indeed.data.stacks import TiffStack, opened_stack, write_stack
 
 
 def copied(source, target) -> tuple[str, tuple[int, ...]]:
     """Axes and lengths of a stack that is written again plane by plane."""
     with opened_stack(source) as stack:
-        assert isinstance(stack, Stack)
+        assert isinstance(stack, TiffStack)
         write_stack(target, stack, (stack[index] for index in range(len(stack))))
         return stack.pictures.axes, stack.pictures.shape
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from indeed.checks import expect
 from indeed.data.picture import Picture
-from indeed.data.stacks import Stack, opened_stack
+from indeed.data.stacks import TiffStack, opened_stack
 from indeed.data.white import Reader, check_regular
 
 
 @contextmanager
-def opened(path: Path, reader: Reader, page: int | None) -> Iterator[Stack | Picture]:
+def opened(path: Path, reader: Reader, page: int | None) -> Iterator[TiffStack | Picture]:
     """Open a stack; or give the picture that a file holds, or that ``page``, from 1 on, takes from a stack.
 
     Raises
