@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from indeed.data import photographs, png, tiff, tiff_directories, tiff_writer
+from indeed.data.microscopy import is_ome
 from indeed.data.picture import Picture
 from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError
 from indeed.files import atomic_write
@@ -188,6 +189,26 @@ def check_writable(path: Path, picture: Picture) -> None:
         raise ImageFileError(f"{path}: JPEG holds no {what}, expected a name ending in .png or .tif")
 
 
+def lost(path: Path, picture: Picture) -> tuple[str, ...]:
+    """Names of what the file of a picture says and a copy of that name will not."""
+    kind, metadata = format_of(path), picture.metadata
+    left = list(metadata.dropped)
+    if metadata.exif and kind == "TIFF":
+        left.append("EXIF")
+    if metadata.description and kind != "TIFF":
+        left.append("the description of OME" if is_ome(metadata.description) else "the description of ImageJ")
+    if metadata.resolution and kind == "JPEG" and not _per_inch(metadata.resolution):
+        left.append("resolution")
+    return tuple(left)
+
+
+def _per_inch(resolution: tuple[float, float, float]) -> tuple[int, int] | None:
+    """Whole pixels an inch, where JPEG can hold them."""
+    x, y, unit = resolution
+    dots = (round(x * 0.0254 / unit), round(y * 0.0254 / unit)) if unit else (0, 0)
+    return dots if 0 < min(dots) and max(dots) < 65536 else None
+
+
 def format_of(path: Path) -> Format:
     """Format that a file name stands for.
 
@@ -247,9 +268,8 @@ def _encode_jpeg(samples: np.ndarray, metadata: Metadata) -> bytes:
     options: dict[str, Any] = {"icc_profile": metadata.icc_profile}
     if metadata.exif:
         options["exif"] = metadata.exif
-    if metadata.resolution and metadata.resolution[2]:
-        x, y, unit = metadata.resolution
-        options["dpi"] = (round(x * 0.0254 / unit), round(y * 0.0254 / unit))
+    if metadata.resolution and (dots := _per_inch(metadata.resolution)):
+        options["dpi"] = dots
     buffer = BytesIO()
     image = Image.fromarray(samples.squeeze(2) if samples.shape[2] == 1 else samples)
     image.save(buffer, "JPEG", quality=95, subsampling=0, **options)
