@@ -113,7 +113,7 @@ class Detect(WithImages):
                 if found and all(file.is_file() for file in files[path]):
                     score, white = float(found["score"]), found.get("white")
                 else:
-                    for file in files[path]:  # of what the image was before: should it be unreadable now, none may stay
+                    for file in files[path]:  # from an earlier run: none may stay if the image cannot be read now
                         file.unlink(missing_ok=True)
                     picture = reader(path)
                     detection = detector(picture.tensor())

@@ -45,7 +45,7 @@ class Picture:
             raise ValueError(f"pixels: got shape {self.pixels.shape}, expected (height, width, 1 or 3)")
         expected = (self.pixels.shape[:2], self.pixels.dtype)
         if self.alpha is not None and (self.alpha.shape, self.alpha.dtype) != expected:
-            raise ValueError("alpha: got another size or type than that of pixels, expected the same")
+            raise ValueError("alpha: got another size or type, expected those of pixels")
         most = largest(self.pixels.dtype)
         if not 0 <= self.white <= most:
             raise ValueError(f"white: got {self.white}, expected 1 to {most}")

@@ -24,59 +24,40 @@ from indeed.files import atomic_write
 
 RECORDED = "checksums.csv"
 """File beside the data: checksums that were unknown before the first download, and are verified since."""
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class PublicSet:
-    r"""What is known about a set before it is there.
-
-    Attributes
-    ----------
-    name
-        Key of `indeed.data.benchmarks.SETS`, unless ``folder`` is given.
-    home
-        Page of the people who made it.
-    terms
-        What its source says about use; shown before the download.
-    sources
-        Files to download: archives if ``members`` is given, else the images themselves.
-    files
-        File names with their SHA-256, None where that is not known.
-    counts
-        Where the names are not known (``files`` is empty): regular expressions of paths and how many there are of each.
-    sizes
-        Widths and heights that occur; empty if any may.
-    members
-        Regular expression for the paths of the wanted files in the archives.
-    lands
-        File name, or path below the folder, made of its groups.
-    password
-        Of an encrypted archive, as published on its page.
-    crop
-        Side of the centre crops that ``--crop`` writes into the set ``<name>_<crop>``.
-    folder
-        Where it lands below the folder of the data sets, if `indeed.data.benchmarks.SETS` does not say.
-    login
-        Whether its page asks for a login or a form, so that the user must download it and give it with ``--from``.
-    accepts
-        Reads the folder of the whole set as its users will, and raises `DataError` if it cannot be trusted.
-    """
+    """What is known about a set before it is there."""
 
     name: str
+    """Key of `indeed.data.benchmarks.SETS`, unless ``folder`` is given."""
     home: str
+    """Page of the people who made it."""
     terms: str
+    """What its source says about use; shown before the download."""
     sources: tuple[Source, ...]
+    """Files to download: archives if ``members`` is given, else the images themselves."""
     files: Mapping[str, str | None] = field(default_factory=dict)
+    """File names with their SHA-256, None where that is not known."""
     counts: Mapping[str, int] = field(default_factory=dict)
+    """Where the names are not known (``files`` is empty): regular expressions of paths and how many of each."""
     sizes: frozenset[tuple[int, int]] = frozenset()
+    """Widths and heights that occur; empty if any may."""
     members: str = ""
+    """Regular expression for the paths of the wanted files in the archives."""
     lands: str = r"\1"
+    """File name, or path below the folder, made of its groups."""
     password: str | None = None
+    """Of an encrypted archive, as published on its page."""
     crop: int | None = None
+    """Side of the centre crops that ``--crop`` writes into the set ``<name>_<crop>``."""
     folder: str = ""
+    """Where it lands below the folder of the data sets, if `indeed.data.benchmarks.SETS` does not say."""
     login: bool = False
+    """Whether its page asks for a login or a form, so that the user must download it and give it with ``--from``."""
     accepts: Callable[[Path], object] | None = None
+    """Reads the folder of the whole set as its users will, and raises `DataError` if it cannot be trusted."""
 
     @property
     def expected(self) -> int:
@@ -130,7 +111,6 @@ def obtain(
     given: Path | None = None,
     *,
     accepted: Callable[[PublicSet], bool],
-    report: Report = print,
     get: Callable[[Source, Path], Path] = fetch,
 ) -> Path:
     """Bring a set to its folder, or verify it there.
@@ -145,8 +125,6 @@ def obtain(
         Folder that already holds the archives, or the images, under their names; nothing is downloaded then.
     accepted
         Shows the terms and says whether the user accepts them.
-    report
-        Prints a line.
     get
         Downloads one file into a folder.
 
@@ -158,7 +136,7 @@ def obtain(
     folder, downloads = root / public.place, root / "downloads"
     if folder.is_dir() and any(folder.iterdir()):
         verify(public, folder)
-        report(f"{public.name}: {_number(public, folder)} files in {folder} are whole; nothing to do")
+        print(f"{public.name}: {_number(public, folder)} files in {folder} are whole; nothing to do")
         return folder
     if given is not None and not given.is_dir():
         raise DataError(f"{given}: not a folder, expected one with the files of {public.name}")
@@ -186,8 +164,8 @@ def obtain(
                         (downloads / source.name).unlink(missing_ok=True)
             raise
         write_sums(temporary)
-    _record(root / RECORDED, fresh, report)
-    report(f"{public.name}: {_number(public, folder)} files, verified, in {folder}")
+    _record(root / RECORDED, fresh)
+    print(f"{public.name}: {_number(public, folder)} files, verified, in {folder}")
     return folder
 
 
@@ -195,7 +173,7 @@ def _number(public: PublicSet, folder: Path) -> int:
     return len(public.files) or len([name for name in relative_paths(folder) if name != SUMS])
 
 
-def centre_crops(public: PublicSet, root: Path, *, report: Report = print) -> Path:
+def centre_crops(public: PublicSet, root: Path) -> Path:
     """Cut the square in the middle out of every image of a set, top and left rounded down, and write it as PNG.
 
     Raises
@@ -214,7 +192,7 @@ def centre_crops(public: PublicSet, root: Path, *, report: Report = print) -> Pa
         if not (target / SUMS).exists():
             raise DataError(f"{target}: has no {SUMS}, expected a set that this script wrote; move it away")
         verify_files(target, read_sums(target / SUMS))
-        report(f"{name}: {public.expected} files in {target} are whole; nothing to do")
+        print(f"{name}: {public.expected} files in {target} are whole; nothing to do")
         return target
     with whole_folder(target) as temporary:
         for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in FORMATS):
@@ -227,7 +205,7 @@ def centre_crops(public: PublicSet, root: Path, *, report: Report = print) -> Pa
         verify_files(temporary, {}, {r".*\.png": public.expected})
         verify_images(temporary, sizes)
         write_sums(temporary)
-    report(f"{name}: {public.expected} centre crops in {target}")
+    print(f"{name}: {public.expected} centre crops in {target}")
     return target
 
 
@@ -347,7 +325,7 @@ def _read_recorded(path: Path) -> dict[str, tuple[int, str]]:
             raise DataError(f"{path}: cannot be read ({error}), expected columns url, bytes, sha256") from error
 
 
-def _record(path: Path, fresh: Mapping[str, tuple[int, str]], report: Report) -> None:
+def _record(path: Path, fresh: Mapping[str, tuple[int, str]]) -> None:
     """Note the checksums of a set that turned out whole."""
     known = _read_recorded(path)
     new = {url: found for url, found in fresh.items() if known.get(url) != found}
@@ -358,7 +336,7 @@ def _record(path: Path, fresh: Mapping[str, tuple[int, str]], report: Report) ->
         writer.writerow(["url", "bytes", "sha256"])
         writer.writerows([url, *found] for url, found in sorted((known | new).items()))
     for url, (_, checksum) in new.items():
-        report(f"{url}: no checksum was known; recorded sha256 {checksum} in {path}")
+        print(f"{url}: no checksum was known; recorded sha256 {checksum} in {path}")
 
 
 @contextmanager

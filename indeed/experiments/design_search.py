@@ -4,7 +4,6 @@ Equal steps would favour large networks, equal seconds would depend on the machi
 cost, forward and backward, what the steps of the base cost. Choices are made on the validation images.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -141,23 +140,6 @@ def measure(
     return row
 
 
-def search(
-    folder: Path,
-    table: Path,
-    *,
-    forms: Sequence[Form] = FORMS,
-    report: Callable[[Row], object] = lambda row: None,
-    **options: Any,
-) -> list[Row]:
-    """Measure forms (options as in `measure`) and write the table of those that are done after each."""
-    rows = []
-    for form in forms:
-        rows.append(measure(form, folder, **options))
-        write_table(table, rows)
-        report(rows[-1])
-    return rows
-
-
 def search_forms(
     folder: Path = Path("runs/design_search"),
     table: Path = Path("results/measured/cpu/design_search.csv"),
@@ -177,11 +159,14 @@ def search_forms(
     if unknown := set(only) - {form.name for form in FORMS}:
         known = ", ".join(form.name for form in FORMS)
         raise SystemExit(f"only: got {', '.join(sorted(unknown))}, expected some of {known}")
-    if not only:
-        search(folder, table, report=lambda row: print(row["form"], row["psnr"], row["psnr_low_rank"]))
+    rows: list[Row] = []
     for form in FORMS:
         if form.name in only:
             print(measure(form, folder))
+        elif not only:
+            rows.append(measure(form, folder))
+            write_table(table, rows)
+            print(*(rows[-1][name] for name in ("form", "psnr", "psnr_low_rank")))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import cast
@@ -141,7 +141,7 @@ def images_of(dataset: str) -> AnomalySet:
     DataError, DataMissingError
         If they are not good or missing.
     """
-    return _textures() if dataset == "textures" else anomaly_set(dataset)
+    return texture_set_for_tests() if dataset == "textures" else anomaly_set(dataset)
 
 
 def files_of(items: Iterable[AnomalyItem]) -> set[Path]:
@@ -221,11 +221,6 @@ def scores(
 def with_noise(clean: Image, noise: int, index: int) -> Image:
     """Test image of a place in its set with noise, in per cent of white, unclipped: the same for every method."""
     return seeded_gaussian(clean, 2.55 * noise, sample_seed(SEED, index)) if noise else clean
-
-
-@cache
-def _textures() -> AnomalySet:
-    return texture_set_for_tests()
 
 
 def _sets(method: str, dataset: str) -> str:

@@ -131,16 +131,11 @@ def detector_network(preset: Preset, channels: Literal[1, 3], halvings: int = 0)
     return network
 
 
-def train_detector(run: Run, synthesis: Synthesis | None = None) -> Trainer:
+def train_detector(run: Run) -> Trainer:
     """Train a detector on good images and save it as a checkpoint.
 
-    Parameters
-    ----------
-    run
-        Its data are as in :func:`indeed.recipes.good_images.good_images`, by default the embedded textures. What it
-        leaves open of rank and halvings is that of `surface_of` the data.
-    synthesis
-        Synthetic anomalies to learn from; None: those of `surface_of` the data.
+    ``run.data`` is as in :func:`indeed.recipes.good_images.good_images`, by default the embedded textures. What the run
+    leaves open of rank and halvings is that of `surface_of` the data, and so are the synthetic anomalies.
 
     Raises
     ------
@@ -151,9 +146,6 @@ def train_detector(run: Run, synthesis: Synthesis | None = None) -> Trainer:
     """
     data = run.data or "textures"
     surface = surface_of(data)
-    synthesis = synthesis or surface.synthesis
-    if unknown := set(synthesis.families) - set(FAMILIES):
-        raise ValueError(f"families: got {', '.join(sorted(unknown))}, expected names from {', '.join(FAMILIES)}")
     hyperpriors = Hyperpriors(omega_rate=VARIANCE_RATE, lambda_rate=VARIANCE_RATE)
     training = run.training(noise_high=NOISE_HIGH, mask_weight=surface.mask_weight, hyperpriors=hyperpriors)
     halvings = run.halvings
@@ -170,14 +162,14 @@ def train_detector(run: Run, synthesis: Synthesis | None = None) -> Trainer:
         good.name,
         network,
         training,
-        anomaly_samples(surface.patches(good.train, network.patch_size, training=True), training, synthesis),
+        anomaly_samples(surface.patches(good.train, network.patch_size, training=True), training, surface.synthesis),
         DETECTION,
-        validation_on(surface.patches(good.held_out, network.patch_size), training, synthesis),
+        validation_on(surface.patches(good.held_out, network.patch_size), training, surface.synthesis),
         DetectionValidation._fields,
-        synthesis._asdict() | {"seed": SEED},
+        surface.synthesis._asdict() | {"seed": SEED},
         {"training_images": len(good.train), "validation_images": len(good.held_out), "side": good.side}
         | {"white": reader.white},
-        lambda model: {"map": chosen_map(model, good.held_out, synthesis)},
+        lambda model: {"map": chosen_map(model, good.held_out, surface.synthesis)},
         content=content_of([*good.train, *good.held_out]),
     )
     return train(run, recipe)

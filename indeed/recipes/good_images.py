@@ -1,6 +1,6 @@
 """Good images that detectors learn from, and the embedded textures with the defects that they are tested on."""
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -107,6 +107,7 @@ def _good_files(folder: Path) -> list[Path]:
     return files
 
 
+@cache
 def texture_set_for_tests(seed: int = SEED) -> AnomalySet:
     """Embedded textures with defects of `UNSEEN_FAMILIES`: foreign matter, cut from the right halves of the others.
 

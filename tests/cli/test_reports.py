@@ -106,7 +106,7 @@ COMMAND = [sys.executable, "-m", "indeed.cli"]
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 @pytest.mark.parametrize("command", ["denoise", "decompose"])
 def test_sigterm_leaves_no_scratch(tmp_path, checkpoints, command, contents):
-    pixels = np.random.default_rng(0).integers(0, 256, (600, 600, 1), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (160, 160, 1), dtype=np.uint8)
     write_image(tmp_path / "large.png", Picture(pixels))
     speaks = """
 import sys

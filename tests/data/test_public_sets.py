@@ -69,13 +69,12 @@ def tiny(server):
     return make
 
 
-def get(public: PublicSet, root: Path, given: Path | None = None, *, says: list[str] | None = None) -> Path:
+def get(public: PublicSet, root: Path, given: Path | None = None) -> Path:
     return obtain(
         public,
         root,
         given,
         accepted=lambda _: True,
-        report=(says if says is not None else []).append,
         get=partial(fetch, attempts=2, wait=lambda _: None),
     )
 
@@ -98,14 +97,16 @@ def test_a_set_lands_whole_where_the_loader_looks(tiny, root, monkeypatch):
     assert sorted(path.name for path in folder.parent.iterdir()) == ["tiny"]
 
 
-def test_a_second_call_asks_nobody_and_says_so(tiny, root, server):
-    public, says = tiny(), []
+def test_a_second_call_asks_nobody_and_says_so(tiny, root, server, capsys):
+    public = tiny()
     get(public, root)
+    capsys.readouterr()
     requests = len(server.requests)
-    get(public, root, says=says)
+    get(public, root)
     assert len(server.requests) == requests
-    assert len(says) == 1
-    assert says[0].endswith("are whole; nothing to do")
+    says = capsys.readouterr().out
+    assert says.count("\n") == 1
+    assert says.endswith("are whole; nothing to do\n")
 
 
 @pytest.mark.parametrize("files", [SHA256, UNKNOWN, {}])
@@ -186,15 +187,14 @@ def test_a_published_checksum_is_verified_before_anything_is_unpacked(tiny, root
     assert not (root / "checksums.csv").exists()
 
 
-def test_an_unknown_checksum_is_recorded_at_the_first_download_and_said(tiny, root):
-    says: list[str] = []
+def test_an_unknown_checksum_is_recorded_at_the_first_download_and_said(tiny, root, capsys):
     public = tiny(files=UNKNOWN)
-    get(public, root, says=says)
+    get(public, root)
     with (root / "checksums.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     sha256 = hashlib.sha256(zipped()).hexdigest()
     assert rows == [{"url": public.sources[0].url, "bytes": str(len(zipped())), "sha256": sha256}]
-    assert any("no checksum was known; recorded sha256" in line and sha256 in line for line in says)
+    assert f"no checksum was known; recorded sha256 {sha256}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("files", [UNKNOWN, {}])
@@ -308,14 +308,14 @@ def tree(tiny):
     return make
 
 
-def test_a_set_of_folders_lands_as_a_tree_and_every_file_of_it_is_verified(tree, root):
+def test_a_set_of_folders_lands_as_a_tree_and_every_file_of_it_is_verified(tree, root, capsys):
     folder = get(tree(), root)
     assert folder == root / "uad" / "tree"
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")} == set(TREE)
     assert [line.split("  ")[1] for line in (folder / "SHA256SUMS").read_text().splitlines()] == sorted(TREE)
-    says: list[str] = []
-    get(tree(), root, says=says)
-    assert says == [f"tiny: 4 files in {folder} are whole; nothing to do"]
+    capsys.readouterr()
+    get(tree(), root)
+    assert capsys.readouterr().out == f"tiny: 4 files in {folder} are whole; nothing to do\n"
     (folder / "test/good/2.png").write_bytes(png(9))
     with pytest.raises(DataError, match=r"tree/test/good/2\.png: sha256"):
         get(tree(), root)
@@ -393,16 +393,15 @@ def test_one_process_at_a_time_works_on_a_set(tiny, root):
     get(public, root)
 
 
-def test_centre_crops_are_the_middle_of_the_images(tiny, root):
+def test_centre_crops_are_the_middle_of_the_images(tiny, root, capsys):
     public = tiny(crop=8)
     folder = get(public, root)
-    says: list[str] = []
-    crops = centre_crops(public, root, report=says.append)
+    crops = centre_crops(public, root)
     for name in IMAGES:
         whole, crop = (np.asarray(Image.open(path / name)) for path in (folder, crops))
         np.testing.assert_array_equal(crop, whole[1:9, 2:10])
-    centre_crops(public, root, report=says.append)
-    assert says[-1].endswith("nothing to do")
+    centre_crops(public, root)
+    assert capsys.readouterr().out.endswith("nothing to do\n")
     (crops / "1.png").write_bytes(IMAGES["1.png"])
     with pytest.raises(DataError, match=r"1\.png: sha256"):
         centre_crops(public, root)

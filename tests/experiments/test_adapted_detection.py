@@ -1,11 +1,13 @@
 import csv
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from indeed.data.anomaly_sets import AnomalySet
 from indeed.experiments import adapted_detection, table6
 from indeed.experiments.adapted_detection import (
     ADAPTATIONS,
@@ -21,7 +23,8 @@ from indeed.experiments.methods import ADAPTED_METHODS, CHECKED
 from indeed.experiments.program import cell_name
 from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.images.noise_estimation import NoiseLaw
-from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
+from indeed.networks.checkpoint import load_checkpoint
+from indeed.recipes.choice import synthetic_anomalies
 from indeed.recipes.good_images import texture_set_for_tests
 from indeed.recipes.rivals import Choice
 from indeed.record import results_folder
@@ -29,25 +32,36 @@ from indeed.tables import read_table
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Working folder with the smoke table, and its rows."""
+def bricks(few):
+    """Two bricks of each class."""
+    whole = texture_set_for_tests()
+    kept = [tuple(item for item in items if item.category == "brick") for items in (whole.train, whole.test)]
+    return few(AnomalySet("textures", *kept))
+
+
+@pytest.fixture(scope="module")
+def table(untrained):
+    """The table with an untrained detector: what is tested here is what is done with it."""
+    tiny = {untrained(1): ""}
+    return replace(TABLE, networks=lambda key, profile: tiny)
+
+
+@pytest.fixture(scope="module")
+def made(table, bricks, tmp_path_factory):
+    """Working folder with the smoke table of few images, and its rows."""
     folder = tmp_path_factory.mktemp("smoke")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return folder, TABLE.table("smoke", folder / "records")
-
-
-@pytest.fixture
-def here(made, monkeypatch):
-    monkeypatch.chdir(made[0])
-    return made[0]
+        patch.setattr(adapted_detection, "_data", lambda dataset, profile: bricks)
+        patch.setattr(adapted_detection, "synthetic_anomalies", partial(synthetic_anomalies, least=3))
+        return folder, table.table("smoke", folder / "records")
 
 
 def of(rows, method):
     return [row for row in rows if row["method"] == method]
 
 
-@pytest.mark.shipped
+@pytest.mark.slow
 def test_the_smoke_table_has_every_method_on_the_same_classes_with_its_cost(made):
     folder, rows = made
     assert read_table(folder / "records" / "adapted_detection.csv") == rows
@@ -57,9 +71,9 @@ def test_the_smoke_table_has_every_method_on_the_same_classes_with_its_cost(made
     steps = {row["method"]: float(row["steps"]) for row in rows}
     assert steps == {
         "indeed": 0,
-        "ag_s": 48,  # two steps for each of the 24 images
-        "oag_s": 48,
-        "ag_s_fast": 48,
+        "ag_s": 12,  # two steps for each of the six images
+        "oag_s": 12,
+        "ag_s_fast": 12,
         "replay_training": 2,
         "replay": 2,
     }
@@ -72,31 +86,31 @@ def test_the_smoke_table_has_every_method_on_the_same_classes_with_its_cost(made
 
 
 @pytest.mark.shipped
-def test_the_detector_as_it_is_has_the_scores_of_table_6_with_noise(made):
+@pytest.mark.slow
+def test_the_detector_that_ships_has_the_scores_of_table_6_with_noise(tmp_path):
+    rows = TABLE.cell("textures", "indeed", 0, profile="smoke", runs=tmp_path)
     expected = [
         row
         for row in read_table(results_folder() / "measured" / "cpu" / "table6.csv")
         if (row["dataset"], row["method"], row["noise"], row["category"]) == ("textures", "indeed", "1", "brick")
     ]
-    for row, theirs in zip(of(made[1], "indeed"), expected, strict=True):
+    for row, theirs in zip(rows, expected, strict=True):
         assert row["defect"] == theirs["defect"]
         # The bricks stand first in the set, so their noise is the same.
         assert float(row["average_precision"]) == pytest.approx(float(theirs["average_precision"]), abs=0.01)
 
 
-def test_the_set_is_adapted_to_in_the_noise_that_it_is_scored_in():
-    data, seen = texture_set_for_tests(), []
-    how = Choice("", 0.0, 0.0)
-    table6.scores(data, lambda y: seen.append(y[0]) or y[:, 0], how, adapted_detection.NOISE, side=None)
-    for image, scored in zip(noisy_images(data, None), seen[1:], strict=True):  # the first is a warm-up
+def test_the_set_is_adapted_to_in_the_noise_that_it_is_scored_in(bricks):
+    seen, how = [], Choice("", 0.0, 0.0)
+    table6.scores(bricks, lambda y: seen.append(y[0]) or y[:, 0], how, adapted_detection.NOISE, side=None)
+    for image, scored in zip(noisy_images(bricks, None), seen[1:], strict=True):  # the first is a warm-up
         assert torch.equal(image, scored)
 
 
-@pytest.mark.shipped
-def test_adaptation_leaves_the_detector_as_it_was_and_moves_the_sparse_module_alone():
-    model, record = load_checkpoint(shipped_checkpoint("detect_textures"))
+def test_adaptation_leaves_the_detector_as_it_was_and_moves_the_sparse_module_alone(untrained):
+    model, record = load_checkpoint(untrained(1))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    images = [torch.rand(1, 128, 128, generator=torch.Generator().manual_seed(0))]
+    images = [torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0))]
     after = adapt_detector(model, record, images, replace(ADAPTATIONS["ag_s"], steps=1), 0).model
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     moved = {name for name, value in after.state_dict().items() if not torch.equal(value, before[name])}
@@ -104,11 +118,10 @@ def test_adaptation_leaves_the_detector_as_it_was_and_moves_the_sparse_module_al
     assert all(name.startswith("f_S.") for name in moved)
 
 
-@pytest.mark.shipped
-def test_matched_replay_does_not_look_at_the_images_but_at_the_law_of_their_noise(monkeypatch):
-    model, record = load_checkpoint(shipped_checkpoint("detect_textures"))
+def test_matched_replay_does_not_look_at_the_images_but_at_the_law_of_their_noise(untrained, monkeypatch):
+    model, record = load_checkpoint(untrained(1))
     config = replace(ADAPTATIONS["replay"], steps=1, replay_patches=1)
-    one, other = (torch.full((1, 128, 128), grey) for grey in (0.3, 0.6))
+    one, other = (torch.full((1, 64, 64), grey) for grey in (0.3, 0.6))
     law = NoiseLaw(torch.ones(1, 1, 1, 1), ((10 * GREY_LEVEL) ** 2, 0.0))
     monkeypatch.setattr(adapted_detection, "noise_of_set", lambda images: law)
     found = [adapt_detector(model, record, [image], config, 0).model.state_dict() for image in (one, other)]
@@ -204,13 +217,14 @@ def test_what_is_printed_is_the_papers():
     assert ADAPTATIONS.keys() == ADAPTED_METHODS.keys() - {"indeed"}
 
 
-@pytest.mark.shipped
-def test_the_command_lists_computes_and_draws(here, capsys):
+@pytest.mark.slow
+def test_the_command_lists_computes_and_draws(table, made, monkeypatch, capsys):
+    monkeypatch.chdir(made[0])
     TABLE.main(["list", "--profile", "smoke"])
     needs = dict(line.partition(" ")[::2] for line in capsys.readouterr().out.splitlines())
     assert list(needs) == list(map(cell_name, cells("smoke")))
     assert needs["textures-replay-0"].endswith("results/checkpoints/detect_textures_cpu.safetensors")
-    TABLE.main(["cell", "textures-replay-0", "--profile", "smoke"])
+    table.main(["cell", "textures-replay-0", "--profile", "smoke"])
     assert capsys.readouterr().out.startswith("textures         replay           seed 0 AP 0.")
     TABLE.main(["figure", "--profile", "smoke", "--folder", "records"])
     assert {path.name for path in Path("records").iterdir()} == {

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from indeed.experiments import design_search
-from indeed.experiments.design_search import FORMS, Form, configurations, flops, measure, search, search_forms
+from indeed.experiments.design_search import FORMS, Form, configurations, flops, measure, search_forms
 from indeed.experiments.program import run_command
 from indeed.learning.training.config import training_preset
 from indeed.learning.training.trainer import Trainer
@@ -69,8 +69,7 @@ def test_a_row_has_the_validation_and_what_it_cost(tmp_path):
 
 
 def test_a_killed_search_continues_to_the_same_rows(tmp_path, monkeypatch):
-    whole = search(tmp_path / "whole", tmp_path / "whole.csv", forms=(PRESET, WIDE), **TINY)
-    assert read_table(tmp_path / "whole.csv") == whole
+    whole = [measure(form, tmp_path / "whole", **TINY) for form in (PRESET, WIDE)]
     run = Trainer.run
 
     def killed(self, progress=True):
@@ -83,14 +82,14 @@ def test_a_killed_search_continues_to_the_same_rows(tmp_path, monkeypatch):
     monkeypatch.undo()
     with (tmp_path / "again" / "preset" / "config.json").open() as file:
         assert file.read()
-    again = search(tmp_path / "again", tmp_path / "again.csv", forms=(PRESET, WIDE), **TINY)
+    again = [measure(form, tmp_path / "again", **TINY) for form in (PRESET, WIDE)]
     for name in ("psnr", "psnr_low_rank", "steps"):
         assert [row[name] for row in again] == [row[name] for row in whole]
     with (tmp_path / "again" / "preset" / "log.csv").open(newline="") as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["4"]
     # What is done is read, not computed again.
     monkeypatch.setattr(Trainer, "run", killed)
-    assert search(tmp_path / "again", tmp_path / "again.csv", forms=(PRESET, WIDE), **TINY) == again
+    assert [measure(form, tmp_path / "again", **TINY) for form in (PRESET, WIDE)] == again
 
 
 @pytest.mark.parametrize("part", ["network", "training"])
@@ -108,3 +107,16 @@ def test_the_command_measures_what_it_is_told_and_refuses_unknown_names(tmp_path
         run_command("design_search", search_forms, ["--only", "wide", "imaginary"])
     assert len(calls) == 2
     assert not capsys.readouterr().err
+
+
+def test_a_whole_search_writes_the_table_after_each_form(tmp_path, monkeypatch):
+    table, written = tmp_path / "table.csv", []
+
+    def measured(form, folder):
+        written.append(len(read_table(table)) if table.exists() else 0)
+        return {"form": form.name, "psnr": "1", "psnr_low_rank": "0"}
+
+    monkeypatch.setattr(design_search, "measure", measured)
+    run_command("design_search", search_forms, ["--folder", str(tmp_path), "--table", str(table)])
+    assert written == list(range(len(FORMS)))
+    assert [row["form"] for row in read_table(table)] == [form.name for form in FORMS]

@@ -1,5 +1,6 @@
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,12 @@ from scipy.stats import norm
 from indeed.data.benchmarks import DataMissingError
 from indeed.experiments.methods import ORACLE, TABLE5_METHODS, TABLE5_SETS
 from indeed.experiments.program import cell_name
-from indeed.experiments.table5 import PARTS, TABLE, TESTED, TEXTURES, cells, coordinates
+from indeed.experiments.table5 import PARTS, TABLE, TESTED, TEXTURES, cells, coordinates, networks
 from indeed.experiments.table5_methods import ADAPTATIONS, DEFAULT, REPLAYED, replayed
 from indeed.experiments.table5_summary import ALL, beside_paper, gains, row_coordinates, separation, summary
 from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.images.noise_estimation import RELIABLE_RISE
-from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
+from indeed.networks.checkpoint import load_checkpoint
 from indeed.record import results_folder
 from indeed.tables import read_table
 
@@ -24,18 +25,19 @@ QUICK = [method for method in TABLE5_METHODS if method != "bm3d"]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def table(untrained):
+    """The table with an untrained network: what is tested here is what is done with it."""
+    tiny = {untrained(3): ""}
+    return replace(TABLE, networks=lambda key, profile: tiny if networks(key, profile) else {})
+
+
+@pytest.fixture(scope="module")
+def made(table, tmp_path_factory):
     """Working folder with the smoke table, and its rows."""
     folder = tmp_path_factory.mktemp("smoke")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return folder, TABLE.table("smoke", folder / "records")
-
-
-@pytest.fixture
-def here(made, monkeypatch):
-    monkeypatch.chdir(made[0])
-    return made[0]
+        return folder, table.table("smoke", folder / "records")
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def refused(row):
     return float(row["floor_rise"]) > RELIABLE_RISE
 
 
-@pytest.mark.shipped
+@pytest.mark.slow
 def test_an_image_whose_noise_cannot_be_told_from_its_texture_is_left_as_it_is(made):
     rows = {row["image"]: row for row in of(made[1], DEFAULT)}
     assert [name for name, row in rows.items() if refused(row)] == ["flower"]  # at 128 pixels, in which it has no floor
@@ -86,7 +88,7 @@ def test_an_image_whose_noise_cannot_be_told_from_its_texture_is_left_as_it_is(m
     assert rows["flower"]["psnr"] == before["psnr"]
 
 
-@pytest.mark.shipped
+@pytest.mark.slow
 def test_smoke_table_has_a_row_for_each_image_by_every_method(made):
     folder, rows = made
     assert read_table(folder / "records" / "table5.csv") == rows
@@ -94,12 +96,12 @@ def test_smoke_table_has_a_row_for_each_image_by_every_method(made):
     images = [("astronaut", "photograph"), ("flower", "photograph")]
     assert found == [(method, *image) for method in QUICK for image in images]
     for row in rows:
-        assert 15 < float(row["psnr"]) < 45
+        assert math.isfinite(float(row["psnr"]))
         assert (float(row["steps"]) > 0) == (row["method"] in ADAPTATIONS and not refused(row))
         assert math.isnan(float(row["sparsity_term"])) == (row["method"] in ("noisy", "tv"))
 
 
-@pytest.mark.shipped
+@pytest.mark.slow
 def test_what_is_not_adapted_is_where_every_adaptation_to_an_image_starts(made):
     start = {row["image"]: float(row["psnr"]) for row in of(made[1], "indeed")}
     for method in ADAPTATIONS:
@@ -114,7 +116,7 @@ def test_what_is_not_adapted_is_where_every_adaptation_to_an_image_starts(made):
                 assert float(list(points.values())[-1]) == pytest.approx(float(row["psnr"]), abs=2e-4)
 
 
-@pytest.mark.shipped
+@pytest.mark.slow
 def test_a_network_that_is_carried_over_differs_from_the_second_image_on(made):
     for reset, carried in (("replay", "replay_carried"), ("oag_reset", "oag_carried")):
         first, second = zip(of(made[1], reset), of(made[1], carried), strict=True)
@@ -122,7 +124,7 @@ def test_a_network_that_is_carried_over_differs_from_the_second_image_on(made):
         assert second[0]["psnr"] != second[1]["psnr"]
 
 
-@pytest.mark.shipped
+@pytest.mark.slow
 def test_the_noise_is_estimated_near_what_it_is(made):
     for truth, found in zip(of(made[1], "noisy"), of(made[1], "replay"), strict=True):
         assert float(truth["sigma"]) == pytest.approx(15.3, rel=0.05)
@@ -130,6 +132,13 @@ def test_the_noise_is_estimated_near_what_it_is(made):
         assert float(truth["neighbour_correlation"]) == pytest.approx(0.57, abs=0.05)
         assert float(found["neighbour_correlation"]) > 0.4
     assert all(math.isnan(float(row["sigma"])) for row in of(made[1], "replay_white"))
+
+
+@pytest.mark.shipped
+def test_the_network_that_ships_takes_the_noise_away(tmp_path):
+    noisy, restored = (TABLE.cell("white", name, 0, 0, profile="smoke", runs=tmp_path) for name in ("noisy", "indeed"))
+    for before, after in zip(noisy, restored, strict=True):
+        assert 15 < float(before["psnr"]) < float(after["psnr"]) - 3 < 42
 
 
 def test_parts_are_spread_over_a_set_and_together_are_the_set(polyu):
@@ -256,25 +265,25 @@ def test_sets_that_are_apart_are_told_apart_and_halves_of_one_set_are_not():
     assert lower.auroc_sparsity < 0.1 < 0.9 < lower.auroc
 
 
-@pytest.mark.shipped
-def test_coordinates_are_the_same_for_a_tile_and_for_an_image_of_such_tiles():
-    model, _ = load_checkpoint(shipped_checkpoint("denoise_grey"))
+def test_coordinates_are_the_same_for_a_tile_and_for_an_image_of_such_tiles(untrained):
+    model, _ = load_checkpoint(untrained(1))
     generator = torch.Generator().manual_seed(0)
-    tile = gaussian(torch.full((1, 1, 128, 128), 0.5), 15 * GREY_LEVEL, generator)[0]
+    tile = gaussian(torch.full((1, 1, 64, 64), 0.5), 15 * GREY_LEVEL, generator)[0]
     found = coordinates(model, tile)
     assert found.shape == (1, 2)
     torch.testing.assert_close(coordinates(model, tile.tile(1, 2, 1)), found, rtol=1e-4, atol=1e-4)
     assert row_coordinates([row("indeed", "a", 36.0, rank_term=1, sparsity_term=2)], "polyu") == {"a": [1, 2, 36]}
 
 
-@pytest.mark.shipped
-def test_the_command_lists_computes_and_draws(here, capsys):
+@pytest.mark.slow
+def test_the_command_lists_computes_and_draws(table, made, monkeypatch, capsys):
+    monkeypatch.chdir(made[0])
     TABLE.main(["list", "--profile", "smoke"])
     needs = dict(line.partition(" ")[::2] for line in capsys.readouterr().out.splitlines())
     assert list(needs) == list(map(cell_name, cells("smoke")))
     assert needs["demosaicked-replay-0-0"].endswith("results/checkpoints/denoise_color_cpu.safetensors")
     assert needs["demosaicked-tv-0-0"] == ""
-    TABLE.main(["cell", "demosaicked-tv-0-0", "--profile", "smoke"])
+    table.main(["cell", "demosaicked-tv-0-0", "--profile", "smoke"])
     assert capsys.readouterr().out.startswith("demosaicked      tv               seed 0   2 images")
     TABLE.main(["figure", "--profile", "smoke", "--folder", "records"])
     assert {path.name for path in Path("records").iterdir()} == {"table5.csv", "table5.json", "table5_gains.svg"}

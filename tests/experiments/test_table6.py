@@ -2,6 +2,7 @@ import csv
 import math
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from indeed.bayes.anomaly_maps import smoothed
 from indeed.data.anomaly_readers import anomaly_set
 from indeed.data.anomaly_sets import GOOD, AnomalySet, load
 from indeed.data.benchmarks import DataMissingError
-from indeed.experiments import claims
+from indeed.experiments import claims, table6
 from indeed.experiments.methods import TABLE6_METHODS
 from indeed.experiments.program import cell_name
 from indeed.experiments.table6 import TABLE, cells, scores
@@ -25,6 +26,9 @@ from indeed.images.detection_metrics import image_score
 from indeed.networks.anomaly_detection import anomaly_maps, map_settings
 from indeed.networks.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, shipped_checkpoint
 from indeed.networks.whole_image import decompose
+from indeed.recipes import detector, rivals
+from indeed.recipes.choice import chosen_map, synthetic_anomalies
+from indeed.recipes.detector import validation_on
 from indeed.recipes.good_images import good_images, texture_set_for_tests
 from indeed.recipes.rivals import Choice, held_out_anomalies, runs_folder
 from indeed.record import results_folder
@@ -34,7 +38,25 @@ QUICK = ("mean", "pca", "autoencoder", "draem", "indeed")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def textures(few):
+    """Two textures of each class."""
+    return few(texture_set_for_tests())
+
+
+@pytest.fixture(scope="module")
+def small(textures):
+    """Few images to test on and to choose settings on, and networks of one step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table6, "texture_set_for_tests", lambda: textures)
+        patch.setattr(rivals, "STEPS", dict.fromkeys(rivals.STEPS, 1))
+        patch.setattr(rivals, "synthetic_anomalies", partial(synthetic_anomalies, least=3))
+        patch.setattr(detector, "chosen_map", partial(chosen_map, least=3))
+        patch.setattr(detector, "validation_on", partial(validation_on, count=4))
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(small, tmp_path_factory):
     """Working folder with the smoke table, and its rows."""
     folder = tmp_path_factory.mktemp("smoke")
     with pytest.MonkeyPatch.context() as patch:
@@ -72,6 +94,7 @@ def tiles(tmp_path, monkeypatch):
     return anomaly_set("magnetic_tile")
 
 
+@pytest.mark.slow
 def test_smoke_table_has_every_class_by_every_quick_method_with_and_without_noise(made):
     folder, rows = made
     assert read_table(folder / "records" / "table6.csv") == rows
@@ -82,13 +105,14 @@ def test_smoke_table_has_every_class_by_every_quick_method_with_and_without_nois
         for category in ("brick", "grass", "gravel")
         for defect in ("poisson", "scar")
     ]
-    assert all(0 < float(row["base_rate"]) < 0.05 and float(row["images"]) == 16 for row in rows)
+    assert all(0 < float(row["base_rate"]) < 0.05 and float(row["images"]) == 4 for row in rows)
     clean, noisy = rows[:6], rows[6:12]
     for one, other in zip(clean, noisy, strict=True):
         assert (one["rank"], one["base_rate"], one["option"]) == (other["rank"], other["base_rate"], other["option"])
         assert one["average_precision"] != other["average_precision"]
 
 
+@pytest.mark.slow
 def test_a_cell_is_computed_again_when_its_network_has_changed(here, tmp_path, monkeypatch):
     shutil.copytree(here / "runs", tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
@@ -135,6 +159,7 @@ def test_a_defect_that_is_lost_on_the_way_to_the_side_is_said(tiles):
         scores(AnomalySet("tiles", tiles.train, some), lambda images: images[:, 0], Choice("", 0.0, 0.0), side=24)
 
 
+@pytest.mark.slow
 def test_the_base_rate_of_synthetic_anomalies_is_that_of_what_a_method_was_chosen_on(made, tiles):
     rates = {row["method"]: float(row["synthetic_base_rate"]) for row in made[1]}
     assert len(set(rates.values())) == 2
@@ -243,6 +268,7 @@ def test_what_is_printed_is_in_the_tables_of_the_paper():
         }
 
 
+@pytest.mark.slow
 def test_the_command_lists_computes_and_draws(here, capsys):
     TABLE.main(["list", "--profile", "smoke"])
     needs = dict(line.partition(" ")[::2] for line in capsys.readouterr().out.splitlines())
@@ -266,14 +292,14 @@ def test_the_command_lists_computes_and_draws(here, capsys):
 # the published table
 
 
-def test_claims_are_means_over_the_pixels_of_the_defects_of_a_class_and_of_good_images(here):
+@pytest.mark.slow
+def test_claims_are_means_over_the_pixels_of_the_defects_of_a_class_and_of_good_images(here, textures):
     rows = {(row["category"], row["defect"]): row for row in claims.TABLE.cell("textures", profile="smoke")}
-    data = texture_set_for_tests()
-    assert rows.keys() == {(item.category, item.defect) for item in data.test}
+    assert rows.keys() == {(item.category, item.defect) for item in textures.test}
     model, _ = load_checkpoint(runs_folder("smoke") / "indeed_textures.safetensors")
     for defect in ("scar", GOOD):
         left, claimed = [], []
-        for item in data.test:
+        for item in textures.test:
             if (item.category, item.defect) == ("brick", defect):
                 image, mask = load(item, None, channels=1)
                 image = (image * 255).round() / 255

@@ -50,8 +50,8 @@ def small(monkeypatch) -> None:
     monkeypatch.setattr(detector, "chosen_map", partial(chosen_map, least=4))
 
 
-def run(out, *, synthesis=None, **options):
-    return train_detector(Run(out=out, preset="tiny", progress=False, **options), synthesis)
+def run(out, **options):
+    return train_detector(Run(out=out, preset="tiny", progress=False, **options))
 
 
 def photographs(folder: Path, count: int, channels: int = 3, size: tuple[int, int] = (40, 50)) -> Path:
@@ -156,22 +156,12 @@ def test_bad_data_are_named(tmp_path, monkeypatch):
 # synthetic anomalies
 
 
-def test_textures_get_a_rank_below_that_of_the_preset_and_good_photographs_the_presets_or_that_asked_for(tmp_path):
-    photographs(tmp_path / "good", 4)
-    ranks = {}
-    for name, options in {"good": {}, "asked": {"max_rank": 2}, "textures": {"data": "textures"}}.items():
-        chosen = {"data": str(tmp_path / "good"), "patch_size": 32} | options
-        trainer = run(tmp_path / f"{name}.safetensors", steps=1, **chosen)
-        ranks[name] = trainer.average.config.max_rank
-    assert ranks == {"good": 4, "asked": 2, "textures": 4}
-    assert TEXTURE_SURFACE.largest_rank < network_preset("cpu", 1).max_rank
-
-
-def test_f_S_is_a_u_net_for_textures_and_where_it_is_asked_for(tmp_path):
-    photographs(tmp_path / "good", 4)
+def test_rank_f_S_and_the_weight_of_the_mask_are_those_of_the_surface_or_those_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(detector, "chosen_map", lambda *arguments: {})
+    good = {"data": str(photographs(tmp_path / "good", 4))}
     chosen = {
-        "good": {"data": str(tmp_path / "good")},
-        "asked": {"data": str(tmp_path / "good"), "halvings": 2},
+        "good": good,
+        "asked": good | {"max_rank": 2, "halvings": 2},
         "textures": {"data": "textures"},
         "refused": {"data": "textures", "halvings": 0},
     }
@@ -179,13 +169,18 @@ def test_f_S_is_a_u_net_for_textures_and_where_it_is_asked_for(tmp_path):
     for name, options in chosen.items():
         trainer = run(tmp_path / f"{name}.safetensors", steps=1, **options)
         config = trainer.average.config
-        found[name] = (config.sparse_halvings, isinstance(trainer.average.f_S.trunk, UNet), trainer.config.mask_weight)
+        f_S = (config.sparse_halvings, isinstance(trainer.average.f_S.trunk, UNet))
+        found[name] = (config.max_rank, *f_S, trainer.config.mask_weight)
     assert found == {
-        "good": (0, False, PART_SURFACE.mask_weight),
-        "asked": (2, True, PART_SURFACE.mask_weight),
-        "textures": (TEXTURE_SURFACE.halvings, True, TEXTURE_SURFACE.mask_weight),
-        "refused": (0, False, TEXTURE_SURFACE.mask_weight),
+        "good": (4, 0, False, PART_SURFACE.mask_weight),
+        "asked": (2, 2, True, PART_SURFACE.mask_weight),
+        "textures": (4, TEXTURE_SURFACE.halvings, True, TEXTURE_SURFACE.mask_weight),
+        "refused": (4, 0, False, TEXTURE_SURFACE.mask_weight),
     }
+    assert TEXTURE_SURFACE.largest_rank < network_preset("cpu", 1).max_rank
+
+
+def test_halvings_that_do_not_go_with_the_network_are_named():
     for halvings, expected in (
         (-1, "sparse_halvings: got -1, expected 0 or"),
         (5, "expected a multiple"),
@@ -334,8 +329,7 @@ def test_a_finished_run_resumed_gives_the_same_detector(tmp_path):
 def test_options_reach_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(detector, "chosen_map", lambda *arguments: arguments[2]._asdict())
     early, late = tmp_path / "early.safetensors", tmp_path / "late.safetensors"
-    run(early, steps=1, channels=3, synthesis=Synthesis(("scar", "scar", "perlin")))
-    assert load_checkpoint(early)[1]["map"]["families"] == ["scar", "scar", "perlin"]
+    run(early, steps=1, channels=3)
     options = {"batch_size": 2, "learning_rate": 1e-4, "precision": None}
     run(late, steps=1, channels=3, patch_size=32, start=early, **options)
     model, record = load_checkpoint(late)
@@ -349,8 +343,6 @@ def test_options_reach_the_run(tmp_path, monkeypatch):
     assert (record["training"]["batch_size"], record["training"]["learning_rate"]) == (2, 1e-4)
 
 
-def test_an_unknown_family_and_a_rank_out_of_range_are_named(tmp_path):
+def test_a_rank_out_of_range_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"max_rank: got .*, expected 1 to patch_size"):
         run(tmp_path / "a.safetensors", max_rank=0)
-    with pytest.raises(ValueError, match=r"^families: got holes, expected names from perlin"):
-        run(tmp_path / "a.safetensors", synthesis=Synthesis(("scar", "holes")))

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from sklearn.metrics import average_precision_score
@@ -8,9 +10,9 @@ from indeed.bayes.anomaly_maps import smoothed
 from indeed.images.anomaly_synthesis import Synthesis
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.checkpoint import CheckpointError, read_record, shipped_checkpoint
-from indeed.recipes import rivals
-from indeed.recipes.choice import SMOOTHING, synthetic_anomalies
-from indeed.recipes.detector import PART_SURFACE, TEXTURE_SURFACE, surface_of
+from indeed.recipes import detector, rivals
+from indeed.recipes.choice import SMOOTHING, chosen_map, synthetic_anomalies
+from indeed.recipes.detector import PART_SURFACE, TEXTURE_SURFACE, surface_of, validation_on
 from indeed.recipes.good_images import UNSEEN_FAMILIES, good_images
 from indeed.recipes.rivals import PATCH, choose, classical, train_rival, trained
 
@@ -18,8 +20,18 @@ SMOKE = {"data": "textures", "profile": "smoke", "progress": False}
 MODELS = ("autoencoder", "draem")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """Few anomalies to choose settings on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rivals, "synthetic_anomalies", partial(synthetic_anomalies, least=3))
+        patch.setattr(detector, "chosen_map", partial(chosen_map, least=3))
+        patch.setattr(detector, "validation_on", partial(validation_on, count=4))
+        yield
+
+
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory):
+def networks(small, tmp_path_factory):
     """One step of each network."""
     folder = tmp_path_factory.mktemp("networks")
     return {model: train_rival(model, folder=folder, steps=1, **SMOKE) for model in (*MODELS, "indeed")}
@@ -31,6 +43,7 @@ def samples():
     return synthetic_anomalies(images, Synthesis(("perlin",)), least=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_a_killed_training_continues_to_the_same_network(model, tmp_path, monkeypatch):
     two = SMOKE | {"steps": 2}
@@ -47,6 +60,7 @@ def test_a_killed_training_continues_to_the_same_network(model, tmp_path, monkey
     assert (record["task"], record["steps"], record["model"]) == ("detect", 2, model)
 
 
+@pytest.mark.slow
 def test_baselines_see_the_images_and_the_anomalies_that_indeed_sees(networks):
     records = [read_record(path)["record"] for path in networks.values()]
     for name in ("training_images", "validation_images", "side", "steps", "task"):
@@ -57,6 +71,7 @@ def test_baselines_see_the_images_and_the_anomalies_that_indeed_sees(networks):
         assert len({record["training"][name] for record in records}) == 1, name
 
 
+@pytest.mark.slow
 @pytest.mark.shipped
 def test_trained_networks_come_back_with_their_settings(networks):
     images = torch.rand(1, 1, PATCH, PATCH, generator=torch.Generator().manual_seed(0))
@@ -69,7 +84,7 @@ def test_trained_networks_come_back_with_their_settings(networks):
         assert 0 < choice.average_precision < 1
     with pytest.raises(CheckpointError, match="holds no DRAEM"):
         trained("draem", networks["autoencoder"])
-    with pytest.raises(CheckpointError, match="no detector of anomalies"):
+    with pytest.raises(CheckpointError, match="expected a detector of anomalies"):
         trained("indeed", shipped_checkpoint("denoise_grey"))
 
 
@@ -103,7 +118,7 @@ def test_a_classical_method_is_fitted_to_tiles_of_the_training_images_with_the_c
         fitted.append(images)
         return fit_detector(images, method, **options)
 
-    monkeypatch.setattr(rivals, "fit", fit)
+    monkeypatch.setattr(rivals, "fit_detector", fit)
     map_of, choice = classical("pca", "textures", [{"patch": 8, "explained": share} for share in (0.5, 0.9)])
     assert all(images.shape == (3 * 5 * 3, 1, PATCH, PATCH) for images in fitted)  # three images of 384 x 256 pixels
     first = good_images("textures", 1, PATCH).train[0][:, :PATCH, :PATCH].float() / 255

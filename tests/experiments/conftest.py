@@ -1,0 +1,45 @@
+"""What the tests of the tables share: tiny untrained networks in the place of those that ship, and few images."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from indeed.data.anomaly_sets import AnomalySet
+from indeed.learning.training.config import training_preset
+from indeed.networks.checkpoint import save_checkpoint
+from indeed.networks.inference_network import InDeed, network_preset
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory) -> Callable[[int], Path]:
+    """Checkpoint of an untrained network for so many channels, with the record of a detector."""
+
+    def checkpoint(channels: int) -> Path:
+        path = tmp_path_factory.mktemp("untrained") / "network.safetensors"
+        made = {"form": "share", "smoothing": 1.0, "turns": 1, "average_precision": {"share_1": 0.5}}
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = InDeed(replace(network_preset("tiny", channels), patch_size=64))  # few tiles are fast
+        save_checkpoint(path, model, {"task": "detect", "training": asdict(training_preset("tiny")), "map": made})
+        return path
+
+    return checkpoint
+
+
+@pytest.fixture(scope="session")
+def few() -> Callable[[AnomalySet], AnomalySet]:
+    """A set with two test images of each class, and of the good ones of each category."""
+
+    def chosen(whole: AnomalySet) -> AnomalySet:
+        classes = {(item.category, item.defect): 0 for item in whole.test}
+        kept = []
+        for item in whole.test:
+            classes[item.category, item.defect] += 1
+            if classes[item.category, item.defect] <= 2:
+                kept.append(item)
+        return AnomalySet(whole.name, whole.train, tuple(kept))
+
+    return chosen
