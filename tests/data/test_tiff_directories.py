@@ -100,8 +100,7 @@ def test_a_circle_inside_a_directory_is_no_hang(tmp_path):
     body = b"II*\0" + (8).to_bytes(4, "little")
     tags = TAGS | {273: (4, [8]), 279: (4, [63]), 330: (4, [8])}
     (tmp_path / "a.tif").write_bytes(body + directory(tags, 8, 0) + bytes(99))
-    with pytest.raises(ImageFileError, match="holds several pictures"):
-        read_image(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif").pixels.shape == (7, 9, 1)
 
 
 @pytest.mark.parametrize("value", [(12, [4095.0]), (3, [4095])])
