@@ -37,7 +37,7 @@ def networks(key: Key, profile: Profile) -> dict[Path, str]:
 
 def faded(data: AnomalySet, factor: float) -> tuple[AnomalySet, float]:
     r"""Defects nearer to what they hide, :math:`Y = U_N + f\,U_A`, and their mean change of a pixel in grey levels."""
-    normal: dict[tuple[str, str], Image] = {
+    normal: dict[tuple[str, int | None], Image] = {
         (item.category, item.part): load(item).image for item in data.test if item.defect == GOOD
     }
 
