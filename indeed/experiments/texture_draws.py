@@ -14,8 +14,8 @@ from indeed.experiments.program import Cell, Job, Key, Table, Values
 from indeed.images.noise import GREY_LEVEL
 from indeed.networks.anomaly_detection import anomaly_maps, load_detector
 from indeed.networks.checkpoint import shipped_checkpoint
-from indeed.recipes.rivals import Choice
 from indeed.recipes.good_images import SEED, texture_set_for_tests
+from indeed.recipes.rivals import Choice
 from indeed.record import Profile
 from indeed.tables import Row
 from indeed.types import Image
@@ -25,7 +25,7 @@ PER_MILLE = 1000
 
 
 def cells(profile: Profile) -> list[Values]:
-    """Cells, (draw, contrast): four draws that nothing was chosen on, and draw 0, that of Table 6, fainter and fainter."""
+    """Cells, (draw, contrast): four draws that nothing was chosen on, and draw 0, of Table 6, fainter and fainter."""
     faint = [(0, contrast) for contrast in (1000, 500, 250, 125)]
     return [(1, PER_MILLE), *faint[:2]] if profile == "smoke" else [*((k, PER_MILLE) for k in range(1, 5)), *faint]
 
