@@ -40,7 +40,7 @@ book: $(READY)
 # One thread each for two workers: as fast as two threads for one, and results do not depend on the number of cores.
 # Tests that share a fixture stay together (tests/conftest.py), and the book, which takes longest, comes first. nbval is
 # for the test of the tagged cells, which starts it by itself: its import takes seconds.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -p no:nbval
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder -p no:nbval
 
 test: lint
 	$(PYTEST)

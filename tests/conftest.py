@@ -14,6 +14,7 @@ from unittest import mock
 import pytest
 import safetensors
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 # No deadline: a first call imports and compiles. Derandomised: the same commit gives the same verdict.
 settings.register_profile("indeed", deadline=None, derandomize=True, max_examples=50)
@@ -33,19 +34,26 @@ def book() -> Path:
     return build.folder("smoke")
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark what builds the book, and keep tests that share fixtures in one process.
-
-    So early, because xdist reads the marks before `pytest_collection_modifyitems` of this file is called.
-    """
-    if needs_book := "book" in getattr(item, "fixturenames", ()):
-        item.add_marker(pytest.mark.book)
-    item.add_marker(pytest.mark.xdist_group("book" if needs_book else str(item.path.stem)))
-
-
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put first what builds the book: it takes longest."""
+    """Mark what builds the book, and put it first: it takes longest."""
+    for item in items:
+        if "book" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.book)
     items.sort(key=lambda item: item.get_closest_marker("book") is None)
+
+
+class ByFile(LoadFileScheduling):
+    """The tests of a file stay in one process, for the sake of its fixtures, and so do those that need the book."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "book" if file in ("tests/book/test_built_book.py", "tests/notebooks/test_chapters.py") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
+    """Distribute by file: xdist_group of xdist 3.8 groups nothing under pytest 9."""
+    return ByFile(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -35,7 +35,7 @@ RULES: dict[str, StoppingRule] = {"energy": LowestFreeEnergy(), "variance": Lowe
 SEED = 0
 
 
-class Run(NamedTuple):
+class PhotographRun(NamedTuple):
     """One adaptation: to a photograph (coffee in colour, grass in grey) with the noise of a shift, and how."""
 
     meaning: str
@@ -51,15 +51,15 @@ class Run(NamedTuple):
 
 
 RUNS = {
-    "white": Run("replay, white, any level", "white", watched=True),
-    "estimated": Run("replay, estimated from the image", "estimated", watched=True),
-    "shift": Run("replay, that of the shift", "shift", watched=True),
-    "terms": Run("the paper's terms", watched=True),
-    "terms_two_threads": Run("the paper's terms, sums in the order of two threads", threads=2),
-    "wrong": Run("replay, estimated from another noise", "wrong"),
-    "camera_dead": Run("replay to a camera's noise, without a leak", "estimated", shift="camera", leak=False),
-    "camera": Run("replay to a camera's noise", "estimated", shift="camera"),
-    "grass": Run("replay to white noise on grass", "estimated", photograph="grass", shift="white"),
+    "white": PhotographRun("replay, white, any level", "white", watched=True),
+    "estimated": PhotographRun("replay, estimated from the image", "estimated", watched=True),
+    "shift": PhotographRun("replay, that of the shift", "shift", watched=True),
+    "terms": PhotographRun("the paper's terms", watched=True),
+    "terms_two_threads": PhotographRun("the paper's terms, sums in the order of two threads", threads=2),
+    "wrong": PhotographRun("replay, estimated from another noise", "wrong"),
+    "camera_dead": PhotographRun("replay to a camera's noise, without a leak", "estimated", shift="camera", leak=False),
+    "camera": PhotographRun("replay to a camera's noise", "estimated", shift="camera"),
+    "grass": PhotographRun("replay to white noise on grass", "estimated", photograph="grass", shift="white"),
 }
 
 
@@ -81,7 +81,7 @@ def configuration(profile: Profile) -> AdaptationConfig:
 
 
 def replayed(noise: str, noisy: Image, clean: Image, shift: str, patch_size: int) -> SampleSource:
-    """Return the source of replayed samples: clean photographs of other things, with noise as `Run` says.
+    """Return the source of replayed samples: clean photographs of other things, with noise as `PhotographRun` says.
 
     ``clean`` is needed for ``wrong`` alone.
     """

@@ -24,6 +24,7 @@ TABLES = (
     "refinement",
     "leaf_noise",
     "one_photograph",
+    "texture_draws",
     "factor_heads",
     "free_energy_alone",
 )

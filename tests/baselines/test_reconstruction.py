@@ -102,6 +102,7 @@ def test_the_unchanged_loop_trains_an_autoencoder_of_good_textures_that_finds_bl
     assert roc_auc_score(mask.numpy().ravel(), run.average.map(tested).numpy().ravel()) > 0.9
 
 
+@pytest.mark.slow
 def test_the_unchanged_loop_trains_draem_on_rectangles_and_it_finds_blobs(tmp_path):
     run = Trainer(draem_preset("tiny"), CONFIG, with_rectangles, tmp_path, build=DRAEM, task=DRAEM_TASK)
     run.run(stop_at=80, progress=False)
