@@ -86,4 +86,7 @@ def _resolution(info: dict[str | tuple[int, int], Any]) -> tuple[float, float, f
         density, unit = info.get("dpi"), 1
     if not isinstance(density, tuple) or not all(value > 0 for value in density):
         return None
-    return float(density[0]), float(density[1]), {1: 0.0254, 2: 0.01}.get(int(str(unit)), 0.0)
+    of_length = {1: 0.0254, 2: 0.01}.get(int(str(unit)), 0.0)
+    if not of_length and density[0] == density[1]:  # the shape of a pixel, which is square, and no size
+        return None
+    return float(density[0]), float(density[1]), of_length

@@ -140,4 +140,6 @@ def test_a_standard_output_that_takes_nothing_is_no_traceback(checkpoints, strea
         ["sh", "-c", line, sys.executable, checkpoints["denoise_grey"]], capture_output=True, text=True, check=False
     )
     assert done.returncode == code
-    assert done.stderr == ("indeed: standard output: no space left on device\n" if code else "")
+    # A buffer that fills before the end fails inside the command, one that does not at the end.
+    lines = ("indeed: no space left on device\n", "indeed: standard output: no space left on device\n")
+    assert done.stderr in (lines if code else ("",))
