@@ -67,7 +67,7 @@ def detection_scores(
     Parameters
     ----------
     rows
-        As :data:`indeed.experiments.table6.TABLE` gives them.
+        As ``indeed.experiments.table6.TABLE`` gives them.
     value
         ``average_precision`` or ``auroc``.
 

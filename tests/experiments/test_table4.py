@@ -216,6 +216,7 @@ def test_the_command_lists_computes_gathers_and_draws(here, capsys):
 
 @pytest.mark.data
 @pytest.mark.slow
+@pytest.mark.shipped
 def test_shipped_grey_model_gives_its_published_numbers_on_set12(tmp_path):
     try:
         (fresh,) = TABLE.cell("set12", "indeed", 25, 12, profile="cpu", runs=tmp_path)
