@@ -193,8 +193,8 @@ def test_a_detector_is_loaded_with_how_its_maps_are_made(model, tmp_path):
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        ({"task": "denoise"}, r"no detector of anomalies \(task 'denoise'\)"),
-        ({}, r"no detector of anomalies \(task None\)"),
+        ({"task": "denoise"}, "got task 'denoise', expected a detector of anomalies"),
+        ({}, "got task None, expected a detector of anomalies"),
         ({"task": "detect", "side": None}, "lacks 'map'"),
         ({"task": "detect", "map": MAP}, "lacks 'side'"),
         ({"task": "detect", "side": None, "map": {"form": "magnitude"}}, "lacks 'smoothing'"),
