@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from indeed.cli.faults import Faults
 from indeed.cli.models import Models, WithNoise, bar_label
-from indeed.cli.paths import InputFile, Out, check_apart, check_file, folder_of_results
+from indeed.cli.paths import InputFile, Out, check_apart, check_file, folder_of_results, tell_lost
 from indeed.cli.planes import opened
 from indeed.data.folders import OWN
 from indeed.data.image_files import write_image
@@ -55,6 +55,7 @@ class Decompose(WithNoise):
             read = [self.image, *([self.checkpoint] if self.checkpoint else [])]
             if isinstance(given, Picture):
                 check_apart(read, [self.out / name for name in FILES])
+                tell_lost(self.out / FILES[0], given)
                 self._decompose(given, models, self.out)
             else:
                 count = len(given)
@@ -62,7 +63,10 @@ class Decompose(WithNoise):
                 check_apart(read, [folder / name for folder in folders for name in FILES])
                 for index, folder in enumerate(folders):
                     with faults.reported(folder):
-                        self._decompose(reader.noted(given[index]), models, folder)
+                        picture = reader.noted(given[index])
+                        if folder == folders[0]:  # the others say the same
+                            tell_lost(folder / FILES[0], picture)
+                        self._decompose(picture, models, folder)
         reader.tell()
 
     def _decompose(self, picture: Picture, models: Models, out: Path) -> None:

@@ -140,6 +140,11 @@ def prepare(target: Path, picture: Picture, out: Path) -> None:
     if target != out:
         target.parent.mkdir(parents=True, exist_ok=True)
     check_writable(target, picture)
+    tell_lost(target, picture)
+
+
+def tell_lost(target: Path, picture: Picture) -> None:
+    """Say what the file of a picture says besides its pixels and the result will not."""
     if left := lost(target, picture):
         notice(f"{target}: is written without what the input says besides: {', '.join(left)}")
 

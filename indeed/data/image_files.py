@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from indeed.data import photographs, png, tiff, tiff_directories, tiff_writer
+from indeed.data import exif, photographs, png, tiff, tiff_directories, tiff_writer
 from indeed.data.microscopy import is_ome
 from indeed.data.picture import Picture
 from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError
@@ -79,9 +79,7 @@ def read_image(path: str | Path, *, white: int | None = None, channels: tuple[in
                     if len(pictures) > 1:
                         raise UnsupportedError(f"holds several pictures ({len(pictures)}), expected one")
                     samples = tiff.read_page(pictures.pages[0], channels=channels)
-                    metadata = samples.metadata
-                    metadata = metadata._replace(dropped=(*metadata.dropped, *pictures.left))
-                    return picture_of(samples._replace(metadata=metadata), white)
+                    return picture_of(samples._replace(metadata=tiff.metadata_of(pictures)), white)
             data = path.read_bytes()
             return picture_of(png.decode(data) if kind == "PNG" else photographs.decode(data, kind), white)
     except MemoryError:
@@ -197,8 +195,8 @@ def lost(path: Path, picture: Picture) -> tuple[str, ...]:
     kind, metadata = format_of(path), picture.metadata
     left = list(metadata.dropped)
     if metadata.exif and kind == "TIFF":
-        left.append("EXIF")
-    if metadata.description and kind != "TIFF":
+        left += exif.for_tiff(metadata.exif)[2]
+    if metadata.description and not (kind == "TIFF" and tiff_writer.holds_description(picture)):
         left.append("the description of OME" if is_ome(metadata.description) else "the description of ImageJ")
     if metadata.resolution and kind == "JPEG" and not _per_inch(metadata.resolution):
         left.append("resolution")

@@ -21,6 +21,7 @@ UNITS = {
 }
 """Names of units in small letters, in metres."""
 _IMAGEJ = ("unit", "spacing", "finterval", "fps", "min", "max", "mode", "loop")
+_IMAGEJ_SHAPE = ("ImageJ", "images", "channels", "slices", "frames", "hyperstack")
 _OME_SIZES = ("PhysicalSize", "TimeIncrement")
 _OME_KEPT = ("OME", "Image", "Pixels", "Channel", "TiffData", "UUID")
 
@@ -70,8 +71,9 @@ def kept_by_writer(description: str) -> dict[str, Any]:
 def not_kept(description: str) -> tuple[str, ...]:
     """Names of what a description says and `kept_by_writer` leaves out."""
     if not is_ome(description):
-        return ()
-    return tuple(sorted({f"OME {_name(x)}" for x in _root(description).iter() if _name(x) not in _OME_KEPT}))
+        return tuple(f"ImageJ {name}" for name in _imagej(description) if name not in (*_IMAGEJ, *_IMAGEJ_SHAPE))
+    said = (x for x in _root(description).iter() if x.attrib or (x.text or "").strip())
+    return tuple(sorted({f"OME {_name(x)}" for x in said if _name(x) not in _OME_KEPT}))
 
 
 def _imagej(description: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 Grey of 1, 2 or 4 bits becomes 8 by its full range, palettes become colour, a transparent value becomes alpha.
 """
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -14,6 +15,12 @@ from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError, re
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_ORDER = re.compile(rb"IHDR(\.{4})*(PLTE(\.{4})*)?(tRNS(\.{4})*)?(IDAT)+(\.{4})*IEND")
+"""Names of the chunks of a file, with dots for those that say nothing of its pixels."""
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Samples of a pixel, by the colour type."""
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""First column and row of the passes of an interlaced file, and their steps."""
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 """Depths that go with a colour type."""
 _COLOUR = {b"gAMA": "gamma", b"cHRM": "chromaticities", b"sRGB": "sRGB", b"cICP": "cICP"}
@@ -71,35 +78,81 @@ def decode(data: bytes) -> Samples:
         raise UnsupportedError(f"is {width} x {height} pixels, expected sides of at most a million")
     if b"acTL" in held and struct.unpack(">I", held[b"acTL"][:4])[0] > 1:
         raise UnsupportedError("holds several pictures, expected one")
-    _check_stream(b"".join(chunk.data for chunk in whole if chunk.name == b"IDAT"), 16 * (width + 16) * (height + 16))
+    _check_chunks(whole, colour_type, depth)
+    stream = b"".join(chunk.data for chunk in whole if chunk.name == b"IDAT")
+    _check_stream(stream, _bytes_of(width, height, depth * _SAMPLES[colour_type], interlaced=rest[2] == 1))
+    # The other chunks are none of its business, and it would print what it thinks of them.
+    given = {name: held[name] for name in _PIXELS if name in held} | {b"IDAT": stream}
+    if colour_type == 3:  # a palette that gives the indices
+        given = given | {b"PLTE": bytes(value for index in range(2**depth) for value in (index, 0, 0))}
+        given.pop(b"tRNS", None)
     try:
-        # The other chunks are none of its business, and it would print what it thinks of them.
-        values = imagecodecs.png_decode(
-            SIGNATURE + b"".join(_packed(chunk) for chunk in whole if chunk.name in _PIXELS)
-        )
+        values = imagecodecs.png_decode(SIGNATURE + b"".join(_packed(Chunk(*item)) for item in given.items()))
     except imagecodecs.PngError as error:
         raise UnsupportedError(f"is damaged ({error})") from error
     if values.shape[:2] != (height, width):
         raise UnsupportedError("is damaged (it has another size than its header says)")
     values = values[..., None] if values.ndim == 2 else values
+    if colour_type == 3:
+        values = _from_palette(values[..., 0], held[b"PLTE"], held.get(b"tRNS", b""))
     alpha = values.shape[2] in (2, 4)
     exif, orientation, described = _exif(held.get(b"eXIf"))
     dropped = {"text" for name in _TEXT if name in held} | {word for name, word in _COLOUR.items() if name in held}
-    metadata = Metadata(
-        _profile(held.get(b"iCCP")), _resolution(held.get(b"pHYs")), exif, None, (*described, *sorted(dropped))
-    )
+    profile = _profile(held.get(b"iCCP", b""))
+    if b"iCCP" in held and profile is None:
+        dropped.add("a damaged colour profile")
+    metadata = Metadata(profile, _resolution(held.get(b"pHYs")), exif, None, (*described, *sorted(dropped)))
     white = None if colour_type == 3 else _significant(held.get(b"sBIT", b""), depth, values, alpha)
     return Samples(values, alpha, white, orientation, metadata)
 
 
-def _check_stream(data: bytes, most: int) -> None:
-    """Refuse compressed pixels that are cut off or damaged: libpng fills what is missing, or prints a warning."""
+def _check_chunks(whole: list[Chunk], colour_type: int, depth: int) -> None:
+    """Refuse chunks of the pixels that are where or what they must not be: libpng prints a warning and goes on."""
+    unknown = next((chunk.name for chunk in whole if chunk.name not in _PIXELS and not chunk.name[0] & 32), None)
+    if unknown:
+        raise UnsupportedError(f"has the critical chunk {unknown.decode('latin-1')!r}, not supported")
+    if not _ORDER.fullmatch(b"".join(chunk.name if chunk.name in _PIXELS else b"...." for chunk in whole)):
+        raise UnsupportedError("is damaged (its chunks are not in the order of the standard)")
+    held = {chunk.name: len(chunk.data) for chunk in whole}
+    entries = held.get(b"PLTE", 0) / 3
+    fits = entries in range(1, 257) if b"PLTE" in held else colour_type != 3
+    if not fits or (colour_type in (0, 4) and entries) or (colour_type == 3 and entries > 2**depth):
+        raise UnsupportedError("is damaged (its palette does not go with its pixels)")
+    transparent = {0: held.get(b"tRNS") == 2, 2: held.get(b"tRNS") == 6, 3: 0 < held.get(b"tRNS", 0) <= entries}
+    if b"tRNS" in held and not transparent.get(colour_type, False):
+        raise UnsupportedError("is damaged (its transparent values do not go with its pixels)")
+
+
+def _bytes_of(width: int, height: int, bits: int, *, interlaced: bool) -> int:
+    """Size of the pixels before their compression: rows of whole bytes, each after the number of its filter."""
+    total = 0
+    for left, top, across, down in _PASSES if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -((left - width) // across), -((top - height) // down)
+        total += rows * (1 + (columns * bits + 7) // 8) if columns > 0 and rows > 0 else 0
+    return total
+
+
+def _check_stream(data: bytes, expected: int) -> None:
+    """Refuse compressed pixels that are damaged, too few or too many: libpng fills what is missing, or warns."""
     stream, total = zlib.decompressobj(), 0
-    while data and not stream.eof and total < most:
+    while data and not stream.eof and total <= expected:
         total += len(stream.decompress(data, 2**20))
         data = stream.unconsumed_tail
-    if not stream.eof or stream.unused_data:
+    total += 0 if data else len(stream.flush())  # what it has read and not yet given
+    if not stream.eof or stream.unused_data or total != expected:
         raise UnsupportedError("is damaged (its compressed pixels do not end where they should)")
+
+
+def _from_palette(indices: np.ndarray, palette: bytes, transparent: bytes) -> np.ndarray:
+    """Colours of indices, with alpha if there are transparent ones."""
+    colours = np.frombuffer(palette, np.uint8).reshape(-1, 3)
+    if (most := int(indices.max())) >= len(colours):
+        raise UnsupportedError(f"is damaged (it has the index {most}, and {len(colours)} colours)")
+    if transparent:
+        alpha = np.frombuffer(transparent.ljust(len(colours), b"\xff"), np.uint8)
+        colours = np.column_stack([colours, alpha])
+    pixels: np.ndarray = colours[indices]
+    return pixels
 
 
 def _significant(bits: bytes, depth: int, values: np.ndarray, alpha: bool) -> int | None:
@@ -108,22 +161,23 @@ def _significant(bits: bytes, depth: int, values: np.ndarray, alpha: bool) -> in
     The standard asks for scaled samples, whose white is the largest value. Cameras and microscopes that store 12 bits
     as they are say so by sBIT too; no sample is then above 2^12 - 1.
     """
-    colours = set(bits[: len(bits) - alpha])
-    if depth != 16 or len(colours) != 1:
+    colours = values.shape[2] - alpha
+    significant = set(bits[:colours])
+    if depth != 16 or len(bits) < colours or len(significant) != 1:
         return None
-    white = 2 ** int(colours.pop()) - 1
-    most = int(values[..., : values.shape[2] - alpha].max(initial=0))
+    white = 2 ** int(significant.pop()) - 1
+    most = int(values[..., :colours].max())
     return white if 0 < white < 65535 and most <= white else None
 
 
-def _profile(data: bytes | None) -> bytes | None:
-    """Colour profile of an iCCP chunk; a damaged one is no profile."""
-    if data is None:
-        return None
+def _profile(data: bytes) -> bytes | None:
+    """Colour profile of an iCCP chunk; a damaged one is no profile, and one of more than 16 MiB neither."""
+    stream = zlib.decompressobj()
     try:
-        return zlib.decompress(data[data.index(0) + 2 :])
+        profile = stream.decompress(data[data.index(0) + 2 :], 2**24)
     except (ValueError, zlib.error):
         return None
+    return profile if stream.eof else None
 
 
 def _resolution(data: bytes | None) -> tuple[float, float, float] | None:

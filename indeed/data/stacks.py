@@ -7,15 +7,17 @@ of the size of a voxel go from the file that is read into the one that is writte
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from indeed.data import tiff, tiff_writer
+from indeed.data.exif import put_into_tiff
 from indeed.data.image_files import ImageFileError, format_of, format_of_content, noted_white, picture_of, reason
 from indeed.data.picture import Picture
-from indeed.data.samples_of_files import UnsupportedError
+from indeed.data.samples_of_files import Metadata, UnsupportedError
 from indeed.data.tiff_directories import TiffPictures, opened_tiff
 from indeed.files import atomic_write
 
@@ -51,12 +53,16 @@ class TiffStack:
                 samples = tiff.read_page(pages[index])
             else:
                 samples = tiff.read_plane(pages[0], index)
-            # The first directory describes them all.
-            return picture_of(samples._replace(metadata=tiff.metadata_of(pages[0])), self.white)
+            return picture_of(samples._replace(metadata=self.metadata), self.white)
         except MemoryError:
             raise
         except Exception as error:  # what a decoder raises on a damaged file is no part of its contract
             raise ImageFileError(f"{self.path}: plane {index + 1}: {reason(error)}") from error
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        """What the file says besides its pixels."""
+        return tiff.metadata_of(self.pictures)
 
 
 @contextmanager
@@ -118,5 +124,7 @@ def write_stack(path: Path, like: TiffStack, planes: Iterator[Picture]) -> None:
     try:
         with atomic_write(path) as temporary:
             tifffile.imwrite(temporary, arrays(), shape=shape, dtype=samples.dtype, **options)
+            if first.metadata.exif:
+                put_into_tiff(temporary, first.metadata.exif)
     except OSError as error:
         raise ImageFileError(f"{path}: cannot be written: {reason(error)}") from error

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from indeed.data import microscopy
+from indeed.data import exif, microscopy
 from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError, refuse_large
+from indeed.data.tiff_directories import TiffPictures
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
@@ -208,20 +209,17 @@ def read_plane(page: "TiffPage", index: int) -> Samples:
 
 
 def _interpreted(page: "TiffPage", kind: Layout, raw: np.ndarray, channels: tuple[int, ...] | None) -> Samples:
-    metadata = metadata_of(page)
     if channels is not None:
         if kind.photometric in (3, 6) or max(channels) > raw.shape[2]:
             raise UnsupportedError(f"channels: got {max(channels)}, expected at most {raw.shape[2]}, of plain samples")
         raw = raw[..., [place - 1 for place in channels]]
         kind = replace(kind, photometric=1 if kind.photometric in (2, 5) else kind.photometric, alpha=False)
-        return Samples(_ranged(raw, kind), False, _stated_white(page, kind), _orientation(page), metadata)
     if kind.photometric == 3:
-        return Samples(_from_palette(page, raw, kind), kind.alpha, None, _orientation(page), metadata)
+        return Samples(_from_palette(page, raw, kind), kind.alpha, None, _orientation(page))
     samples = _ranged(raw, kind)
     if kind.photometric == 5:
         samples = _from_cmyk(samples)
-        metadata = metadata._replace(icc_profile=None, dropped=(*metadata.dropped, *_profile_of_inks(metadata)))
-    return Samples(samples, kind.alpha, _stated_white(page, kind), _orientation(page), metadata)
+    return Samples(samples, kind.alpha, _stated_white(page, kind), _orientation(page))
 
 
 def _orientation(page: "TiffPage") -> int:
@@ -267,10 +265,6 @@ def _from_cmyk(samples: np.ndarray) -> np.ndarray:
     return np.concatenate([rgb, samples[..., 4:]], axis=2)
 
 
-def _profile_of_inks(metadata: Metadata) -> tuple[str, ...]:
-    return ("the colour profile of its inks",) if metadata.icc_profile else ()
-
-
 def _stated_white(page: "TiffPage", kind: Layout) -> int | None:
     """White as MaxSampleValue or SMaxSampleValue say it: 2^n - 1 below the largest value of the type.
 
@@ -286,22 +280,33 @@ def _stated_white(page: "TiffPage", kind: Layout) -> int | None:
     return None
 
 
-def metadata_of(page: "TiffPage") -> Metadata:
-    """Note what is put back into a copy, and the names of what is not."""
+def metadata_of(pictures: TiffPictures) -> Metadata:
+    """Note what is put back into a copy, as the first directory says it for all, and the names of what is not."""
+    page = pictures.pages[0]
     tags = page.tags
     unit = {1: 0.0, 2: 0.0254, 3: 0.01}.get(int(tags.valueof(296, 2)), 0.0)
     x, y = (_ratio(tags.valueof(code, 0)) for code in (282, 283))
-    resolution = (x, y, unit) if x > 0 and y > 0 else None
-    names = {700: "XMP", 33723: "IPTC", 34377: "Photoshop", 34665: "EXIF", 34853: "GPS", 50839: "ImageJ labels"}
-    dropped = [name for code, name in names.items() if code in tags]
-    text = page.description if page.is_imagej or page.is_ome else None
+    names = {700: "XMP", 33723: "IPTC", 34377: "Photoshop", 50839: "ImageJ labels"}
+    block, left = exif.of_tiff(page)
+    dropped = [*left, *(name for code, name in names.items() if code in tags), *pictures.left]
+    profile, text = page.iccprofile, page.description if page.is_imagej or page.is_ome else None
+    # Without a unit, which a description may name, it is the shape of a pixel, and says nothing if that is square.
+    resolution = (x, y, unit) if min(x, y) > 0 and (unit or x != y or (text and x != 1)) else None
+    if profile and page.photometric == 5:  # the copy is RGB
+        profile, dropped = None, [*dropped, "the colour profile of its inks"]
     if text:
         try:
             resolution = microscopy.described_resolution(text, x, y) or resolution
             dropped += microscopy.not_kept(text)
         except (ValueError, SyntaxError):  # of XML
             text, dropped = None, [*dropped, "a damaged description"]
-    return Metadata(page.iccprofile, resolution, None, text, tuple(dropped))
+    # That of a shape is tifffile's own.
+    described = [other.description not in ("", other.shaped_description) for other in pictures.pages]
+    if described[0] and not (page.is_imagej or page.is_ome):
+        dropped.append("the description")
+    if any(described[1:]):
+        dropped.append("the descriptions of its pictures")
+    return Metadata(profile, resolution, block, text, tuple(dropped))
 
 
 def _ratio(value: Any) -> float:

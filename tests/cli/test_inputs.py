@@ -114,14 +114,30 @@ def test_a_stack_is_worked_off_plane_by_plane_or_one_of_them(run, tmp_path, cont
     assert denoised.shape == planes.shape
     assert run("denoise", tmp_path / "s.tif", "-o", tmp_path / "p.tif", "--page", 2) == (0, [], [])
     assert np.array_equal(read_image(tmp_path / "p.tif").pixels[..., 0], denoised[1])
-    assert run("decompose", tmp_path / "s.tif", "-o", tmp_path / "parts", "--page", 3)[0] == 0
+    dropped = "is written without what the input says besides: the description of ImageJ"
+    code, _, errors = run("decompose", tmp_path / "s.tif", "-o", tmp_path / "parts", "--page", 3)
+    assert (code, errors) == (0, [f"indeed: {tmp_path / 'parts' / 'L.png'}: {dropped}"])
     assert len(contents(tmp_path / "parts")) == 5
-    assert run("decompose", tmp_path / "s.tif", "-o", tmp_path / "all")[0] == 0
+    code, _, errors = run("decompose", tmp_path / "s.tif", "-o", tmp_path / "all")
+    assert (code, errors) == (0, [f"indeed: {tmp_path / 'all' / '1' / 'L.png'}: {dropped}"])
     assert {path.name for path in (tmp_path / "all").iterdir()} == {"1", "2", "3"}
     for arguments in (["adapt", "-o"], ["detect", "-o"]):
         code, _, errors = run(arguments[0], tmp_path / "s.tif", "-o", tmp_path / "x")
         assert (code, len(errors)) == (2, 1)
         assert f"{tmp_path / 's.tif'}: holds several pictures" in errors[0]
+
+
+def test_what_a_stack_says_and_the_result_does_not_is_printed_once(run, tmp_path):
+    with tifffile.TiffWriter(tmp_path / "s.tif") as writer:
+        for kind in (0, 0, 4):  # two planes and a mask
+            pixels = np.full((24, 24), kind == 4) if kind else np.full((24, 24), 40000, np.uint16)
+            writer.write(pixels, photometric="minisblack", subfiletype=kind, metadata=None)
+    dropped = "is written without what the input says besides: mask"
+    assert run("denoise", tmp_path / "s.tif", "-o", tmp_path / "o.tif") == (
+        0,
+        [],
+        [f"indeed: {tmp_path / 'o.tif'}: {dropped}"],
+    )
 
 
 def test_a_network_of_another_task_is_refused_by_every_command(run, tmp_path, photo, checkpoints):

@@ -21,7 +21,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from indeed.data.image_files import ImageFileError, read_image
+from indeed.data.image_files import ImageFileError, read_image, write_image
 from indeed.data.stacks import opened_stack
 
 SLOWEST = 5.0
@@ -50,6 +50,14 @@ def valid_files(folder: Path) -> list[bytes]:
     found.append(path.read_bytes())
     palette.save(path, "TIFF")
     found.append(path.read_bytes())
+    noted = Image.Exif()
+    noted[0x010F], noted[0x0112] = "a camera", 6
+    noted.get_ifd(0x8769).update({0x829A: 0.25, 0xA005: {1: "R98"}})
+    for name in ("png", "jpeg"):
+        Image.fromarray(colour).save(path, name.upper(), exif=noted)
+        found.append(path.read_bytes())
+    write_image(path.with_suffix(".tif"), read_image(path))
+    found.append(path.with_suffix(".tif").read_bytes())
     for data, options in (
         (grey, {}), (deep, {"photometric": "rgb", "compression": "zlib", "predictor": True}),
         (deep[..., 0], {"byteorder": ">"}), (colour, {"photometric": "rgb", "tile": (16, 16)}),

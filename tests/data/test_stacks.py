@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from indeed.data.image_files import ImageFileError, read_image
+from indeed.data.image_files import ImageFileError, lost, read_image
 from indeed.data.picture import Picture
 from indeed.data.stacks import TiffStack, opened_stack, write_stack
 
@@ -115,6 +115,21 @@ def test_planes_of_ome_are_in_the_order_of_its_axes(tmp_path):
     tifffile.imwrite(tmp_path / "a.ome.tif", swapped, photometric="minisblack", description=text, metadata=None)
     copied(tmp_path / "a.ome.tif", tmp_path / "b.ome.tif")
     assert np.array_equal(tifffile.imread(tmp_path / "b.ome.tif"), data)
+
+
+def test_what_a_stack_says_is_kept_or_named(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for kind in (0, 0, 4, 1):  # two planes, a mask and a thumbnail
+            pixels = values((9, 11)) > 99 if kind == 4 else values((9, 11))
+            tags = [(0x010F, "s", 0, "a camera", True), (700, "B", 3, b"xmp", True)]
+            writer.write(pixels, photometric="minisblack", subfiletype=kind, description="text", extratags=tags)
+    copied(tmp_path / "a.tif", tmp_path / "b.tif")
+    with opened_stack(tmp_path / "a.tif") as stack, opened_stack(tmp_path / "b.tif") as copy:
+        names = ("XMP", "reduced pictures", "mask", "the description", "the descriptions of its pictures")
+        assert lost(tmp_path / "b.tif", stack[1]) == names
+        assert copy[0].metadata.dropped == ()
+        assert copy[1].metadata.exif == stack[1].metadata.exif
+        assert b"a camera" in copy[1].metadata.exif
 
 
 def test_pyramids_and_thumbnails_are_no_planes(tmp_path):
