@@ -150,6 +150,8 @@ class ResumableTable:
 
     def find(self, path: Path, name: str, **values: object) -> Row | None:
         """Row of an image of that name, if it is there, with these values and from the very same file."""
+        if not path.is_file():  # who reads it says why not; a pipe would be waited for
+            return None
         with locked(self.path.parent):
             rows, key = self._read(), self._key(name)
             expected = self._row(path, name, values)

@@ -104,13 +104,10 @@ class Adapt(WithNoise):
             "overlap": self.overlap,
             "add_noise": self.add_noise,
             "all_images": hashlib.sha256(together.encode()).hexdigest()[:12] if together else None,
-            "white_asked": reader.number or reader.usual,
-            "channels": self.channels,
-        }
+        } | reader.settings
 
         def found(path: Path) -> Row | None:
-            there = path.is_file() and written[path].is_file()
-            return report.find(path, str(names[path]), **settings) if there else None
+            return report.find(path, str(names[path]), **settings) if written[path].is_file() else None
 
         go_on = apart or all(found(path) for path in images)
         for group in [images] if batch else [[path] for path in images]:

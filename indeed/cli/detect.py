@@ -16,7 +16,6 @@ from indeed.data.folders import OWN, shown
 from indeed.data.image_files import write_image
 from indeed.data.picture import Picture, to_pixels
 from indeed.data.samples_of_files import Metadata
-from indeed.data.white import check_regular
 from indeed.files import atomic_write
 from indeed.images.detection_metrics import allowed_false_positives, score_threshold
 from indeed.networks.anomaly_detection import load_detector
@@ -73,7 +72,6 @@ class Detect(WithImages):
         reader = self.reader([*images, *good], usual)
         self.out.mkdir(parents=True, exist_ok=True)
         made_by = data_hash([checkpoint])
-        read = {"white_asked": reader.number or reader.usual, "channels": self.channels}
 
         def watched(paths: dict[Path, Path], label: str) -> Iterable[tuple[Path, str]]:
             bar: Iterable[tuple[Path, Path]] = tqdm(
@@ -86,11 +84,12 @@ class Detect(WithImages):
         table = ResumableTable(self.out / "good_scores.csv", made_by, columns, by="name")
         for path, name in watched(good, "good images"):
             with faults.reported(path):
-                check_regular(path)
-                row = table.find(path, name, **read)
+                row = table.find(path, name, **reader.settings)
                 if row is None:
                     picture = reader(path)
-                    row = table.put(path, name, score=detector(picture.tensor()).score, white=picture.white, **read)
+                    row = table.put(
+                        path, name, score=detector(picture.tensor()).score, white=picture.white, **reader.settings
+                    )
                 good_scores.append(float(row["score"]))
         if not good_scores:
             raise ValueError(f"{self.good}: no good image was scored, expected at least one")
@@ -108,8 +107,7 @@ class Detect(WithImages):
         table = ResumableTable(self.out / "scores.csv", made_by, columns, by="stem")
         for path, name in watched(images, "images"):
             with faults.reported(path):
-                check_regular(path)
-                found = table.find(path, name, limit=limit, **read)
+                found = table.find(path, name, limit=limit, **reader.settings)
                 if found and all(file.is_file() for file in files[path]):
                     score, white = float(found["score"]), found.get("white")
                 else:
@@ -122,7 +120,7 @@ class Detect(WithImages):
                     score, white = detection.score, str(picture.white)
                 anomalous = None if threshold is None else score > threshold
                 values = {"score": score, "threshold": threshold, "anomalous": anomalous, "limit": limit}
-                table.put(path, name, **values, white=white, **read)
+                table.put(path, name, **values, white=white, **reader.settings)
                 tqdm.write(f"{shown(name):<24} {score:.4g}{' anomalous' if anomalous else ''}")
         reader.tell()
 

@@ -7,7 +7,6 @@ from indeed.cli.faults import Faults
 from indeed.cli.models import Models, WithModel, bar_label, denoisers
 from indeed.cli.paths import InputFile, check_apart, check_file, images_in
 from indeed.data.folders import shown
-from indeed.data.white import check_regular
 from indeed.tables import ResumableTable, data_hash
 
 
@@ -51,14 +50,11 @@ class Evaluate(WithModel):
             "sigma": self.sigma,
             "seed": self.seed,
             "overlap": self.overlap,
-            "white_asked": reader.number or reader.usual,
-            "channels": self.channels,
-        }
+        } | reader.settings
         rows: list[FiguresOfMerit] = []
         print(f"{'image':<24} {'noisy':>8} {'L':>8} {'L + S':>8} {'SSIM':>8}")
         for path in images:
             with faults.reported(path):
-                check_regular(path)
                 name = str(path.relative_to(self.folder))
                 found = table.find(path, name, **settings) if table else None
                 if found:

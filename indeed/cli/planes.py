@@ -7,7 +7,7 @@ from pathlib import Path
 from indeed.checks import expect
 from indeed.data.picture import Picture
 from indeed.data.stacks import TiffStack, opened_stack
-from indeed.data.white import Reader, check_regular
+from indeed.data.white import Reader
 
 
 @contextmanager
@@ -21,7 +21,6 @@ def opened(path: Path, reader: Reader, page: int | None) -> Iterator[TiffStack |
     ValueError
         If there is no such page.
     """
-    check_regular(path)
     if reader.channels is not None:  # they are those of a picture, and a stack is refused
         yield reader(path)
         return

@@ -6,9 +6,11 @@ file raises `ImageFileError` with one line that names the file and the fault.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import numpy as np
 
@@ -71,21 +73,31 @@ def read_image(path: str | Path, *, white: int | None = None, channels: tuple[in
     kind = format_of_content(path)
     if channels is not None and kind != "TIFF":
         raise ImageFileError(f"{path}: is a {kind} file, expected TIFF where channels are chosen")
+    with named_faults(path):
+        if kind == "TIFF":
+            with tiff_directories.opened_tiff(path) as pictures:
+                if len(pictures) > 1:
+                    raise UnsupportedError(f"holds several pictures ({len(pictures)}), expected one")
+                samples = tiff.read_page(pictures.pages[0], channels=channels)
+                return picture_of(samples._replace(metadata=tiff.metadata_of(pictures)), white)
+        data = path.read_bytes()
+        return picture_of(png.decode(data) if kind == "PNG" else photographs.decode(data, kind), white)
+
+
+@contextmanager
+def named_faults(what: object) -> Iterator[None]:
+    """Make what a decoder raises on a damaged file, which is no part of its contract, an `ImageFileError` on ``what``.
+
+    Its warnings are not for the screen.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if kind == "TIFF":
-                with tiff_directories.opened_tiff(path) as pictures:
-                    if len(pictures) > 1:
-                        raise UnsupportedError(f"holds several pictures ({len(pictures)}), expected one")
-                    samples = tiff.read_page(pictures.pages[0], channels=channels)
-                    return picture_of(samples._replace(metadata=tiff.metadata_of(pictures)), white)
-            data = path.read_bytes()
-            return picture_of(png.decode(data) if kind == "PNG" else photographs.decode(data, kind), white)
-    except MemoryError:
+            yield
+    except (MemoryError, ImageFileError):
         raise
-    except Exception as error:  # what a decoder raises on a damaged file is no part of its contract
-        _refuse(path, error)
+    except Exception as error:
+        raise ImageFileError(f"{what}: {reason(error)}") from error
 
 
 def format_of_content(path: Path) -> Format:
@@ -94,11 +106,13 @@ def format_of_content(path: Path) -> Format:
     Raises
     ------
     ImageFileError
-        If it is missing, a folder, empty, unreadable, a pointer of Git LFS, or of another kind.
+        If it is missing, no regular file, empty, unreadable, a pointer of Git LFS, or of another kind.
     """
     try:
         if path.is_dir():
             raise ImageFileError(f"{path}: is a folder, expected an image file")
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ImageFileError(f"{path}: is no regular file, expected an image")
         with path.open("rb") as file:
             head = file.read(64)
     except OSError as error:
@@ -221,10 +235,6 @@ def format_of(path: Path) -> Format:
     if path.suffix.lower() not in FORMATS:
         raise ImageFileError(f"{path}: ends in {path.suffix!r}, expected one of {', '.join(FORMATS)}")
     return FORMATS[path.suffix.lower()]
-
-
-def _refuse(path: Path, error: Exception) -> NoReturn:
-    raise ImageFileError(f"{path}: {reason(error)}") from error
 
 
 def reason(error: BaseException) -> str:

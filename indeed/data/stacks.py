@@ -15,7 +15,15 @@ import numpy as np
 
 from indeed.data import tiff, tiff_writer
 from indeed.data.exif import put_into_tiff
-from indeed.data.image_files import ImageFileError, format_of, format_of_content, noted_white, picture_of, reason
+from indeed.data.image_files import (
+    ImageFileError,
+    format_of,
+    format_of_content,
+    named_faults,
+    noted_white,
+    picture_of,
+    reason,
+)
 from indeed.data.picture import Picture
 from indeed.data.samples_of_files import Metadata, UnsupportedError
 from indeed.data.tiff_directories import TiffPictures, opened_tiff
@@ -48,16 +56,12 @@ class TiffStack:
         if not 0 <= index < len(self):
             raise IndexError(index)
         pages = self.pictures.pages
-        try:
+        with named_faults(f"{self.path}: plane {index + 1}"):
             if len(pages) == len(self):
                 samples = tiff.read_page(pages[index])
             else:
                 samples = tiff.read_plane(pages[0], index)
             return picture_of(samples._replace(metadata=self.metadata), self.white)
-        except MemoryError:
-            raise
-        except Exception as error:  # what a decoder raises on a damaged file is no part of its contract
-            raise ImageFileError(f"{self.path}: plane {index + 1}: {reason(error)}") from error
 
     @cached_property
     def metadata(self) -> Metadata:
@@ -78,15 +82,11 @@ def opened_stack(path: Path, *, white: int | None = None) -> Iterator[TiffStack 
         yield None
         return
     with ExitStack() as held:
-        try:
+        with named_faults(path):
             pictures = held.enter_context(opened_tiff(path))
             alike = {(page.shape, page.dtype, page.photometric, page.axes) for page in pictures.pages}
             if len(alike) > 1:
                 raise UnsupportedError("holds pictures of different sizes or kinds, expected a stack of one kind")
-        except MemoryError:
-            raise
-        except Exception as error:  # what a decoder raises on a damaged file is no part of its contract
-            raise ImageFileError(f"{path}: {reason(error)}") from error
         yield TiffStack(path, pictures, white) if len(pictures) > 1 else None
 
 

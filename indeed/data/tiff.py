@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from indeed.data import exif, microscopy
+from indeed.data.lzw import check_lzw
 from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError, refuse_large
 from indeed.data.tiff_directories import TiffPictures
 
@@ -153,6 +154,10 @@ def decoded(page: "TiffPage", kind: Layout) -> np.ndarray:
     places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     if len(places) != parts or not all(at and count and at + count <= size for at, count in places):
         raise UnsupportedError("is damaged (a part of the pixels is missing)")
+    if page.compression == 5:
+        for at, count in places:
+            page.parent.filehandle.seek(at)
+            check_lzw(page.parent.filehandle.read(count))
     samples = page.asarray(maxworkers=1)
     if samples.shape != page.shape or samples.dtype != page.dtype:
         raise UnsupportedError("is damaged (its pixels are not those that its tags describe)")

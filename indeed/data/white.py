@@ -69,7 +69,6 @@ class Reader:
         ImageFileError
             As :func:`indeed.data.image_files.read_image`.
         """
-        check_regular(path)
         return self.noted(read_image(path, white=self.number, channels=self.channels))
 
     def noted(self, picture: Picture) -> Picture:
@@ -88,10 +87,20 @@ class Reader:
         return picture
 
     @property
+    def told(self) -> int | None:
+        """Value of white for files of 16 bit that state none; None: the largest one of their type."""
+        return self.number or self.usual
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What a report says of the reading: a result of other settings is another one."""
+        return {"white_asked": self.told, "channels": self.channels and ",".join(map(str, self.channels))}
+
+    @property
     def white(self) -> int | None:
         """Value of white that the images of 16 bit have been read with, or will be; None where it is not one."""
-        if self.number or self.usual:
-            return self.number or self.usual
+        if self.told:
+            return self.told
         return next(iter(self.whites)) if len(self.whites) == 1 else None
 
     def tell(self) -> None:
@@ -107,18 +116,6 @@ class Reader:
             )
 
 
-def check_regular(path: Path) -> None:
-    """Refuse what would be waited for, such as a pipe.
-
-    Raises
-    ------
-    ImageFileError
-        If something is there that is neither a file nor a folder.
-    """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise ImageFileError(f"{path}: is no regular file, expected an image")
-
-
 def _told_from(images: Iterable[Path], channels: tuple[int, ...] | None) -> int | None:
     largest = -1
     for path in images:
@@ -130,8 +127,6 @@ def _told_from(images: Iterable[Path], channels: tuple[int, ...] | None) -> int 
 
 
 def _pictures(path: Path, channels: tuple[int, ...] | None) -> Iterator[Picture]:
-    if path.exists() and not path.is_file():
-        return
     with opened_stack(path) as stack:
         if stack is None:
             yield read_image(path, channels=channels)
