@@ -19,6 +19,7 @@ TABLES = (
     "table6",
     "claims",
     "adapted_detection",
+    "adapted_maps",
     "generalisation",
     "leaf_sampling",
     "refinement",
