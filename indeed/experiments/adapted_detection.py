@@ -212,8 +212,7 @@ def adapt_detector(
     ValueError
         As :func:`indeed.learning.adaptation.engine.adapt` and :func:`noise_of_set`.
     """
-    made, size = record["training"], model.config.patch_size
-    training = TrainingConfig(**{**made, "hyperpriors": Hyperpriors(**made["hyperpriors"])})
+    training, size = training_of(record), model.config.patch_size
     source: SampleSource | None = None
     if config.replay_weight:
         good = surface_of(data).patches(good_images(data, 1, size).train, size, training=True)
@@ -221,6 +220,12 @@ def adapt_detector(
     seen = images if config.objective else images[:1]
     generator = torch.Generator().manual_seed(seed)
     return adapt(model, seen, replace(config, training=training), generator, replay=source)
+
+
+def training_of(record: Mapping[str, Any]) -> TrainingConfig:
+    """Read how a network was trained out of its record."""
+    made = record["training"]
+    return TrainingConfig(**{**made, "hyperpriors": Hyperpriors(**made["hyperpriors"])})
 
 
 def noise_of_set(images: Sequence[Image]) -> NoiseLaw:

@@ -20,6 +20,7 @@ TABLES = (
     "claims",
     "adapted_detection",
     "adapted_maps",
+    "detector_gradients",
     "generalisation",
     "leaf_sampling",
     "refinement",
