@@ -9,8 +9,7 @@ from torch import Tensor
 
 from indeed.data.anomaly_readers import READERS, anomaly_set
 from indeed.data.anomaly_sets import GOOD, TEXTURES, AnomalyItem, AnomalySet, MakeDefect, load, texture_set
-from indeed.data.benchmarks import DataMissingError, evenly, image_files
-from indeed.data.download import DataError
+from indeed.data.benchmarks import DataError, DataMissingError, evenly, image_files
 from indeed.data.image_files import read_image
 from indeed.data.samples import sample_image
 from indeed.images.anomaly_synthesis import TextureSource, anomalous_sample, foreign_to

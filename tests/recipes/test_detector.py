@@ -12,8 +12,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from indeed.data.anomaly_sets import load
-from indeed.data.benchmarks import DataMissingError
-from indeed.data.download import DataError
+from indeed.data.benchmarks import DataError, DataMissingError
 from indeed.data.image_files import ImageFileError
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_image

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fetching.public_sets import PublicSet, command, verify
 from PIL import Image
 
 from indeed.data.anomaly_readers import READERS, anomaly_set
 from indeed.data.anomaly_sets import load
 from indeed.data.benchmarks import SCRIPTS, SETS, data_root
-from indeed.data.public_sets import PublicSet, command, verify
 
-SCRIPT_FOLDER = Path(__file__).resolve().parents[1] / "data_scripts"
+SCRIPT_FOLDER = Path(__file__).resolve().parents[2] / "data_scripts"
 
 
 def described(path: Path) -> list[PublicSet]:
