@@ -225,6 +225,7 @@ def test_the_readme_has_a_row_for_each_script(script):
     assert f"`{script}" in (SCRIPT_FOLDER / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_script_runs_on_its_own(tmp_path):
     process = subprocess.run(
         [sys.executable, str(SCRIPT_FOLDER / "set12.py"), "--root", str(tmp_path), "--from", str(tmp_path / "none")],

@@ -259,6 +259,7 @@ def test_a_disk_that_is_too_small_is_said_before_the_download(server, tmp_path, 
         get(Source(server.url("a.bin", server.answer(BODY))), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_download_is_continued(server, tmp_path):
     forever = threading.Event()
     source = Source(
