@@ -4,18 +4,15 @@
 :mod:`indeed.experiments.adapted_detection` measures, on the same noisy images.
 """
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 from statistics import fmean
 
 from indeed.data.anomaly_sets import load
 from indeed.experiments.adapted_detection import adapt_detector, adaptation_of, noisy_images, set_of_profile
-from indeed.experiments.program import Cell, Job, Key, Table, Values
+from indeed.experiments.program import Cell, Job, Table, Values, ships
 from indeed.networks.anomaly_detection import anomaly_maps, map_settings
-from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
+from indeed.networks.checkpoint import load_checkpoint
 from indeed.recipes.good_images import SEED
 from indeed.record import Profile
-from indeed.tables import Row
 
 METHODS = ("indeed", "ag_s", "ag_s_fast", "replay")
 """The detector as it is, and adaptations of it to all images together."""
@@ -24,11 +21,6 @@ METHODS = ("indeed", "ag_s", "ag_s_fast", "replay")
 def cells(profile: Profile) -> list[Values]:
     """Cells, (method,)."""
     return [(method,) for method in METHODS]
-
-
-def networks(key: Key, profile: Profile) -> dict[Path, str]:
-    """Return the shipped detector of textures."""
-    return {shipped_checkpoint("detect_textures"): ""}
 
 
 def cell(job: Job, method: str) -> Cell:
@@ -52,19 +44,13 @@ def cell(job: Job, method: str) -> Cell:
     return Cell(compute, "skimage.data: brick, grass, gravel", job.networks, SEED, job.device)
 
 
-def _lines(rows: Sequence[Row]) -> Iterator[str]:
-    for row in rows:
-        yield f"{row['method']:<10} inside {float(row['inside']):.3f} outside {float(row['outside']):.3f}"
-
-
 TABLE = Table(
     name="adapted_maps",
     key={"method": METHODS},
     example="ag_s",
     cells=cells,
     measure=cell,
-    networks=networks,
-    report=_lines,
+    networks=ships("detect_textures"),
     profiles=("smoke", "cpu"),
 )
 

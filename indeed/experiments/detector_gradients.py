@@ -4,9 +4,7 @@
 textures held out of the training, with the noise of the images of :mod:`indeed.experiments.adapted_detection`.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,16 +19,15 @@ from indeed.experiments.adapted_detection import (
     set_of_profile,
     training_of,
 )
-from indeed.experiments.program import Cell, Job, Key, Table, Values
+from indeed.experiments.program import Cell, Job, Table, Values, ships
 from indeed.learning.adaptation.loss import adaptation_loss
 from indeed.learning.diagnostics.gradients import flat_gradient
 from indeed.learning.loading import Batch, draw_batch
 from indeed.learning.training.sources import anomaly_samples
-from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
+from indeed.networks.checkpoint import load_checkpoint
 from indeed.recipes.detector import TEXTURE_SURFACE
 from indeed.recipes.good_images import SEED, good_images
 from indeed.record import Profile
-from indeed.tables import Row
 
 OTHER_DRAWS = 1000
 """Added to the seed of a probe for the samples that are replayed, which are others than those of the probe."""
@@ -39,11 +36,6 @@ OTHER_DRAWS = 1000
 def cells(profile: Profile) -> list[Values]:
     """Cells, (probe,): seeds of the defects and of the draws."""
     return [(probe,) for probe in range(2 if profile == "smoke" else 5)]
-
-
-def networks(key: Key, profile: Profile) -> dict[Path, str]:
-    """Return the shipped detector of textures."""
-    return {shipped_checkpoint("detect_textures"): ""}
 
 
 def cell(job: Job, probe: int) -> Cell:
@@ -88,20 +80,13 @@ def cell(job: Job, probe: int) -> Cell:
     return Cell(compute, "skimage.data: brick, grass, gravel", job.networks, SEED, job.device)
 
 
-def _lines(rows: Sequence[Row]) -> Iterator[str]:
-    for row in rows:
-        cosines = " ".join(f"{name} {float(row[name]):+.2f}" for name in ("fidelity", "sparsity", "sum", "replay"))
-        yield f"probe {row['probe']} {cosines}"
-
-
 TABLE = Table(
     name="detector_gradients",
     key={"probe": int},
     example="0",
     cells=cells,
     measure=cell,
-    networks=networks,
-    report=_lines,
+    networks=ships("detect_textures"),
     profiles=("smoke", "cpu"),
 )
 
