@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from indeed.data.samples import sample_image
-from indeed.experiments.seams import seam_difference
 from indeed.images.tiling import reflected_indices
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
+from indeed.networks.seams import seam_difference
 from indeed.networks.whole_image import denoise
 from indeed.record import Recorder
 

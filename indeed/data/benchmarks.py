@@ -38,6 +38,10 @@ SCRIPTS = {
 VALIDATION_SIZE = {"bsd400_gray": 40, "cbsd432": 32}
 
 
+class DataError(RuntimeError):
+    """Data that cannot be had or trusted; the message is one line: the file, what was found, what was expected."""
+
+
 class DataMissingError(FileNotFoundError):
     """A data set that is not on disk; the message says where it was looked for and how to get it."""
 

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from indeed.data.anomaly_readers import READERS, anomaly_set
 from indeed.data.anomaly_sets import GOOD, TEXTURES, AnomalyItem, AnomalySet, MakeDefect, load, texture_set
-from indeed.data.benchmarks import DataMissingError, evenly
-from indeed.data.download import DataError
+from indeed.data.benchmarks import DataError, DataMissingError, evenly
 from indeed.data.folders import gathered, pictures_in
 from indeed.data.samples import sample_image
 from indeed.data.white import Reader

@@ -91,6 +91,7 @@ class TestMeanImage:
         plain = ((tested.numpy() - array.mean(0)) ** 2).sum(1)
         np.testing.assert_allclose(fit_detector(good, "mean", standardise=False).map(tested), plain)
 
+    @pytest.mark.slow
     def test_a_pixel_that_never_varied_is_measured_in_grey_levels(self):
         good = torch.full((3, 1, 4, 4), 0.5)
         found = fit_detector(good, "mean").map(good[:1] + 2 * GREY_LEVEL)

@@ -169,6 +169,7 @@ def test_log_evidence_of_the_test_above_agrees_with_samples_of_the_prior(make_pr
     assert abs(density.mean() - math.exp(log_evidence(0.8, h))) < 4 * density.std() / len(density) ** 0.5
 
 
+@pytest.mark.slow
 def test_free_energy_never_rises_under_exact_alternating_updates(make_problem):
     for seed in range(3):
         p = make_problem(seed=seed, batch=1, channels=1, height=4, width=3, rank=2)

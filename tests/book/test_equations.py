@@ -205,6 +205,7 @@ def test_the_sources_hold_every_test_and_its_anchor(verdict, tmp_path):
     assert "    assert update(1)" in text
 
 
+@pytest.mark.slow
 def test_the_index_has_a_row_for_every_equation_and_a_link_for_every_claim():
     homes, checks = equations.homes(), equations.checks()
     contents = [equations.chapter(path) for path in chapters.chapters()]

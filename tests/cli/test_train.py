@@ -25,6 +25,7 @@ def test_train_writes_a_checkpoint_that_denoises(run, photo, tmp_path):
     assert "resume" in errors[-1]
 
 
+@pytest.mark.slow
 def test_train_for_uad_writes_a_checkpoint_that_detects(run, parts, tmp_path, monkeypatch, contents, results):
     from indeed.recipes import detector, good_images
 

@@ -23,8 +23,7 @@ from indeed.data.anomaly_readers import (
     visa_set,
 )
 from indeed.data.anomaly_sets import GOOD, TEXTURES, AnomalyItem, AnomalySet, load, texture_set
-from indeed.data.benchmarks import DataMissingError
-from indeed.data.download import DataError
+from indeed.data.benchmarks import DataError, DataMissingError
 from indeed.data.image_files import ImageFileError
 from indeed.data.samples import sample_image
 

@@ -68,6 +68,7 @@ def test_a_row_has_the_validation_and_what_it_cost(tmp_path):
     assert row["data"] == "embedded"
 
 
+@pytest.mark.slow
 def test_a_killed_search_continues_to_the_same_rows(tmp_path, monkeypatch):
     whole = [measure(form, tmp_path / "whole", **TINY) for form in (PRESET, WIDE)]
     run = Trainer.run

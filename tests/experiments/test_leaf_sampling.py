@@ -18,6 +18,7 @@ def test_every_condition_is_trained_both_ways_with_every_seed():
         assert leaf == "mean" or (condition, "mean", seed) in keys
 
 
+@pytest.mark.slow
 def test_the_table_holds_all_cells_with_what_was_measured(smoke):
     folder, rows = smoke
     assert read_table(folder / "published" / "leaf_sampling.csv") == rows

@@ -18,6 +18,7 @@ def rows(tmp_path_factory):
         return {run: TABLE.cell(run, profile="smoke", runs=folder)[0] for run in runs}
 
 
+@pytest.mark.slow
 def test_a_watched_run_has_a_point_for_every_step_and_what_each_rule_kept(rows):
     points = curves(rows.values())
     assert points.keys() == {"estimated", "terms"} == {run for run, row in rows.items() if RUNS[run].watched}

@@ -87,6 +87,7 @@ def test_a_column_settles_where_the_soft_threshold_says(mean_gamma):
     assert (squared_norm.item() > 0) == (mean_gamma / PRECISION + SIZE / PRECISION / d < d)
 
 
+@pytest.mark.slow
 def test_column_switch_has_two_stable_points_above_the_edge_of_the_noise_and_one_below(drawn):
     columns = {"strong": 1.4 * THRESHOLD, "weak": 0.9 * THRESHOLD}
     figure, data = figures.column_switch(columns, PRECISION, SIZE, Hyperpriors())

@@ -94,6 +94,7 @@ def test_a_clean_sample_is_the_normal_image():
     assert sample.family == ("clean",) * 3
 
 
+@pytest.mark.slow
 def test_clean_samples_and_families_are_as_frequent_as_asked_for():
     count = 400
     images = textured(1, height=16, width=16).expand(count, 1, 16, 16)
