@@ -49,6 +49,7 @@ def decode(data: bytes, kind: PillowFormat) -> Samples:
                 for name, word in (("xmp", "XMP"), ("photoshop", "Photoshop"), ("comment", "comment"))
                 if info.get(name)
             ),
+            *(["further pictures"] if image.format == "MPO" else []),
         ]
         transparent = image.mode.endswith("A") or "transparency" in info
         mode = ("L" if image.mode in ("1", "L", "LA") else "RGB") + ("A" if transparent else "")

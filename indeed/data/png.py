@@ -25,6 +25,8 @@ _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 
 """Depths that go with a colour type."""
 _COLOUR = {b"gAMA": "gamma", b"cHRM": "chromaticities", b"sRGB": "sRGB", b"cICP": "cICP"}
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
+_TOLD = (*_PIXELS, b"iCCP", b"sBIT", b"pHYs", b"eXIf", b"acTL", b"fcTL", *_COLOUR, *_TEXT)
+"""Chunks that are kept, or told of in words; the others are told of by their names."""
 
 
 class Chunk(NamedTuple):
@@ -98,6 +100,7 @@ def decode(data: bytes) -> Samples:
     alpha = values.shape[2] in (2, 4)
     exif, orientation, described = _exif(held.get(b"eXIf"))
     dropped = {"text" for name in _TEXT if name in held} | {word for name, word in _COLOUR.items() if name in held}
+    dropped |= {name.decode("latin-1") for name in held if name not in _TOLD}
     profile = _profile(held.get(b"iCCP", b""))
     if b"iCCP" in held and profile is None:
         dropped.add("a damaged colour profile")

@@ -35,6 +35,11 @@ COMPRESSIONS = {
     50001: "WebP",
 }
 """Compressions that are read, by the value of their tag."""
+_OF_THE_LAYOUT = {
+    *range(254, 264), *range(264, 269), 270, *range(271, 285), 288, 289, *range(292, 298), 305, 306, 315, 317, 320,
+    *range(321, 342), 347, *range(512, 533), 32997, 33432, 34665, 34675, 34853, 50838,
+} - {336}  # fmt: skip
+"""Tags that say how the pixels lie in the file, or are kept, or are told of otherwise; the others are told by name."""
 _FAX = (2, 3, 4)
 _JPEG, _JPEG_2000, _WEBP = 7, 34712, 50001
 _PREDICTED = (5, 8, 32946, 34925, 50000)
@@ -291,9 +296,8 @@ def metadata_of(pictures: TiffPictures) -> Metadata:
     tags = page.tags
     unit = {1: 0.0, 2: 0.0254, 3: 0.01}.get(int(tags.valueof(296, 2)), 0.0)
     x, y = (_ratio(tags.valueof(code, 0)) for code in (282, 283))
-    names = {700: "XMP", 33723: "IPTC", 34377: "Photoshop", 50839: "ImageJ labels"}
     block, left = exif.of_tiff(page)
-    dropped = [*left, *(name for code, name in names.items() if code in tags), *pictures.left]
+    dropped = [*left, *(tag.name for tag in tags if tag.code not in _OF_THE_LAYOUT), *pictures.left]
     profile, text = page.iccprofile, page.description if page.is_imagej or page.is_ome else None
     # Without a unit, which a description may name, it is the shape of a pixel, and says nothing if that is square.
     resolution = (x, y, unit) if min(x, y) > 0 and (unit or x != y or (text and x != 1)) else None

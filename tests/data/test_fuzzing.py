@@ -16,6 +16,7 @@ def test_the_files_that_are_mutated_are_sound(tmp_path):
         assert fuzzer.fault_of(tmp_path / "input") is None, number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_twenty_thousand_damaged_files_are_read_or_refused(tmp_path, part):
     faults = {}

@@ -47,6 +47,7 @@ def test_codes_of_whole_streams_pass(length, values):
         assert decoded(stream) == data
 
 
+@pytest.mark.slow
 def test_what_passes_is_decoded_as_the_standard_says_and_the_rest_is_refused():
     import imagecodecs
 

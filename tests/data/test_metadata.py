@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from png_writer import chunk, png
 
 from indeed.data.exif import for_tiff, place_holder, put_into_tiff
 from indeed.data.image_files import ImageFileError, lost, read_image, write_image
@@ -130,6 +131,22 @@ def test_the_orientation_counts_beside_a_damaged_directory(tmp_path):
     assert np.array_equal(picture.pixels, np.rot90(PIXELS))
     assert picture.metadata.dropped == ("an empty or damaged directory of EXIF",)
     assert picture.metadata.exif is not None
+
+
+def test_whatever_else_a_file_says_is_named(tmp_path):
+    tags = [(269, "s", 0, "a document", True), (33550, "d", 3, (1.0, 1.0, 0.0), True), (65000, "H", 1, 7, True)]
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS, photometric="rgb", extratags=tags)
+    assert read_image(tmp_path / "a.tif").metadata.dropped == ("DocumentName", "ModelPixelScaleTag", "65000")
+    values = PIXELS[..., :1].astype(int)
+    chunks = [chunk(b"tIME", bytes(7)), chunk(b"tEXt", b"a\0b"), chunk(b"sRGB", b"\0")]
+    (tmp_path / "a.png").write_bytes(png(values, 8, 0, before=chunks))
+    assert read_image(tmp_path / "a.png").metadata.dropped == ("sRGB", "tIME", "text")
+    first, second = (Image.fromarray(PIXELS + np.uint8(level)) for level in (0, 9))
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second], quality=95)
+    picture = read_image(tmp_path / "a.jpg")
+    assert "further pictures" in picture.metadata.dropped
+    first.save(tmp_path / "b.jpg", quality=95)
+    assert np.array_equal(picture.pixels, read_image(tmp_path / "b.jpg").pixels)
 
 
 def test_the_profile_of_inks_and_a_text_that_describes_are_named(tmp_path):
