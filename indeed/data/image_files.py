@@ -16,7 +16,7 @@ import numpy as np
 
 from indeed.data import exif, photographs, png, tiff, tiff_directories, tiff_writer
 from indeed.data.microscopy import is_ome
-from indeed.data.picture import Picture
+from indeed.data.picture import Picture, largest
 from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError
 from indeed.files import atomic_write
 
@@ -79,7 +79,9 @@ def read_image(path: str | Path, *, white: int | None = None, channels: tuple[in
                 if len(pictures) > 1:
                     raise UnsupportedError(f"holds several pictures ({len(pictures)}), expected one")
                 samples = tiff.read_page(pictures.pages[0], channels=channels)
-                return picture_of(samples._replace(metadata=tiff.metadata_of(pictures)), white)
+                return picture_of(
+                    samples._replace(metadata=tiff.metadata_of(pictures, chosen=channels is not None)), white
+                )
         data = path.read_bytes()
         return picture_of(png.decode(data) if kind == "PNG" else photographs.decode(data, kind), white)
 
@@ -212,6 +214,8 @@ def lost(path: Path, picture: Picture) -> tuple[str, ...]:
         left += exif.for_tiff(metadata.exif)[2]
     if metadata.description and not (kind == "TIFF" and tiff_writer.holds_description(picture)):
         left.append("the description of OME" if is_ome(metadata.description) else "the description of ImageJ")
+    if picture.pixels.dtype == np.uint8 and kind != "TIFF" and noted_white(picture):
+        left.append("the value of white")
     if metadata.resolution and kind == "JPEG" and not _per_inch(metadata.resolution):
         left.append("resolution")
     return tuple(left)
@@ -269,8 +273,8 @@ def _encode(picture: Picture, kind: Format) -> bytes:
 
 def noted_white(picture: Picture) -> int | None:
     """White, where the file has to say it and can: below the largest value of the type, of the form 2^n - 1."""
-    kind, white = picture.pixels.dtype, picture.white
-    return white if kind == np.uint16 and white < 65535 and white & (white + 1) == 0 else None
+    white = picture.white
+    return white if 1 < white < largest(picture.pixels.dtype) and white & (white + 1) == 0 else None
 
 
 def _encode_jpeg(samples: np.ndarray, metadata: Metadata) -> bytes:

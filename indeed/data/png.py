@@ -212,7 +212,7 @@ def encode(samples: np.ndarray, metadata: Metadata, *, white: int | None = None)
         more.append(Chunk(b"tEXt", b"Software\0" + metadata.software.encode("latin-1")))
     if metadata.icc_profile:
         more.append(Chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc_profile)))
-    if white is not None:
+    if white is not None and samples.dtype == np.uint16:
         count = samples.shape[2]
         more.append(
             Chunk(b"sBIT", bytes([white.bit_length()] * (count - (count in (2, 4))) + [16] * (count in (2, 4))))

@@ -290,8 +290,11 @@ def _stated_white(page: "TiffPage", kind: Layout) -> int | None:
     return None
 
 
-def metadata_of(pictures: TiffPictures) -> Metadata:
-    """Note what is put back into a copy, as the first directory says it for all, and the names of what is not."""
+def metadata_of(pictures: TiffPictures, *, chosen: bool = False) -> Metadata:
+    """Note what is put back into a copy, as the first directory says it for all, and the names of what is not.
+
+    ``chosen`` says that channels are read by their place: their colours are not those of the file.
+    """
     page = pictures.pages[0]
     tags = page.tags
     unit = {1: 0.0, 2: 0.0254, 3: 0.01}.get(int(tags.valueof(296, 2)), 0.0)
@@ -301,8 +304,8 @@ def metadata_of(pictures: TiffPictures) -> Metadata:
     profile, text = page.iccprofile, page.description if page.is_imagej or page.is_ome else None
     # Without a unit, which a description may name, it is the shape of a pixel, and says nothing if that is square.
     resolution = (x, y, unit) if min(x, y) > 0 and (unit or x != y or (text and x != 1)) else None
-    if profile and page.photometric == 5:  # the copy is RGB
-        profile, dropped = None, [*dropped, "the colour profile of its inks"]
+    if profile and (chosen or page.photometric == 5):  # inks, and the copy is RGB
+        profile, dropped = None, [*dropped, "the colour profile"]
     if text:
         try:
             resolution = microscopy.described_resolution(text, x, y) or resolution

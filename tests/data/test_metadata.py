@@ -155,7 +155,23 @@ def test_the_profile_of_inks_and_a_text_that_describes_are_named(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", inks, **options)
     picture = read_image(tmp_path / "a.tif")
     assert picture.metadata.icc_profile is None
-    assert lost(Path("b.tif"), picture) == ("the colour profile of its inks", "the description")
+    assert lost(Path("b.tif"), picture) == ("the colour profile", "the description")
+
+
+def test_the_profile_of_colours_does_not_go_with_a_chosen_channel(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS, photometric="rgb", iccprofile=b"rgb")
+    assert read_image(tmp_path / "a.tif").metadata.icc_profile == b"rgb"
+    metadata = read_image(tmp_path / "a.tif", channels=(2,)).metadata
+    assert (metadata.icc_profile, metadata.dropped) == (None, ("the colour profile",))
+
+
+def test_white_of_few_bits_in_eight_is_kept_or_named(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS[..., 0] % 16, metadata=None, extratags=[(281, "H", 1, 15, True)])
+    picture = read_image(tmp_path / "a.tif")
+    for suffix, white, left in ((".tif", 15, ()), (".png", 255, ("the value of white",))):
+        write_image(tmp_path / f"b{suffix}", picture)
+        assert read_image(tmp_path / f"b{suffix}").white == white
+        assert lost(tmp_path / f"b{suffix}", picture) == left
 
 
 def test_a_description_of_imagej_is_named_where_imagej_has_no_such_files(tmp_path):
