@@ -30,11 +30,12 @@ def without_orientation(block: bytes) -> tuple[bytes | None, int, tuple[str, ...
     from PIL import Image
     from PIL.ExifTags import IFD
 
-    exif, orientation = Image.Exif(), 1
+    exif, other, orientation = Image.Exif(), Image.Exif(), 1
     try:
         exif.load(block)
         orientation = int(exif.pop(ORIENTATION, 1))
-        left = ["thumbnail"] if exif.get_ifd(IFD.IFD1) else []
+        other.load(block)  # Pillow before 13 would write the directory that it was asked for
+        left = ["thumbnail"] if other.get_ifd(IFD.IFD1) else []
         for code in _NOTED_ELSEWHERE:
             exif.pop(code, None)
         left += _copy(exif, exif.keys(), exif)
