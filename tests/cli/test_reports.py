@@ -103,6 +103,7 @@ def test_a_table_of_another_kind_is_not_written_over(run, tmp_path, photo):
 COMMAND = [sys.executable, "-m", "indeed.cli"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 @pytest.mark.parametrize("command", ["denoise", "decompose"])
 def test_sigterm_leaves_no_scratch(tmp_path, checkpoints, command, contents):
@@ -132,6 +133,7 @@ sys.exit(main(sys.argv[1:]))
     assert contents(tmp_path) == {"large.png"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")
 @pytest.mark.parametrize(("stream", "code"), [(">&-", 0), ("> /dev/full", 2), (">&- 2>&- <&-", 0)])
 def test_a_standard_output_that_takes_nothing_is_no_traceback(checkpoints, stream, code):

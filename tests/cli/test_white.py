@@ -57,6 +57,7 @@ def test_white_is_that_of_the_folder_and_the_result_says_it(run, tmp_path, dark,
         assert result.pixels.max() <= 4095
 
 
+@pytest.mark.slow
 def test_every_command_says_once_that_white_looks_wrong(run, tmp_path, dark):
     options = ["--preset", "paper", "--steps", 1]
     for arguments in (
