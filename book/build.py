@@ -127,6 +127,10 @@ def main(profile: str = "cpu") -> int:
         for report in sorted((build / "html" / "reports").glob("*.log")):
             print(f"--- {report.name}\n{report.read_text()}", file=sys.stderr)
         return run.returncode
+    for path in (build / "html" / "_sources").glob("*.ipynb"):  # what the download button offers
+        notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+        chapters.fill_in(notebook, chapters.shown(notebook))
+        nbformat.write(notebook, path)
     pages_stamp.write_text(made_of)
     for chapter, difference in differences(profile).items():
         print(f"{chapter}: other numbers than the published ones: {difference}")
