@@ -39,6 +39,7 @@ def test_importing_every_module_of_the_library_costs_at_most_a_third_more_module
     assert len(whole) <= 1.3 * len(bare)
 
 
+@pytest.mark.slow
 def test_no_module_of_the_library_loads_a_heavy_package_when_imported(modules):
     bare, whole, _ = modules
     assert not {name.split(".")[0] for name in whole - bare} & HEAVY

@@ -67,6 +67,7 @@ def faint_beside_bright():
 
 
 class TestRecovery:
+    @pytest.mark.slow
     @pytest.mark.parametrize("solver", SOLVERS)
     @pytest.mark.parametrize("shape", [(120, 120), (90, 150), (150, 90)])
     def test_low_rank_and_sparse_part_are_recovered(self, solver, shape):

@@ -147,6 +147,7 @@ def descend(y, middle, h, steps):
 
 
 # The gap is the divergence from the true posterior: independent factors cannot follow a posterior with several modes.
+@pytest.mark.slow
 @pytest.mark.equation("3")
 @pytest.mark.parametrize(("y", "gap"), [(0.0, 0.8), (0.8, 1.0), (4.0, 3.5)])
 def test_elbo_never_exceeds_the_log_evidence_and_comes_close(make_problem, y, gap):

@@ -49,6 +49,7 @@ def test_gradient_descent_comes_near_the_free_energy_of_coordinate_ascent_on_a_l
     assert_same_free_energy(image(32), columns=8, within=0.1, steps=1000, learning_rate=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("residual", ["sampled", "expected"])
 @pytest.mark.parametrize("noise", ["pixel", "scalar"])
 def test_the_first_step_goes_down_the_sampled_gradient(make_problem, noise, residual):

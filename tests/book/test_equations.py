@@ -35,6 +35,7 @@ def verdict(tmp_path, monkeypatch):
     return verdict
 
 
+@pytest.mark.slow
 def test_every_equation_of_the_paper_has_one_home_and_a_test_that_uses_it():
     faults = equations.faults(equations.homes(), equations.checks())
     assert not faults, "\n".join(faults)

@@ -145,6 +145,7 @@ def test_what_is_replayed_are_the_photographs_with_the_noise_of_each_image_as_of
         assert set((255 * targets).round().unique().tolist()) <= set(range(20))  # the ramp
 
 
+@pytest.mark.slow
 def test_an_image_too_small_to_tell_its_noise_is_denoised_without_adaptation(run, tmp_path, few, noisy_picture):
     # between others, it also leaves the weights that are carried over alone
     for name, side in (("a.tif", 48), ("b.tif", 30), ("c.tif", 48)):

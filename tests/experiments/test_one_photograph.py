@@ -28,6 +28,7 @@ def test_a_watched_run_has_a_point_for_every_step_and_what_each_rule_kept(rows):
         assert math.isnan(float(rows["terms_two_threads"][name]))
 
 
+@pytest.mark.slow
 def test_the_gain_is_that_of_the_whole_image_and_to_watch_does_not_change_it(rows):
     found = gains(rows.values())
     row = rows["estimated"]

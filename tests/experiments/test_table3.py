@@ -184,6 +184,7 @@ def test_a_conclusion_without_its_models_is_left_out():
     assert [entry["claim"] for entry in verdicts(compared)] == ["rank_rises"]
 
 
+@pytest.mark.slow
 def test_command_lists_computes_and_gathers(tmp_path, capsys):
     table3.TABLE.main(["list", "--profile", "smoke"])
     assert capsys.readouterr().out.split() == [

@@ -9,6 +9,7 @@ from indeed import figures
 from indeed.images.anomaly_synthesis import anomalous_sample
 
 
+@pytest.mark.slow
 def test_anomaly_families_shows_the_parts_of_each_sample(drawn):
     normal = 0.2 + 0.5 * torch.rand(3, 24, 20, generator=torch.Generator().manual_seed(0))
     samples = {

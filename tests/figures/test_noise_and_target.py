@@ -24,6 +24,7 @@ def test_pull_of_the_papers_fidelity_is_the_slope_of_a_log_penalty(drawn):
     np.testing.assert_array_equal(axes[1].lines[0].get_ydata(), data["own sample"]["pull"])
 
 
+@pytest.mark.slow
 def test_perfect_denoiser_under_a_log_penalty_by_numerical_minimisation(drawn):
     precisions = [1e3, 1e4, 1e5, 1e6]
     figure, data = figures.target_precision_curve(25, precisions, Hyperpriors())

@@ -329,6 +329,7 @@ def test_a_finished_run_resumed_gives_the_same_detector(tmp_path):
         run(out, **options)
 
 
+@pytest.mark.slow
 def test_options_reach_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(detector, "chosen_map", lambda *arguments: arguments[2]._asdict())
     early, late = tmp_path / "early.safetensors", tmp_path / "late.safetensors"

@@ -296,6 +296,7 @@ def test_seed_reaches_every_batch_and_not_only_the_initial_weights(tmp_path):
     assert all(0 <= sample_seed(seed, 10**6) < 2**32 for seed in seeds)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_between_two_rows_of_the_log_loses_nothing(tmp_path):
     trainer(tmp_path / "whole").run(progress=False)
     trainer(tmp_path / "parts").run(stop_at=7, progress=False)
@@ -482,6 +483,7 @@ def test_sigterm_outside_a_main_thread_is_left_alone(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
+@pytest.mark.slow
 def test_sigterm_saves_the_run_which_then_goes_on_as_if_nothing_had_been(tmp_path):
     def terminating(generator: torch.Generator) -> Sample:
         if generator.initial_seed() == sample_seed(0, 2 * TINY.batch_size * 12):
