@@ -21,7 +21,7 @@ from indeed.experiments.adapted_detection_summary import gains, lines, lines_and
 from indeed.experiments.methods import ADAPTED_METHODS
 from indeed.experiments.program import Cell, Job, Key, Table, Values, on_disk
 from indeed.experiments.table6 import files_of, images_of, scores, with_noise
-from indeed.figures.active_generalisation import detection_gains
+from indeed.figures.anomaly_detection import detection_gains
 from indeed.images.detection_metrics import DetectionMetrics
 from indeed.images.noise_estimation import NoiseLaw, estimate_noise
 from indeed.images.pixels import eight_bit
