@@ -5,6 +5,7 @@ colour, packed bits are brought to the full range of 8 or 16, a transparent valu
 file raises `ImageFileError` with one line that names the file and the fault.
 """
 
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -249,6 +250,8 @@ def reason(error: BaseException) -> str:
         return str(error)
     if isinstance(error, ImportError):  # a missing part of imagecodecs has no name
         return f"needs the package {error.name or 'imagecodecs with all of its codecs'}, which is not installed"
+    if isinstance(error, struct.error):  # its words are those of Python's struct
+        return "is damaged (it ends in the middle of a field)"
     text = " ".join(str(error).split()) or type(error).__name__
     return f"is damaged ({text[:160]})"
 
