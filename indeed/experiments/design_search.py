@@ -82,8 +82,13 @@ def configurations(form: Form, preset: Preset, channels: int, steps: int) -> tup
     # A batch always holds the same number of pixels.
     training = replace(training, batch_size=training.batch_size * base.patch_size**2 // network.patch_size**2)
     budget = flops(base, training_preset(preset).batch_size) * steps
-    affordable = max(1, round(budget / flops(network, training.batch_size)))
+    affordable = affordable_steps(network, training.batch_size, budget)
     return network, replace(training, steps=affordable, validate_every=affordable)
+
+
+def affordable_steps(network: NetworkConfig, batch: int, budget: float) -> int:
+    """Count the steps, at least one, that so many floating-point operations pay for."""
+    return max(1, round(budget / flops(network, batch)))
 
 
 def flops(network: NetworkConfig, batch: int) -> int:

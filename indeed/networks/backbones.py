@@ -2,14 +2,14 @@
 
 import math
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from indeed.checks import at_least, expect
+from indeed.checks import at_least, expect, one_of
 from indeed.types import Images
 
 Norm = Literal["group", "channel", "batch", "none"]
@@ -42,12 +42,12 @@ def normalisation(norm: Norm, width: int) -> nn.Module:
 class ResidualBlock(nn.Module):
     """``x + norm(conv(relu(norm(conv(x)))))`` with same-size convolutions."""
 
-    def __init__(self, width: int, kernel_size: int, norm: Norm) -> None:
+    def __init__(self, width: int, kernel_size: int, norm: Norm, bias: bool = True) -> None:
         super().__init__()
         # A convolution in front of a normalisation keeps its bias: the parameter counts of Table 3 are met with it.
-        self.conv1 = nn.Conv2d(width, width, kernel_size, padding="same")
+        self.conv1 = nn.Conv2d(width, width, kernel_size, padding="same", bias=bias)
         self.norm1 = normalisation(norm, width)
-        self.conv2 = nn.Conv2d(width, width, kernel_size, padding="same")
+        self.conv2 = nn.Conv2d(width, width, kernel_size, padding="same", bias=bias)
         self.norm2 = normalisation(norm, width)
 
     def forward(self, x: Features) -> Features:
@@ -72,6 +72,8 @@ class ResNet(nn.Module):
         same shape at a fraction of the cost.
     halve_to
         Pixels of the halved axis that are kept.
+    bias
+        Whether the convolutions have biases. Without them and without normalisation the features scale with the input.
 
     Raises
     ------
@@ -88,14 +90,15 @@ class ResNet(nn.Module):
         norm: Norm = "group",
         halve: Literal["height", "width"] | None = None,
         halve_to: int = 1,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         expect(kernel_size % 2 != 0, "kernel_size", kernel_size, "an odd number")
         at_least(1, in_channels=in_channels, width=width, blocks=blocks)
         self.halve = halve
         self.halve_to = halve_to
-        self.stem = nn.Conv2d(in_channels, width, kernel_size, padding="same")
-        self.blocks = nn.ModuleList(ResidualBlock(width, kernel_size, norm) for _ in range(blocks))
+        self.stem = nn.Conv2d(in_channels, width, kernel_size, padding="same", bias=bias)
+        self.blocks = nn.ModuleList(ResidualBlock(width, kernel_size, norm, bias) for _ in range(blocks))
 
     def forward(self, x: Images) -> Float[Tensor, "batch feature rows columns"]:
         """Image-like input to feature maps; the halved axis shrinks, everything else keeps its size."""
@@ -129,6 +132,14 @@ class UNet(nn.Module):
         How often both sides are halved.
     norm
         As in `normalisation`.
+    widest
+        Most feature maps at any resolution; None: no bound.
+    merge_blocks
+        Residual blocks behind each merge, on the way up.
+    resampling
+        Side of the kernels that halve and double: 4, or 2, which needs a quarter of the weights.
+    bias
+        As in `ResNet`.
 
     Raises
     ------
@@ -141,22 +152,47 @@ class UNet(nn.Module):
     torch.Size([1, 8, 12, 16])
     """
 
-    def __init__(self, in_channels: int, width: int, blocks: int, halvings: int, norm: Norm = "group") -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        blocks: int,
+        halvings: int,
+        norm: Norm = "group",
+        widest: int | None = None,
+        merge_blocks: int = 0,
+        resampling: Literal[2, 4] = 4,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
         at_least(1, in_channels=in_channels, width=width, blocks=blocks, halvings=halvings)
-        pairs = list(pairwise(width * 2**level for level in range(halvings + 1)))
-        self.stem = _activated(nn.Conv2d(in_channels, width, 3, padding="same"), norm)
+        at_least(0, merge_blocks=merge_blocks)
+        one_of((2, 4), resampling=resampling)
+        widths = [width * 2**level for level in range(halvings + 1)]
+        if widest is not None:
+            expect(widest >= width, "widest", widest, f"at least width ({width})")
+            widths = [min(features, widest) for features in widths]
+        pairs = list(pairwise(widths))
+
+        resampled: dict[str, Any] = {"stride": 2, "padding": resampling // 2 - 1, "bias": bias}
+
+        def residual(features: int, count: int) -> list[ResidualBlock]:
+            return [ResidualBlock(features, 3, norm, bias) for _ in range(count)]
+
+        self.stem = _activated(nn.Conv2d(in_channels, width, 3, padding="same", bias=bias), norm)
         self.down = nn.ModuleList(
-            _activated(nn.Conv2d(fine, coarse, 4, stride=2, padding=1), norm) for fine, coarse in pairs
+            _activated(nn.Conv2d(fine, coarse, resampling, **resampled), norm) for fine, coarse in pairs
         )
-        self.blocks = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(coarse, 3, norm) for _ in range(blocks))) for _, coarse in pairs
-        )
+        self.blocks = nn.ModuleList(nn.Sequential(*residual(coarse, blocks)) for _, coarse in pairs)
         self.up = nn.ModuleList(
-            nn.ConvTranspose2d(coarse, fine, 4, stride=2, padding=1) for fine, coarse in reversed(pairs)
+            nn.ConvTranspose2d(coarse, fine, resampling, **resampled) for fine, coarse in reversed(pairs)
         )
         self.merge = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(2 * fine, fine, 3, padding="same"), normalisation(norm, fine))
+            nn.Sequential(
+                nn.Conv2d(2 * fine, fine, 3, padding="same", bias=bias),
+                normalisation(norm, fine),
+                *residual(fine, merge_blocks),
+            )
             for fine, _ in reversed(pairs)
         )
 

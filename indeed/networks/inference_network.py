@@ -66,11 +66,22 @@ class NetworkConfig:
     sparse_halvings: int = 0
     """How often f_S halves the sides of its maps, as a U-Net with `sparse_blocks` residual blocks at each resolution
     but the full one, where it is `sparse_width` wide; 0, the paper's: a ResNet at one resolution."""
+    sparse_widest: int | None = None
+    """Most feature maps of the U-Net at any resolution; None: they double with each halving."""
+    sparse_merge_blocks: int = 0
+    """Residual blocks of the U-Net at each resolution but the coarsest, on the way up."""
+    sparse_resampling: Literal[2, 4] = 4
+    """Side in pixels of the kernels with which the U-Net halves and doubles."""
+    sparse_bias: bool = True
+    """Whether the convolutions of f_S have biases. Without them the noise that it puts out scales with what it sees, so
+    that levels it was not trained at are like those it was. The log-variance keeps its bias."""
     sparse_unshuffle: int = 1
     """f_S works on images pixel-unshuffled by this factor; 2 costs a quarter."""
-    sparse_input: Literal["residual", "observation_and_low_rank", "observation_and_residual"] = "residual"
-    """What f_S sees: Y - L as in the paper; or Y beside L, or Y beside Y - L times `RESIDUAL_GAIN`. With the last two
-    q(S | A, B) is also conditioned on Y."""
+    sparse_input: Literal["residual", "observation", "observation_and_low_rank", "observation_and_residual"] = (
+        "residual"
+    )
+    """What f_S sees: Y - L as in the paper; or Y alone; or Y beside L, or beside Y - L times `RESIDUAL_GAIN`. With the
+    last three q(S | A, B) is also conditioned on Y."""
     sparse_output: Literal["sparse", "noise", "shrinkage"] = "sparse"
     """Whether f_S outputs the mean of S; or the noise, from which the mean of S is Y - L minus the output; or the logit
     of a shrinkage in (0, 1), which times Y - L is the mean of S. In the model, for given precisions, this factor is
@@ -239,18 +250,29 @@ class SparseNetwork(nn.Module):
         """Slope of the last ReLU below zero. Where all its features are below zero, mean and variance are
         constants and no gradient passes; with a leak a network can still learn there."""
         pixels = config.sparse_unshuffle**2
-        inputs = config.channels * (1 if config.sparse_input == "residual" else 2)
+        inputs = config.channels * (1 if config.sparse_input in ("residual", "observation") else 2)
         self.trunk: nn.Module
         if config.backbone == "transformer":
             size = (config.transformer_width, config.transformer_blocks, config.transformer_patch)
             self.trunk = Transformer(inputs * pixels, config.sparse_width, *size)
         elif config.sparse_halvings:
             self.trunk = UNet(
-                inputs * pixels, config.sparse_width, config.sparse_blocks, config.sparse_halvings, config.norm
+                inputs * pixels,
+                config.sparse_width,
+                config.sparse_blocks,
+                config.sparse_halvings,
+                config.norm,
+                config.sparse_widest,
+                config.sparse_merge_blocks,
+                config.sparse_resampling,
+                config.sparse_bias,
             )
         else:
-            self.trunk = ResNet(inputs * pixels, config.sparse_width, config.sparse_blocks, 3, config.norm)
-        self.mean_head = nn.Conv2d(config.sparse_width, config.channels * pixels, 3, padding="same")
+            bias = config.sparse_bias
+            self.trunk = ResNet(inputs * pixels, config.sparse_width, config.sparse_blocks, 3, config.norm, bias=bias)
+        self.mean_head = nn.Conv2d(
+            config.sparse_width, config.channels * pixels, 3, padding="same", bias=config.sparse_bias
+        )
         self.log_variance_head = nn.Conv2d(config.sparse_width, config.channels * pixels, 3, padding="same")
         scale_(self.mean_head, 0.1)
         scale_(self.log_variance_head, 0.1)
@@ -261,6 +283,8 @@ class SparseNetwork(nn.Module):
         residual = y - low_rank_image
         if self.config.sparse_input == "residual":
             seen = residual
+        elif self.config.sparse_input == "observation":
+            seen = y
         elif self.config.sparse_input == "observation_and_low_rank":
             seen = torch.cat([y, low_rank_image], dim=1)
         else:
