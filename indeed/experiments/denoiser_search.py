@@ -18,16 +18,15 @@ from indeed.experiments.design_search import Form, affordable_steps, flops
 from indeed.experiments.program import Cell, Job, Table, Values
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL, seeded_gaussian
-from indeed.images.tiling import split, stitch
 from indeed.learning.training.config import TrainingConfig, training_preset
 from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.backbones import parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
+from indeed.networks.whole_image import decompose
 from indeed.recipes.denoiser import training_images
 from indeed.record import Profile
 from indeed.tables import Row
-from indeed.types import Image
 
 UNET = {
     "sparse_halvings": 2,
@@ -100,7 +99,7 @@ SIZES: dict[Profile, Size] = {
 LEVELS = (15, 25, 50)
 """Noise that is measured at, in grey levels."""
 SIDE = 256
-"""Side in pixels of the centres that are measured on; they are cut to a multiple of what the network needs."""
+"""Side in pixels of the centres that are measured on."""
 
 
 def cells(profile: Profile) -> list[Values]:
@@ -155,30 +154,18 @@ def cell(job: Job, round: int, form: str, seed: int) -> Cell:
     return Cell(compute, source, seed=seed)
 
 
-@torch.no_grad()
 def measured(model: InDeed, images: Sequence[Tensor]) -> dict[str, float]:
     """Mean PSNR of L + S at each level, and of L at 25, on the centres of images; the noise of an image is fixed."""
-    model.eval()
-    found: dict[str, list[float]] = {f"psnr_{level}": [] for level in LEVELS} | {"psnr_low_rank": []}
+    found: dict[str, list[float]] = {name: [] for name in (*(f"psnr_{level}" for level in LEVELS), "psnr_low_rank")}
     for index, image in enumerate(images):
-        side = min(SIDE, *image.shape[1:]) // model.config.multiple * model.config.multiple
-        top, left = ((length - side) // 2 for length in image.shape[1:])
-        clean = image[:, top : top + side, left : left + side].float() / 255
+        top, left = (max(0, length - SIDE) // 2 for length in image.shape[1:])
+        clean = image[:, top : top + SIDE, left : left + SIDE].float() / 255
         for level in LEVELS:
-            low_rank, total = _parts(model, seeded_gaussian(clean, level, seed=index))
-            found[f"psnr_{level}"].append(psnr(total[None], clean[None]).item())
+            parts = decompose(model, seeded_gaussian(clean, level, seed=index))
+            found[f"psnr_{level}"].append(psnr((parts.L + parts.S)[None], clean[None]).item())
             if level == 25:
-                found["psnr_low_rank"].append(psnr(low_rank[None], clean[None]).item())
+                found["psnr_low_rank"].append(psnr(parts.L[None], clean[None]).item())
     return {name: sum(values) / len(values) for name, values in found.items()}
-
-
-def _parts(model: InDeed, noisy: Image) -> tuple[Image, Image]:
-    """L, blended from tiles, and L + S, where f_S sees the whole image at once."""
-    tile, (height, width) = model.config.patch_size, noisy.shape[1:]
-    tiles = split(noisy[None], tile, tile // 4).flatten(0, 1)
-    low_rank = torch.cat([model(part)[1].low_rank for part in tiles.split(4)])
-    blended = stitch(low_rank[:, None], height, width, tile // 4)
-    return blended[0], (blended + model.f_S(noisy[None], blended).mean)[0]
 
 
 def gflop_megapixel(network: NetworkConfig) -> float:
@@ -187,13 +174,12 @@ def gflop_megapixel(network: NetworkConfig) -> float:
 
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         model, y = InDeed(network), torch.zeros(1, network.channels, network.patch_size, network.patch_size)
-        counts = []
-        for part in (lambda: (model.f_A(y), model.f_B(y)), lambda: model.f_S(y, y)):
-            with FlopCounterMode(display=False) as counter:
-                part()
-            counts.append(counter.get_total_flops())
-    factors, sparse = counts
-    return (factors / 0.75**2 + sparse) / network.patch_size**2 / 1e3
+        with FlopCounterMode(display=False) as factors:
+            _ = model.f_A(y), model.f_B(y)
+        with FlopCounterMode(display=False) as sparse:
+            model.f_S(y, y)
+    operations = factors.get_total_flops() / 0.75**2 + sparse.get_total_flops()
+    return float(operations / network.patch_size**2 / 1e3)
 
 
 def _lines(rows: Sequence[Row]) -> Iterator[str]:
