@@ -23,14 +23,16 @@ class Train:
     """Checkpoint to write, ending in .safetensors."""
     task: Literal["denoise", "uad"] = "denoise"
     """denoise; or uad, unsupervised anomaly detection."""
-    preset: Literal["tiny", "cpu", "paper"] = "cpu"
-    """tiny: seconds, for tests; cpu: about an hour on one core; paper: section 4.1 of the paper."""
+    preset: Literal["tiny", "cpu", "cpu-long", "paper"] = "cpu"
+    """tiny: seconds, for tests; cpu: about an hour on one core; cpu-long: half a day, to denoise; paper: section 4.1 of
+    the paper."""
     channels: Literal[1, 3] = 1
     """1 for grey, 3 for colour."""
     data: str | None = None
-    """To denoise: bsd (Berkeley images under INDEED_DATA), embedded (installed photographs), auto (default: what is
-    there), or a folder. For uad: a folder of photographs of good parts, or with them in train/good or
-    CATEGORY/train/good; a set under INDEED_DATA, or several joined by +; textures (default: installed photographs)."""
+    """To denoise: bsd (Berkeley images under INDEED_DATA), embedded (installed photographs), bsd+embedded (the former
+    and some of the latter), auto (default: what is there), or a folder. For uad: a folder of photographs of good parts,
+    or with them in train/good or CATEGORY/train/good; a set under INDEED_DATA, or several joined by +; textures
+    (default: installed photographs)."""
     steps: int | None = None
     """Length of the run; default: the preset's."""
     stop_at: int | None = None

@@ -5,7 +5,7 @@ It maps an observation to the variational parameters of the middle level; the le
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -122,19 +122,30 @@ class NetworkConfig:
         return pixels * (self.transformer_patch if self.backbone == "transformer" else 1)
 
 
-def network_preset(name: Literal["tiny", "cpu", "paper"], channels: int) -> NetworkConfig:
-    """Named sizes: ``tiny`` for tests (seconds), ``cpu`` for the shipped models, ``paper`` for section 4.1.
+def network_preset(name: Literal["tiny", "cpu", "cpu-long", "paper"], channels: int) -> NetworkConfig:
+    """Named sizes: ``tiny`` for tests (seconds), ``cpu`` and ``cpu-long`` for what ships, ``paper`` for section 4.1.
 
     The ``cpu`` preset is the efficient family: no normalisation; factor networks that halve the averaged axis, with
     cosine moments and positions; f_S on 2x unshuffled pixels, which sees Y and L and predicts the noise. It starts on
     tiles of 64 pixels; the same weights go on with larger ones. What each of these choices changes is measured by
-    :mod:`indeed.experiments.design_search`.
+    :mod:`indeed.experiments.design_search`. In ``cpu-long`` f_S is a U-Net, chosen by
+    :mod:`indeed.experiments.denoiser_search` for runs of half a day, on tiles of 128 pixels throughout.
     """
+    if name == "cpu-long":
+        return replace(
+            network_preset("cpu", channels),
+            patch_size=128,
+            sparse_halvings=2,
+            sparse_blocks=2,
+            sparse_merge_blocks=1,
+            sparse_widest=128,
+            sparse_resampling=2,
+        )
     if name == "paper":
         return NetworkConfig(channels=channels)
     fields = ("max_rank", "patch_size", "factor_width", "factor_blocks", "sparse_width", "sparse_blocks")
     sizes = {"tiny": (4, 16, 8, 2, 8, 1), "cpu": (64, 64, 24, 5, 64, 7)}
-    one_of((*sizes, "paper"), name=name)
+    one_of((*sizes, "cpu-long", "paper"), name=name)
     chosen: dict[str, Any] = dict(zip(fields, sizes[name], strict=True))
     return NetworkConfig(
         channels=channels,
