@@ -35,7 +35,7 @@ UNET = {
     "sparse_widest": 128,
     "sparse_resampling": 2,
 }
-FORMS = (
+CANDIDATES = (
     Form("unet", "U-Net on 2x unshuffled pixels, 64, 128 and 128 wide", UNET),
     Form("cpu", "the preset cpu: a ResNet 64 wide", {}),
     Form("fast", "the U-Net, learning rate 2e-3", UNET, {"learning_rate": 2e-3}),
@@ -60,7 +60,7 @@ FORMS = (
     Form("long_average", "the U-Net, decay of the average 0.9995", UNET, {"ema_decay": 0.9995}),
 )
 """Forms, the first one being what the others are variants of."""
-BY_NAME = {form.name: form for form in FORMS}
+FORMS_BY_NAME = {form.name: form for form in CANDIDATES}
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ SIZES: dict[Profile, Size] = {
         network_preset("cpu", 3),
         replace(training_preset("cpu"), noise_high=75 * GREY_LEVEL),
         "bsd",
-        (Round(60.0, tuple(BY_NAME)),),
+        (Round(60.0, tuple(FORMS_BY_NAME)),),
     ),
 }
 LEVELS = (15, 25, 50)
@@ -126,9 +126,9 @@ def cell(job: Job, round: int, form: str, seed: int) -> Cell:
     size = SIZES[job.profile]
     if not 1 <= round <= len(size.rounds):
         raise ValueError(f"round: got {round}, expected 1 to {len(size.rounds)}")
-    network, training = replace(size.network, **BY_NAME[form].network), size.training
+    network, training = replace(size.network, **FORMS_BY_NAME[form].network), size.training
     training = replace(training, batch_size=training.batch_size * size.network.patch_size**2 // network.patch_size**2)
-    training = replace(training, seed=seed, **BY_NAME[form].training)
+    training = replace(training, seed=seed, **FORMS_BY_NAME[form].training)
     steps = affordable_steps(network, training.batch_size, 1e12 * size.rounds[round - 1].teraflop)
     training = replace(training, steps=steps, warmup_steps=min(training.warmup_steps, steps), validate_every=steps)
     source, train, held_out = training_images(size.data, network.channels, network.patch_size)
@@ -192,7 +192,7 @@ def _lines(rows: Sequence[Row]) -> Iterator[str]:
 
 TABLE = Table(
     name="denoiser_search",
-    key={"round": int, "form": BY_NAME, "seed": int},
+    key={"round": int, "form": FORMS_BY_NAME, "seed": int},
     example="1-unet-0",
     cells=cells,
     measure=cell,
