@@ -64,8 +64,11 @@ def cut(file: Path, data: str, limit: int = 2**24) -> None:
 
     images = training_images(data, 3, SIDE)[1]
     some = evenly(images, min(len(images), (limit - 2**16) // (3 * SIDE**2)))
-    corners = [(image, *((length - SIDE) // 2 for length in image.shape[1:])) for image in some]
-    torch.save(torch.stack([image[:, y : y + SIDE, x : x + SIDE] for image, y, x in corners]), file)
+    centres = []
+    for image in some:
+        top, left = ((length - SIDE) // 2 for length in image.shape[1:])
+        centres.append(image[:, top : top + SIDE, left : left + SIDE])
+    torch.save(torch.stack(centres), file)
 
 
 def peak_rate(device: torch.device, side: int) -> float:
@@ -169,7 +172,7 @@ def train(options: argparse.Namespace) -> None:
         return time.monotonic()
 
     # Samples that no run before has seen.
-    with closing(ahead(lambda step: trainer.draw(before + step), count(), threads=8, depth=8)) as loaded:
+    with closing(ahead(lambda step: trainer.draw(before + step), count(), threads=8, depth=8)) as loaded:  # type: ignore[type-var]
         for batches in loaded:
             begun = synchronised()
             trainer.advance(batches)

@@ -38,11 +38,12 @@ UNET = {
 CANDIDATES = (
     Form("unet", "U-Net on 2x unshuffled pixels, 64, 128 and 128 wide", UNET),
     Form("cpu", "the preset cpu: a ResNet 64 wide", {}),
-    Form("fast", "the U-Net, learning rate 2e-3", UNET, {"learning_rate": 2e-3}),
-    Form("bias_free", "the U-Net without biases", UNET | {"sparse_bias": False}),
     Form("observation", "the U-Net sees Y alone", UNET | {"sparse_input": "observation"}),
+    Form("merge_2", "the U-Net with two blocks behind each merge", UNET | {"sparse_merge_blocks": 2}),
+    Form("bias_free", "the U-Net without biases", UNET | {"sparse_bias": False}),
     Form("patch_128", "the U-Net on patches of 128 pixels, a quarter as many", UNET | {"patch_size": 128}),
     Form("wide", "the U-Net, 96 and 128 wide", UNET | {"sparse_width": 96}),
+    Form("fast", "the U-Net, learning rate 2e-3", UNET, {"learning_rate": 2e-3}),
     Form(
         "one_halving",
         "one halving, 4 blocks and 2 behind the merge",
@@ -56,7 +57,7 @@ CANDIDATES = (
     Form("small", "the U-Net, 48, 96 and 144 wide", UNET | {"sparse_width": 48, "sparse_widest": 144}),
     Form("deep_resnet", "a ResNet of 13 blocks", {"sparse_blocks": 13}),
     Form("slow", "the U-Net, learning rate 5e-4", UNET, {"learning_rate": 5e-4}),
-    Form("patch_96", "the U-Net on patches of 96 pixels, 4 of them", UNET | {"patch_size": 96}),
+    Form("patch_96", "the U-Net on patches of 96 pixels, 3 of them", UNET | {"patch_size": 96}),
     Form("long_average", "the U-Net, decay of the average 0.9995", UNET, {"ema_decay": 0.9995}),
 )
 """Forms, the first one being what the others are variants of."""
