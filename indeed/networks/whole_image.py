@@ -331,20 +331,18 @@ def _sparse_rows(
         low, high = max(top - halo, 0), min(bottom + halo, len(rows))
         while above + L.shape[1] < min(high, height):
             L = torch.cat([L, next(low_rank_rows)[1][0]], dim=1)
-        inside = rows[low:high]
-        strip = torch.stack(
-            [unit_scale(image[:, low:high]).index_select(1, inside - low), L.index_select(1, inside - above)]
-        )
         last = min(bottom, height)
         found = L.new_empty(3, len(image), last - top, width)
         found[0] = L[:, top - above : last - above]
         for left, right in _spans(len(columns), across, halo, multiple):
             start, stop = max(left - halo, 0), min(right + halo, len(columns))
-            y, low_rank_block = strip.index_select(3, columns[start:stop])[:, None].to(device)
-            for part, whole in enumerate(model.f_S(y, low_rank_block), start=1):
-                found[part, :, :, left:right] = whole[
-                    0, :, top - low : last - low, left - start : min(right, width) - start
-                ]
+            block = torch.stack(
+                [unit_scale(image[:, low:high, start:stop]), L[:, low - above :, start:stop][:, : high - low]]
+            )
+            block = block.index_select(2, rows[low:high] - low).index_select(3, columns[start:stop] - start)
+            inside = slice(top - low, last - low), slice(left - start, min(right, width) - start)
+            for part, whole in enumerate(model.f_S(*block[:, None].to(device)), start=1):
+                found[part, :, :, left:right] = whole[0, :, *inside]
         yield top, found
         released = max(bottom - halo - above, 0)
         L, above = L[:, released:], above + released
