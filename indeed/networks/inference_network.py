@@ -137,7 +137,7 @@ def network_preset(name: Literal["tiny", "cpu", "cpu-long", "paper"], channels: 
             patch_size=128,
             sparse_halvings=2,
             sparse_blocks=2,
-            sparse_merge_blocks=1,
+            sparse_merge_blocks=2,
             sparse_widest=128,
             sparse_resampling=2,
         )

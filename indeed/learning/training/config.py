@@ -96,13 +96,14 @@ def training_preset(name: Literal["tiny", "cpu", "cpu-long", "paper"]) -> Traini
         return TrainingConfig(steps=24_000, noise_high=55 * GREY_LEVEL, precision="bfloat16", save_every_seconds=60.0)
     if name == "cpu-long":
         return TrainingConfig(
-            steps=140_000,
+            steps=120_000,
             batch_size=4,
             precision="bfloat16",
             clipped=0.5,
             spread=1.5,
             saturation=2.0,
             varied=0.3,
+            validate_every=5000,
             save_every_seconds=60.0,
         )
     if name == "paper":
