@@ -34,10 +34,14 @@ UNET = {
     "sparse_merge_blocks": 1,
     "sparse_widest": 128,
     "sparse_resampling": 2,
+    "sparse_linear": True,
 }
 CANDIDATES = (
-    Form("unet", "U-Net on 2x unshuffled pixels, 64, 128 and 128 wide", UNET),
+    Form(
+        "linear_unet", "U-Net on 2x unshuffled pixels, 64, 128 and 128 wide, activations in residual blocks only", UNET
+    ),
     Form("cpu", "the preset cpu: a ResNet 64 wide", {}),
+    Form("unet", "the U-Net with rectified halvings", UNET | {"sparse_linear": False}),
     Form("observation", "the U-Net sees Y alone", UNET | {"sparse_input": "observation"}),
     Form("merge_2", "the U-Net with two blocks behind each merge", UNET | {"sparse_merge_blocks": 2}),
     Form("bias_free", "the U-Net without biases", UNET | {"sparse_bias": False}),
@@ -88,7 +92,11 @@ class Size:
 
 SIZES: dict[Profile, Size] = {
     "smoke": Size(
-        network_preset("tiny", 3), training_preset("tiny"), "embedded", (Round(2e-4, ("unet", "observation")),), 1
+        network_preset("tiny", 3),
+        training_preset("tiny"),
+        "embedded",
+        (Round(2e-4, ("linear_unet", "observation")),),
+        1,
     ),
     "cpu": Size(
         network_preset("cpu", 3),

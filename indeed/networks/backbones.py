@@ -142,6 +142,9 @@ class UNet(nn.Module):
         Residual blocks behind each merge, on the way up.
     resampling
         Side of the kernels that halve and double: 4, or 2, which needs a quarter of the weights.
+    linear
+        Whether only residual blocks have activations. Without normalisation a U-Net whose halvings are rectified loses
+        most of their units early in a training; a linear way down and up cannot die.
     bias
         As in `ResNet`.
 
@@ -166,6 +169,7 @@ class UNet(nn.Module):
         widest: int | None = None,
         merge_blocks: int = 0,
         resampling: Literal[2, 4] = 4,
+        linear: bool = False,
         bias: bool = True,
     ) -> None:
         super().__init__()
@@ -173,6 +177,8 @@ class UNet(nn.Module):
         at_least(0, merge_blocks=merge_blocks)
         one_of((2, 4), resampling=resampling)
         self.depth, self.merge_depth, self.resampling = blocks, merge_blocks, resampling
+        activation: type[nn.Module] = nn.Identity if linear else nn.ReLU
+        self.rectified = activation()
         widths = [width * 2**level for level in range(halvings + 1)]
         if widest is not None:
             expect(widest >= width, "widest", widest, f"at least width ({width})")
@@ -184,9 +190,12 @@ class UNet(nn.Module):
         def residual(features: int, count: int) -> list[ResidualBlock]:
             return [ResidualBlock(features, 3, norm, bias) for _ in range(count)]
 
-        self.stem = _activated(nn.Conv2d(in_channels, width, 3, padding="same", bias=bias), norm)
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, width, 3, padding="same", bias=bias), normalisation(norm, width), activation()
+        )
         self.down = nn.ModuleList(
-            _activated(nn.Conv2d(fine, coarse, resampling, **resampled), norm) for fine, coarse in pairs
+            nn.Sequential(nn.Conv2d(fine, coarse, resampling, **resampled), normalisation(norm, coarse), activation())
+            for fine, coarse in pairs
         )
         self.blocks = nn.ModuleList(nn.Sequential(*residual(coarse, blocks)) for _, coarse in pairs)
         self.up = nn.ModuleList(
@@ -220,12 +229,8 @@ class UNet(nn.Module):
             seen.append(blocks(down(seen[-1])))
         features: Tensor = seen.pop()
         for up, merge in zip(self.up, self.merge, strict=True):
-            features = merge(torch.cat([seen.pop(), up(functional.relu(features))], dim=1))
+            features = merge(torch.cat([seen.pop(), up(self.rectified(features))], dim=1))
         return features
-
-
-def _activated(convolution: nn.Conv2d, norm: Norm) -> nn.Sequential:
-    return nn.Sequential(convolution, normalisation(norm, convolution.out_channels), nn.ReLU())
 
 
 class Transformer(nn.Module):

@@ -72,6 +72,8 @@ class NetworkConfig:
     """Residual blocks of the U-Net at each resolution but the coarsest, on the way up."""
     sparse_resampling: Literal[2, 4] = 4
     """Side in pixels of the kernels with which the U-Net halves and doubles."""
+    sparse_linear: bool = False
+    """Whether the U-Net has activations in its residual blocks only."""
     sparse_bias: bool = True
     """Whether the convolutions of f_S have biases. Without them the noise that it puts out scales with what it sees, so
     that levels it was not trained at are like those it was. The log-variance keeps its bias."""
@@ -140,6 +142,7 @@ def network_preset(name: Literal["tiny", "cpu", "cpu-long", "paper"], channels: 
             sparse_merge_blocks=2,
             sparse_widest=128,
             sparse_resampling=2,
+            sparse_linear=True,
         )
     if name == "paper":
         return NetworkConfig(channels=channels)
@@ -276,6 +279,7 @@ class SparseNetwork(nn.Module):
                 config.sparse_widest,
                 config.sparse_merge_blocks,
                 config.sparse_resampling,
+                config.sparse_linear,
                 config.sparse_bias,
             )
         else:

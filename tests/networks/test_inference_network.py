@@ -138,7 +138,13 @@ def test_batch_normalisation_mixes_the_batch_in_training_and_not_in_evaluation()
     torch.testing.assert_close(model(y)[1].S[1:2], model(y[1:2])[1].S, rtol=1e-4, atol=1e-5)
 
 
-UNET = {"sparse_halvings": 2, "sparse_merge_blocks": 1, "sparse_resampling": 2, "sparse_widest": 16}
+UNET = {
+    "sparse_halvings": 2,
+    "sparse_merge_blocks": 1,
+    "sparse_resampling": 2,
+    "sparse_widest": 16,
+    "sparse_linear": True,
+}
 
 
 @pytest.mark.parametrize("change", [{}, {"sparse_unshuffle": 1}, UNET, UNET | {"sparse_resampling": 4}])

@@ -32,6 +32,7 @@ FORMS = {
         "sparse_merge_blocks": 1,
         "sparse_resampling": 2,
         "sparse_widest": 16,
+        "sparse_linear": True,
         "sparse_bias": False,
         "sparse_input": "observation",
     },
