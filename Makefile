@@ -30,7 +30,7 @@ help:
 	@echo "make clean     remove what was built (the environment $(VENV) stays)"
 
 $(READY): constraints.txt pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $@
 
@@ -62,26 +62,26 @@ records: $(READY)
 
 # Snakemake pins other packages than the project: it has an environment of its own, and its jobs run in $(VENV).
 $(WORKFLOW)/.ready: workflow/requirements.txt
-	test -x $(WORKFLOW)/bin/python || $(PYTHON) -m venv $(WORKFLOW)
+	test -x $(WORKFLOW)/bin/python || "$(PYTHON)" -m venv $(WORKFLOW)
 	$(WORKFLOW)/bin/python -m pip install --quiet --disable-pip-version-check -r workflow/requirements.txt
 	touch $@
 
 reproduce: $(READY) $(WORKFLOW)/.ready
 	$(WORKFLOW)/bin/snakemake --snakefile workflow/Snakefile --workflow-profile workflow/profiles/$(EXECUTOR) \
-		--config table="$(TABLE)" profile=$(PROFILE) device=$(DEVICE) threads=$(THREADS) python=$(BIN)/python $(FLAGS)
+		--config table="$(TABLE)" profile="$(PROFILE)" device="$(DEVICE)" threads="$(THREADS)" python="$(BIN)/python" $(FLAGS)
 
 # The wheel alone, called from outside the repository: it brings its networks, and no package of the tests or the book.
 RELEASE := $(CURDIR)/_build/release
 release-check: export PYTHONPATH :=
-release-check: SAMPLE = $(RELEASE)/bin/python -c "from indeed.data.samples import sample_path; print(sample_path('camera'))"
+release-check: SAMPLE = "$(RELEASE)/bin/python" -c "from indeed.data.samples import sample_path; print(sample_path('camera'))"
 release-check:
-	rm -rf $(RELEASE)
-	$(PYTHON) -m venv $(RELEASE)
-	$(RELEASE)/bin/python -m pip wheel --quiet --no-deps --wheel-dir $(RELEASE) .
-	$(RELEASE)/bin/python -m pip install --quiet -c constraints.txt $(RELEASE)/*.whl
-	! $(RELEASE)/bin/python -m pip list | grep -iE "^(jupyter|pytest)"
-	cd / && $(RELEASE)/bin/indeed denoise "$$($(SAMPLE))" -o $(RELEASE)/denoised.png
-	test -s $(RELEASE)/denoised.png
+	rm -rf "$(RELEASE)"
+	"$(PYTHON)" -m venv "$(RELEASE)"
+	"$(RELEASE)"/bin/python -m pip wheel --quiet --no-deps --wheel-dir "$(RELEASE)" .
+	"$(RELEASE)"/bin/python -m pip install --quiet -c constraints.txt "$(RELEASE)"/*.whl
+	! "$(RELEASE)"/bin/python -m pip list | grep -iE "^(jupyter|pytest)"
+	cd / && "$(RELEASE)"/bin/indeed denoise "$$($(SAMPLE))" -o "$(RELEASE)/denoised.png"
+	test -s "$(RELEASE)/denoised.png"
 
 clean:
 	rm -rf _build

@@ -3,7 +3,7 @@
 ``python benchmarks/large_image.py [--side 4096] [--sigma 25]`` denoises embedded photographs, repeated by reflection to
 a square of that side, with noise added, and prints the peak memory of the process, the seconds, and what it changes in
 PSNR that a pixel lies where tiles overlap. Image and result are 8-bit, as they are in a file. ``--records FOLDER`` also
-writes what chapter 10 quotes, to ``FOLDER/cpu/large_image.csv``.
+writes what ``book/denoising.md`` quotes, to ``FOLDER/cpu/large_image.csv``.
 """
 
 import argparse
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from indeed.data.samples import sample_image
-from indeed.experiments.seams import seam_difference
 from indeed.images.tiling import reflected_indices
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
+from indeed.networks.seams import seam_difference
 from indeed.networks.whole_image import denoise
 from indeed.record import Recorder
 

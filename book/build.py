@@ -127,6 +127,10 @@ def main(profile: str = "cpu") -> int:
         for report in sorted((build / "html" / "reports").glob("*.log")):
             print(f"--- {report.name}\n{report.read_text()}", file=sys.stderr)
         return run.returncode
+    for path in (build / "html" / "_sources").glob("*.ipynb"):  # what the download button offers
+        notebook, executed = (nbformat.read(x, nbformat.NO_CONVERT) for x in (path, build / "executed" / path.name))
+        chapters.fill_in(notebook, chapters.shown(executed))
+        nbformat.write(notebook, path)
     pages_stamp.write_text(made_of)
     for chapter, difference in differences(profile).items():
         print(f"{chapter}: other numbers than the published ones: {difference}")

@@ -1,11 +1,14 @@
 """The chapters: listed, and as notebooks for JupyterLab.
 
-``python book/chapters.py`` writes them to ``notebooks/`` and keeps what a reader has edited there.
+``python book/chapters.py`` writes them to ``notebooks/``, with the published numbers in the prose, and keeps what a
+reader has edited there.
 """
 
+import ast
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import jupytext
@@ -15,6 +18,8 @@ import yaml
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
 MEASURED = ROOT / "results" / "measured"
+NOTEBOOKS = ROOT / "results" / "notebooks"
+ROLE = r"\{glue:text\}`(\w+)`"  # a number in the prose
 
 
 def pages() -> list[Path]:
@@ -37,12 +42,29 @@ def chapters() -> list[Path]:
 
 def glued(chapter: Path) -> list[str]:
     """Return the keys of the recorded numbers that the prose of a chapter shows."""
-    return re.findall(r"\{glue:text\}`(\w+)", chapter.read_text(encoding="utf-8"))
+    return re.findall(ROLE, chapter.read_text(encoding="utf-8"))
 
 
 def notebook(chapter: Path) -> nbformat.NotebookNode:
     """Read a chapter as a notebook without outputs."""
     return jupytext.read(chapter, fmt="md:myst")
+
+
+def shown(executed: nbformat.NotebookNode) -> dict[str, str]:
+    """Return the numbers that the cells of an executed chapter show to its prose, by key."""
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    return {
+        output.metadata.scrapbook.name: ast.literal_eval(output.data["application/papermill.record/text/plain"])
+        for output in outputs
+        if "scrapbook" in output.get("metadata", {})
+    }
+
+
+def fill_in(notebook: nbformat.NotebookNode, numbers: Mapping[str, str]) -> None:
+    """Write the numbers into the prose of a notebook: outside the book nothing reads the roles that stand for them."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(ROLE, lambda match: numbers.get(match[1], match[0]), cell.source)
 
 
 def write_notebooks(folder: Path = ROOT / "notebooks") -> None:
@@ -52,7 +74,10 @@ def write_notebooks(folder: Path = ROOT / "notebooks") -> None:
     written = json.loads(ledger.read_text()) if ledger.is_file() else {}
     for chapter in chapters():
         target = folder / f"{chapter.stem}.ipynb"
-        text = nbformat.writes(notebook(chapter))
+        fresh, published = notebook(chapter), NOTEBOOKS / target.name
+        if published.is_file():
+            fill_in(fresh, shown(nbformat.read(published, nbformat.NO_CONVERT)))
+        text = nbformat.writes(fresh)
         if target.is_file() and _hash(target.read_text(encoding="utf-8")) != written.get(target.name):
             if written.get(f"{target.name} from") != _hash(text, ids=False):
                 print(f"Kept {target}, which you changed; the chapter has changed too. Remove it for a fresh copy.")

@@ -20,8 +20,10 @@ LINES = {11: "abc", 24: "abcdefg"}  # equations that the paper prints as several
 NUMBERS = range(1, 46)
 LABELS = {f"{n}{line}" for n in NUMBERS for line in ("", *LINES.get(n, ""))}
 
-LABEL = r"\d+[a-z]?(?!\.?\d)"
-LIST = rf"{LABEL}(?:(?:\s*,\s*(?:and\s+)?|\s+(?:and|or|to)\s+|\s*[-–]\s*){LABEL})*"
+LABEL = r"\d{1,2}[a-z]?(?!\.?\d)"
+BETWEEN = r"(?:\s*,\s*(?:and\s+)?|\s+(?:and|or|to)\s+|\s*[-–]\s*)"
+LIST = rf"{LABEL}(?:{BETWEEN}{LABEL})*"  # in docstrings: (Eq. 26, 28 and 30)
+NUMBERED = rf"\({LABEL}\)(?:{BETWEEN}\({LABEL}\))*"  # in the chapters: paper (26), (28) and (30)
 
 
 class Home(NamedTuple):
@@ -276,7 +278,7 @@ def faults(homes: list[Home], checks: list[Check]) -> list[str]:
 
 
 def chapter(path: Path) -> Chapter:
-    """Read which equations a chapter names ("Eq. 26, 28 and 30", a table's column "Eq."), and what its code uses."""
+    """Read which equations a chapter names ("paper (26), (28)", a table's column "paper"), and what its code uses."""
     notebook = chapters.notebook(path)
     names: dict[str, str] = {}
     title = heading = ""
@@ -296,18 +298,17 @@ def chapter(path: Path) -> Chapter:
 
 
 def _named(text: str) -> Iterator[str]:
-    # "Eq. 5 of {cite:t}`...`" is somebody else's.
-    for match in re.finditer(rf"\bEqs?\.\s+((?>{LIST}))(?!\s+of\s+(?!the paper))", text):
-        yield from labels(match[1])
+    for match in re.finditer(rf"\b[Pp]aper\s+({NUMBERED})", text):
+        yield from labels(re.sub("[()]", "", match[1]))
     column = None
     for line in text.splitlines():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)]
         if len(cells) < 3:
             column = None
         elif column is None:
-            column = cells.index("Eq.") if "Eq." in cells else len(cells)
-        elif column < len(cells) and re.fullmatch(LIST, cells[column]):
-            yield from labels(cells[column])
+            column = cells.index("paper") if "paper" in cells else len(cells)
+        elif column < len(cells) and re.fullmatch(NUMBERED, cells[column]):
+            yield from labels(re.sub("[()]", "", cells[column]))
 
 
 # -- the pages -------------------------------------------------------------------------------------------------------

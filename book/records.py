@@ -17,7 +17,6 @@ from execution import Job, execute_all, is_injected
 
 from indeed import record
 
-NOTEBOOKS = chapters.ROOT / "results" / "notebooks"
 NO_IMAGES = {"INDEED_DATA": "none"}  # a folder that is not there
 
 
@@ -66,7 +65,8 @@ def main() -> int:
         changed = record.publish(job.records / name, chapters.MEASURED / name)
         if job.parameters["profile"] == "cpu":
             executed.cells = [cell for cell in executed.cells if not is_injected(cell)]
-            path = NOTEBOOKS / f"{job.chapter.stem}.ipynb"
+            chapters.fill_in(executed, chapters.shown(executed))
+            path = chapters.NOTEBOOKS / f"{job.chapter.stem}.ipynb"
             if (
                 changed
                 or not path.is_file()

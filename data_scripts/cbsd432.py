@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from indeed.data.checksums import read_sha256
-from indeed.data.download import Source
-from indeed.data.public_sets import PublicSet, command
+from fetching.checksums import read_sha256
+from fetching.download import Source
+from fetching.public_sets import PublicSet, command
 
 CBSD432 = PublicSet(
     name="cbsd432",

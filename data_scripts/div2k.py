@@ -2,8 +2,8 @@
 
 import sys
 
-from indeed.data.download import Source
-from indeed.data.public_sets import PublicSet, command
+from fetching.download import Source
+from fetching.public_sets import PublicSet, command
 
 HOME = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
 TERMS = """

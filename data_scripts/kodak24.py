@@ -6,9 +6,9 @@ Some papers (FFDNet, VIRNet) call the centres "Kodak24"; say which one a number 
 import sys
 from pathlib import Path
 
-from indeed.data.checksums import read_sha256
-from indeed.data.download import Source
-from indeed.data.public_sets import PublicSet, command
+from fetching.checksums import read_sha256
+from fetching.download import Source
+from fetching.public_sets import PublicSet, command
 
 FILES = read_sha256(Path(__file__).parent / "sha256" / "kodak24.csv")
 

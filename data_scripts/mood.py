@@ -2,9 +2,10 @@
 
 import sys
 
+from fetching.download import Source
+from fetching.public_sets import PublicSet, command
+
 from indeed.data.anomaly_readers import mood_set
-from indeed.data.download import Source
-from indeed.data.public_sets import PublicSet, command
 
 HOME = "https://www.synapse.org/Synapse:syn21343101/wiki/599515"
 

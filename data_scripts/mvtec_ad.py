@@ -2,9 +2,10 @@
 
 import sys
 
+from fetching.download import Source
+from fetching.public_sets import PublicSet, command
+
 from indeed.data.anomaly_readers import folder_set
-from indeed.data.download import Source
-from indeed.data.public_sets import PublicSet, command
 
 HOME = "https://www.mvtec.com/company/research/datasets/mvtec-ad"
 KINDS = "bottle|cable|capsule|carpet|grid|hazelnut|leather|metal_nut|pill|screw|tile|toothbrush|transistor|wood|zipper"

@@ -2,8 +2,8 @@
 
 import sys
 
-from indeed.data.download import Source
-from indeed.data.public_sets import PublicSet, command
+from fetching.download import Source
+from fetching.public_sets import PublicSet, command
 
 SIDD_SMALL = PublicSet(
     name="sidd_small",

@@ -2,9 +2,10 @@
 
 import sys
 
+from fetching.download import Source
+from fetching.public_sets import PublicSet, command
+
 from indeed.data.anomaly_readers import visa_set
-from indeed.data.download import Source
-from indeed.data.public_sets import PublicSet, command
 
 KINDS = "candle|capsules|cashew|chewinggum|fryum|macaroni1|macaroni2|pcb1|pcb2|pcb3|pcb4|pipe_fryum"
 

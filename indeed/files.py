@@ -4,7 +4,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -27,7 +27,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         raise FileExistsError(errno.EEXIST, "exists and is not a regular file", str(path))
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+        # hidden, so that no command takes it for an image, and short, for the name of the target may be a long one
+        handle, name = tempfile.mkstemp(prefix=".indeed-", suffix=path.suffix[:16], dir=path.parent)
     except OSError as error:  # would name the temporary file
         raise type(error)(error.errno, error.strerror, str(path)) from error
     os.close(handle)
@@ -44,3 +45,25 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder: other processes that ask for it wait until the block ends.
+
+    No file is left behind, as the folder itself is locked. Where a system cannot do that (Windows, some network file
+    systems), nobody waits.
+    """
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -51,6 +51,7 @@ class ByFile(LoadFileScheduling):
         return "book" if file in ("tests/book/test_built_book.py", "tests/notebooks/test_chapters.py") else file
 
 
+@pytest.hookimpl(optionalhook=True)  # without xdist nobody asks
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
     """Distribute by file: xdist_group of xdist 3.8 groups nothing under pytest 9."""
     return ByFile(config, log)

@@ -33,11 +33,13 @@ print(*sys.modules)
     return [set(line.split()) for line in run.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_importing_every_module_of_the_library_costs_at_most_a_third_more_modules_than_torch_and_numpy(modules):
     bare, whole, _ = modules
     assert len(whole) <= 1.3 * len(bare)
 
 
+@pytest.mark.slow
 def test_no_module_of_the_library_loads_a_heavy_package_when_imported(modules):
     bare, whole, _ = modules
     assert not {name.split(".")[0] for name in whole - bare} & HEAVY

@@ -41,6 +41,7 @@ def test_no_module_is_longer_than_400_lines():
     assert longer == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["magnitude", "psnr", "Trainer", "Images"])
 def test_definitions_are_found(name):
     assert len(public_names()[name]) == 1

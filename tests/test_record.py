@@ -205,6 +205,7 @@ def test_the_commit_says_that_files_were_changed(monkeypatch, tmp_path):
     assert provenance("smoke", 0, "none").commit.endswith("-dirty")
 
 
+@pytest.mark.slow
 def test_outside_a_notebook_nothing_is_glued_or_printed(tmp_path):
     code = f"from indeed.record import Recorder; Recorder('c', 'smoke', 0, folder={str(tmp_path)!r}).add('x', 1, 0)"
     code += "; import sys; assert 'myst_nb' not in sys.modules and 'IPython' not in sys.modules"
@@ -213,6 +214,7 @@ def test_outside_a_notebook_nothing_is_glued_or_printed(tmp_path):
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_in_a_notebook_the_number_is_glued_as_the_prose_shows_it(tmp_path, monkeypatch):
     from nbclient import NotebookClient
 

@@ -73,6 +73,7 @@ def test_the_pin_of_every_requirement_lies_in_its_range(requirement):
     assert requirement.specifier.contains(pins(CONSTRAINTS)[canonicalize_name(requirement.name)], prereleases=True)
 
 
+@pytest.mark.slow
 def test_every_package_that_the_library_imports_is_declared():
     declared = {canonicalize_name(requirement.name) for requirement in requirements()}
     imported = set()

@@ -14,7 +14,8 @@ import torch
 from indeed.checks import expect
 from indeed.cli.faults import Faults
 from indeed.cli.models import Models, WithNoise, denoisers
-from indeed.cli.paths import InputFiles, Out, image_paths, images_in, read_for, targets
+from indeed.cli.paths import InputFiles, Out, check_apart, images_in, named_images, prepare, targets
+from indeed.data.folders import gathered, shown
 from indeed.data.image_files import read_image, write_image
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
@@ -49,9 +50,9 @@ class Adapt(WithNoise):
     """
 
     images: InputFiles
-    """PNG, JPEG or TIFF files, 8 or 16 bit (TIFF also float), or folders of them."""
+    """PNG, JPEG, TIFF, BMP or WebP files, 8 or 16 bit (TIFF also float), or folders of them."""
     out: Out
-    """Folder, made if it is not there."""
+    """Folder, made if it is not there; it gets the folders of the images too."""
     mode: Literal["batch", "online"] = "online"
     """online: to one image after the other; batch: once, to all images together, those in grey apart."""
     preset: Literal["replay", "paper"] = "replay"
@@ -82,12 +83,15 @@ class Adapt(WithNoise):
         adaptation = Adaptation(config, self.seed, photographs, self.reset)
         models = Models(self)
         made_by = data_hash(denoisers(self.checkpoint))
-        written = targets(image_paths(self.images), self.out, folder=True)
-        images = list(written)
+        names = named_images(self.images, self.out)
+        images = list(names)
+        written = targets(names, self.out, folder=True)
+        table = self.out / "adaptation.csv"
+        check_apart([*images, *photographs, *denoisers(self.checkpoint)], [*written.values(), table])
+        reader = self.reader(images)
         together = "" if apart else " ".join(data_hash([path]) for path in images if path.is_file())
-        report = ResumableTable(
-            self.out / "adaptation.csv", made_by, {"file", "steps", "image", "checkpoint"}, by="name"
-        )
+        self.out.mkdir(parents=True, exist_ok=True)
+        report = ResumableTable(table, made_by, {"steps", "image", "checkpoint"}, by="name")
         settings = {
             "mode": self.mode,
             "preset": self.preset,
@@ -100,11 +104,10 @@ class Adapt(WithNoise):
             "overlap": self.overlap,
             "add_noise": self.add_noise,
             "all_images": hashlib.sha256(together.encode()).hexdigest()[:12] if together else None,
-        }
+        } | reader.settings
 
         def found(path: Path) -> Row | None:
-            there = path.is_file() and written[path].is_file()
-            return report.find(path, **settings) if there else None
+            return report.find(path, str(names[path]), **settings) if written[path].is_file() else None
 
         go_on = apart or all(found(path) for path in images)
         for group in [images] if batch else [[path] for path in images]:
@@ -112,19 +115,24 @@ class Adapt(WithNoise):
             for path in group:
                 with faults.reported(path):
                     if go_on and (row := found(path)):
-                        print(report_line(path, row))
+                        print(report_line(str(names[path]), row))
                     else:
-                        pictures[path] = read_for(path, written[path])
+                        picture = reader(path)
+                        prepare(written[path], picture, self.out)
+                        pictures[path] = picture
             for channels in sorted({picture.channels for picture in pictures.values()}):
                 some = {path: picture for path, picture in pictures.items() if picture.channels == channels}
                 with faults.reported(None if batch else group[0]):
                     observed = [self.observed(picture) for picture in some.values()]
-                    label = f"{len(some)} images" if batch else group[0].name
+                    label = f"{len(some)} images" if batch else str(names[group[0]])
                     outcomes = adaptation(models(channels), observed, label)
                     for (path, picture), outcome in zip(some.items(), outcomes, strict=True):
                         with faults.reported(path):
-                            write_image(written[path], self.denoised(outcome.model, picture, path.name))
-                            print(report_line(path, report.put(path, **outcome.row, **settings)), flush=True)
+                            name = str(names[path])
+                            write_image(written[path], self.denoised(outcome.model, picture, name))
+                            row = report.put(path, name, **outcome.row, white=picture.white, **settings)
+                            print(report_line(name, row), flush=True)
+        reader.tell()
 
 
 class _Outcome(NamedTuple):
@@ -149,7 +157,7 @@ class Adaptation:
         self.reset = reset
         # Hubble's photograph has noise of its own: the network would learn to keep it.
         files = photographs or [sample_path(name) for name in sample_names() if name != "hubble"]
-        self.photographs = [read_image(path) for path in files] if config.replay_weight else []
+        self.photographs = gathered(files, read_image) if config.replay_weight else []
         self.patches: dict[int, PatchSampler] = {}
         self.online: dict[int, Online] = {}
 
@@ -202,11 +210,11 @@ class Adaptation:
         return {x: f"{y:.6g}" if isinstance(y, float) else str(y) for x, y in row.items()}
 
 
-def report_line(path: Path, row: Row) -> str:
+def report_line(name: str, row: Row) -> str:
     """Line on the adaptation to an image, from its row of the report."""
     if row["stopped"].startswith("not adapted"):
-        return f"{path.name:<24} {row['stopped']}"
+        return f"{shown(name):<24} {row['stopped']}"
     noise = "noise unknown"
     if row["noise_sd"]:
         noise = f"noise {float(row['noise_sd']):.1f}, of neighbours {float(row['neighbour_correlation']):+.2f}"
-    return f"{path.name:<24} {noise}; {row['steps']} steps, {float(row['seconds']):.0f} s"
+    return f"{shown(name):<24} {noise}; {row['steps']} steps, {float(row['seconds']):.0f} s"

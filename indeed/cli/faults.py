@@ -1,9 +1,12 @@
 """Faults of a run: one line each, and the other images are still done."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from indeed.data.folders import shown
 
 
 class Faults:
@@ -19,11 +22,18 @@ class Faults:
             yield
         except BrokenPipeError:
             raise
+        except ExceptionGroup as group:
+            for error in group.exceptions:
+                with self.reported(path):
+                    raise error from None
         except (ValueError, OSError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
             self.count += 1
-            message = " ".join(str(error).split()) or type(error).__name__
+            message = str(error) or type(error).__name__
             if isinstance(error, OSError) and error.strerror:
-                message = ": ".join(str(part) for part in (error.filename, error.strerror.lower()) if part)
+                # decoders and torch give the name as bytes or not at all
+                name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else error.filename
+                message = ": ".join(str(part) for part in (name, error.strerror.lower()) if part)
             if path is not None and str(path) not in message:
                 message = f"{path}: {message}"
-            print(f"indeed: {message[:400]}", file=sys.stderr)
+            # One line, whatever is in the name of a file.
+            print(f"indeed: {' '.join(shown(message).split())[:1000]}", file=sys.stderr)

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 from indeed.cli.faults import Faults
-from indeed.cli.paths import InputFile
+from indeed.cli.paths import InputFile, check_file
 from indeed.networks.checkpoint import read_record
 
 
@@ -17,4 +17,5 @@ class Info:
 
     def run(self, faults: Faults) -> None:
         """Print the record as JSON."""
+        check_file(self.checkpoint)
         print(json.dumps(read_record(self.checkpoint), indent=2))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from indeed.checks import expect
+from indeed.cli.paths import WithImages
 from indeed.data.picture import Picture, to_pixels
 from indeed.images.noise import seeded_gaussian
 from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpoint
@@ -20,7 +22,7 @@ DETECTORS: dict[str, Shipped] = {"textures": "detect_textures", "parts": "detect
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithModel:
+class WithModel(WithImages):
     """Options of the commands that put images through a network."""
 
     checkpoint: Path | None = None
@@ -49,9 +51,9 @@ class WithNoise(WithModel):
         """Denoised picture in the depth of the given one; the progress bar has its name."""
         if self.add_noise:
             image = denoise(model, self.observed(picture), overlap=self.overlap, progress=bar_label(name))
-            return replace(picture, pixels=to_pixels(image, picture.pixels.dtype))
+            return replace(picture, pixels=to_pixels(image, picture.pixels.dtype, picture.white))
         pixels = torch.from_numpy(picture.pixels).permute(2, 0, 1)  # integers: less memory than an image of floats
-        image = denoise(model, pixels, overlap=self.overlap, progress=bar_label(name))
+        image = denoise(model, pixels, overlap=self.overlap, progress=bar_label(name), white=picture.white)
         return replace(picture, pixels=image.permute(1, 2, 0).numpy())
 
 
@@ -67,7 +69,10 @@ class Models:
         """Network for images of so many channels."""
         path = self.checkpoint or shipped_checkpoint(DENOISERS[channels])
         if path not in self.loaded:
-            self.loaded[path] = load_checkpoint(path, self.device)[0]
+            network, record = load_checkpoint(path, self.device)
+            task = record.get("task", "denoise")  # the first checkpoints were all denoisers, and did not say so
+            expect(task == "denoise", str(path), f"a network of the task {task!r}", "a denoiser")
+            self.loaded[path] = network
         model = self.loaded[path]
         if model.config.channels != channels:
             kinds = {1: "grey", 3: "colour"}

@@ -6,7 +6,7 @@ from typing import Literal
 
 from indeed.cli.faults import Faults
 from indeed.cli.models import device_named
-from indeed.cli.paths import Out
+from indeed.cli.paths import Out, check_apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,9 @@ class Train:
     and some of the latter), auto (default: what is there), or a folder. For uad: a folder of photographs of good parts,
     or with them in train/good or CATEGORY/train/good; a set under INDEED_DATA, or several joined by +; textures
     (default: installed photographs)."""
+    white: int | Literal["auto"] | None = None
+    """Value of white in 16-bit files of a folder, such as 4095 where a camera of 12 bits wrote them; auto: the smallest
+    2^n - 1 that holds all their values. Default: as a file says, else 65535. A detector keeps it."""
     steps: int | None = None
     """Length of the run; default: the preset's."""
     stop_at: int | None = None
@@ -70,6 +73,13 @@ class Train:
         from indeed.recipes.detector import train_detector
         from indeed.recipes.run import Run
 
+        if self.out.is_dir():
+            raise ValueError(f"{self.out}: is a folder, expected a file that ends in .safetensors")
+        folder = self.out.with_suffix("")
+        data = Path(self.data) if self.data else None
+        images = [path for path in data.rglob("*") if path.is_file()] if data and data.is_dir() else []
+        written = [self.out, *(folder / name for name in ("state.pt", "log.csv", "config.json", "started.json"))]
+        check_apart([*(path for path in images if path not in written), *filter(None, [self.start])], written)
         asked = vars(self) | {"device": str(device_named(self.device))}
         run = Run(**{name: value for name, value in asked.items() if name != "task"})
         (train_denoiser if self.task == "denoise" else train_detector)(run)

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from indeed.checks import one_of
 from indeed.data.anomaly_sets import GOOD, AnomalyItem, AnomalySet
-from indeed.data.benchmarks import DataMissingError, data_root, hold_out, image_files
-from indeed.data.download import DataError
+from indeed.data.benchmarks import DataError, DataMissingError, data_root, hold_out, image_files
 from indeed.data.image_files import FORMATS, read_image
 from indeed.types import Mask
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from indeed.checks import expect
-from indeed.data.download import DataError
+from indeed.data.benchmarks import DataError
 from indeed.data.samples import sample_image, sample_path
 from indeed.images.pixels import as_channels
 from indeed.types import AnySizeImage, Image, Mask

@@ -38,6 +38,10 @@ SCRIPTS = {
 VALIDATION_SIZE = {"bsd400_gray": 40, "cbsd432": 32}
 
 
+class DataError(RuntimeError):
+    """Data that cannot be had or trusted; the message is one line: the file, what was found, what was expected."""
+
+
 class DataMissingError(FileNotFoundError):
     """A data set that is not on disk; the message says where it was looked for and how to get it."""
 
@@ -48,8 +52,12 @@ def data_root() -> Path:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Image files directly in a folder, sorted by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in FORMATS and path.is_file())
+    """Image files directly in a folder, sorted by name; those that macOS hides beside them are none."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in FORMATS and not path.name.startswith(".") and path.is_file()
+    )
 
 
 def benchmark(name: str) -> list[Path]:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from indeed.checks import one_of
-from indeed.data.benchmarks import benchmark
-from indeed.data.download import DataError
+from indeed.data.benchmarks import DataError, benchmark
 from indeed.data.image_files import read_image
 from indeed.types import Image
 

@@ -1,79 +1,170 @@
-"""Image files: PNG, JPEG and TIFF, 8 and 16 bit (TIFF also float), grey and colour, alpha kept aside and put back.
+"""Image files: PNG, JPEG, TIFF, BMP and WebP; 8 and 16 bit (TIFF also float), grey and colour, with alpha kept aside.
 
 A picture is upright: the orientation that a camera notes is applied on reading and not written again. Palettes become
-colour, one bit becomes eight, a transparent palette entry or colour key becomes an alpha channel. A faulty file raises
-`ImageFileError` with one line that names the file and the fault.
+colour, packed bits are brought to the full range of 8 or 16, a transparent value becomes an alpha channel. A faulty
+file raises `ImageFileError` with one line that names the file and the fault.
 """
 
-import io
-import struct
-import sys
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt16
 
+from indeed.data import exif, photographs, png, tiff, tiff_directories, tiff_writer
+from indeed.data.microscopy import is_ome
+from indeed.data.picture import Picture, largest
+from indeed.data.samples_of_files import Metadata, Samples, UnsupportedError
 from indeed.files import atomic_write
 
-if TYPE_CHECKING:
-    from PIL.ImageFile import ImageFile
-from indeed.data.picture import Picture, Pixels
+Format = Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP"]
 
-Format = Literal["PNG", "JPEG", "TIFF"]
-
-FORMATS: dict[str, Format] = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
-"""File name endings and the formats they stand for."""
+FORMATS: dict[str, Format] = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".webp": "WEBP",
+}
+"""File name endings and the formats they stand for; BMP and WebP are read, not written."""
+_WRITTEN = ("PNG", "JPEG", "TIFF")
 
 _MAGIC: dict[bytes, Format] = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
+    png.SIGNATURE: "PNG",
     b"\xff\xd8\xff": "JPEG",
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
     b"II+\0": "TIFF",
     b"MM\0+": "TIFF",
+    b"BM": "BMP",
+    b"RIFF": "WEBP",
 }
-
-_TIFFFILE_DECODES = (1, 8, 32946)  # none and deflate; the rest would need one more package, and Pillow decodes it
 
 
 class ImageFileError(ValueError):
     """A file that cannot be read or written as an image; the message is one line naming the file and the fault."""
 
 
-def read_image(path: str | Path) -> Picture:
-    """Picture in a PNG, JPEG or TIFF file, recognised by its content, not its name.
+def read_image(path: str | Path, *, white: int | None = None, channels: tuple[int, ...] | None = None) -> Picture:
+    """Picture in an image file, recognised by its content, not its name.
+
+    Parameters
+    ----------
+    path
+        The file.
+    white
+        Value of white of integer samples whose type holds it; None: as the file says, else the largest of the type.
+    channels
+        Places, from 1 on, of the one or three channels of a TIFF file to read; None: its colours.
 
     Raises
     ------
     ImageFileError
         If the file is missing, a folder, empty, unreadable, of another kind, truncated or damaged, holds several
-        pictures, more than 89 million pixels or values other than 8 bit, 16 bit or finite floats of unit scale.
+        pictures, too many pixels, values above ``white``, or other values than 8 bit, 16 bit or finite floats of unit
+        scale.
     """
     path = Path(path)
+    kind = format_of_content(path)
+    if channels is not None and kind != "TIFF":
+        raise ImageFileError(f"{path}: is a {kind} file, expected TIFF where channels are chosen")
+    with named_faults(path):
+        if kind == "TIFF":
+            with tiff_directories.opened_tiff(path) as pictures:
+                if len(pictures) > 1:
+                    raise UnsupportedError(f"holds several pictures ({len(pictures)}), expected one")
+                samples = tiff.read_page(pictures.pages[0], channels=channels)
+                return picture_of(
+                    samples._replace(metadata=tiff.metadata_of(pictures, chosen=channels is not None)), white
+                )
+        data = path.read_bytes()
+        return picture_of(png.decode(data) if kind == "PNG" else photographs.decode(data, kind), white)
+
+
+@contextmanager
+def named_faults(what: object) -> Iterator[None]:
+    """Make what a decoder raises on a damaged file, which is no part of its contract, an `ImageFileError` on ``what``.
+
+    Its warnings are not for the screen.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (MemoryError, ImageFileError):
+        raise
+    except Exception as error:
+        raise ImageFileError(f"{what}: {reason(error)}") from error
+
+
+def format_of_content(path: Path) -> Format:
+    """Format of a file by its first bytes.
+
+    Raises
+    ------
+    ImageFileError
+        If it is missing, no regular file, empty, unreadable, a pointer of Git LFS, or of another kind.
+    """
     try:
         if path.is_dir():
             raise ImageFileError(f"{path}: is a folder, expected an image file")
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ImageFileError(f"{path}: is no regular file, expected an image")
         with path.open("rb") as file:
-            head = file.read(8)
+            head = file.read(64)
     except OSError as error:
-        raise ImageFileError(f"{path}: {_reason(error)}") from error
+        raise ImageFileError(f"{path}: {reason(error)}") from error
     if not head:
         raise ImageFileError(f"{path}: is empty")
+    if head.startswith(b"version https://git-lfs"):
+        raise ImageFileError(f"{path}: is a pointer of Git LFS, expected the image: run git lfs pull")
     kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
-    if kind is None:
-        raise ImageFileError(f"{path}: is not a PNG, JPEG or TIFF image")
-    try:
-        with _quiet():
-            return _read_tiff(path) if kind == "TIFF" else _read_pillow(path, kind)
-    except MemoryError:
-        raise
-    except Exception as error:  # no decoder documents what it raises on a damaged file
-        raise ImageFileError(f"{path}: {_reason(error)}") from error
+    if kind is None or (kind == "WEBP" and head[8:12] != b"WEBP"):
+        raise ImageFileError(f"{path}: is not a PNG, JPEG, TIFF, BMP or WebP image")
+    return kind
+
+
+def picture_of(samples: Samples, white: int | None = None) -> Picture:
+    """Upright picture of decoded samples.
+
+    Raises
+    ------
+    UnsupportedError
+        If it has other than 1 or 3 colours, a value above ``white``, or floats that are not finite or not of unit
+        scale.
+    """
+    values = samples.values
+    if values.dtype.kind == "f":
+        values = _checked_floats(values)
+    if samples.orientation >= 5:
+        values = values.transpose(1, 0, 2)
+    if samples.orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    if samples.orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    colours = values.shape[2] - samples.alpha
+    if colours not in (1, 3):
+        raise UnsupportedError(f"has {colours} channels, expected 1 or 3")
+    # Decoders may lend their memory read-only, and torch wants it writeable.
+    pixels = np.require(values[..., :colours], requirements=("C", "W"))
+    alpha = np.require(values[..., colours], requirements=("C", "W")) if samples.alpha else None
+    chosen = 0
+    if values.dtype.kind == "u":  # a white of 16-bit data says nothing of 8-bit ones
+        chosen = white if white and white <= np.iinfo(values.dtype).max else samples.white or 0
+    if chosen and (most := int(pixels.max())) > chosen:
+        raise UnsupportedError(f"holds the value {most}, expected at most {chosen}, that of white")
+    metadata = samples.metadata
+    if samples.orientation >= 5 and metadata.resolution:
+        x, y, unit = metadata.resolution
+        metadata = metadata._replace(resolution=(y, x, unit))
+    if samples.orientation != 1 and metadata.description:
+        metadata = metadata._replace(description=None, dropped=(*metadata.dropped, "the description"))
+    return Picture(pixels, alpha, metadata, chosen)
 
 
 def write_image(path: str | Path, picture: Picture) -> None:
@@ -92,7 +183,7 @@ def write_image(path: str | Path, picture: Picture) -> None:
         with atomic_write(path) as temporary:
             temporary.write_bytes(data)
     except OSError as error:
-        raise ImageFileError(f"{path}: cannot be written: {_reason(error)}") from error
+        raise ImageFileError(f"{path}: cannot be written: {reason(error)}") from error
 
 
 def check_writable(path: Path, picture: Picture) -> None:
@@ -104,6 +195,8 @@ def check_writable(path: Path, picture: Picture) -> None:
         As `write_image`, as far as it can be known without writing.
     """
     kind, pixels = format_of(path), picture.pixels
+    if kind not in _WRITTEN:
+        raise ImageFileError(f"{path}: {kind} is read only, expected a name ending in .png or .tif")
     if not path.parent.is_dir():
         raise ImageFileError(f"{path}: its folder does not exist")
     if kind != "TIFF" and pixels.dtype.kind == "f":
@@ -111,6 +204,28 @@ def check_writable(path: Path, picture: Picture) -> None:
     if kind == "JPEG" and (picture.alpha is not None or pixels.dtype != np.uint8):
         what = "alpha channel" if picture.alpha is not None else "16-bit values"
         raise ImageFileError(f"{path}: JPEG holds no {what}, expected a name ending in .png or .tif")
+
+
+def lost(path: Path, picture: Picture) -> tuple[str, ...]:
+    """Names of what the file of a picture says and a copy of that name will not."""
+    kind, metadata = format_of(path), picture.metadata
+    left = list(metadata.dropped)
+    if metadata.exif and kind == "TIFF":
+        left += exif.for_tiff(metadata.exif)[2]
+    if metadata.description and not (kind == "TIFF" and tiff_writer.holds_description(picture)):
+        left.append("the description of OME" if is_ome(metadata.description) else "the description of ImageJ")
+    if picture.pixels.dtype == np.uint8 and kind != "TIFF" and noted_white(picture):
+        left.append("the value of white")
+    if metadata.resolution and kind == "JPEG" and not _per_inch(metadata.resolution):
+        left.append("resolution")
+    return tuple(left)
+
+
+def _per_inch(resolution: tuple[float, float, float]) -> tuple[int, int] | None:
+    """Whole pixels an inch, where JPEG can hold them."""
+    x, y, unit = resolution
+    dots = (round(x * 0.0254 / unit), round(y * 0.0254 / unit)) if unit else (0, 0)
+    return dots if 0 < min(dots) and max(dots) < 65536 else None
 
 
 def format_of(path: Path) -> Format:
@@ -126,207 +241,51 @@ def format_of(path: Path) -> Format:
     return FORMATS[path.suffix.lower()]
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """Say in words that follow the name of a file why it cannot be read or written."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
-    if isinstance(error, _UnsupportedError):
+    if isinstance(error, UnsupportedError):
         return str(error)
+    if isinstance(error, ImportError):  # a missing part of imagecodecs has no name
+        return f"needs the package {error.name or 'imagecodecs with all of its codecs'}, which is not installed"
     text = " ".join(str(error).split()) or type(error).__name__
-    return f"is damaged or of an unsupported kind ({text[:160]})"
+    return f"is damaged ({text[:160]})"
 
 
-class _UnsupportedError(Exception):
-    """A sound file with content that has no place here."""
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Ignore what decoders warn about, except too many pixels, which are an error."""
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            yield
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise _UnsupportedError(f"has more than {Image.MAX_IMAGE_PIXELS} pixels") from error
-
-
-def _read_pillow(path: Path, kind: Format) -> Picture:
-    from PIL import Image, ImageOps
-
-    with Image.open(path, formats=(kind, "MPO") if kind == "JPEG" else (kind,)) as image:
-        if kind == "TIFF" and getattr(image, "n_frames", 1) > 1:
-            raise _UnsupportedError("holds several pictures, expected one")
-        icc_profile = image.info.get("icc_profile") if image.mode != "CMYK" else None
-        if any(_rawmode(tile).partition(";")[2].startswith("16") for tile in image.tile):
-            return _upright(_sixteen_bits(image, path), image.getexif().get(0x0112, 1), icc_profile)
-        if image.mode in ("I", "F") or image.mode.startswith("I;"):
-            raise _UnsupportedError(f"holds {image.mode} samples, expected 8 or 16 bit")
-        ImageOps.exif_transpose(image, in_place=True)
-        transparent = image.mode.endswith(("A", "a")) or "transparency" in image.info
-        grey = image.mode in ("1", "L", "LA", "La")
-        mode = ("L" if grey else "RGB") + ("A" if transparent else "")
-        samples = np.asarray(image.convert(mode))
-    return _upright(samples if samples.ndim == 3 else samples[..., None], 1, icc_profile)
-
-
-def _rawmode(tile: Any) -> str:
-    return tile.args if isinstance(tile.args, str) else str((tile.args or ("",))[0])
-
-
-def _set_rawmode(image: "ImageFile", rawmode: str) -> None:
-    image.tile = [t._replace(args=(rawmode, *t.args[1:]) if isinstance(t.args, tuple) else rawmode) for t in image.tile]
-
-
-def _sixteen_bits(image: "ImageFile", path: Path) -> UInt16[np.ndarray, "height width samples"]:
-    """All bits of 16-bit samples: Pillow keeps only the high byte of each when a pixel has several.
-
-    The last letter of the raw mode is the order of the bytes, and decides which of the two Pillow keeps: a second pass
-    with the other order gives the low bytes.
-    """
-    from PIL import Image
-
-    rawmode = _rawmode(image.tile[0])
-    if image.mode.startswith("I"):
-        samples = np.asarray(image).astype(np.uint16)[..., None]
-    elif rawmode == "LA;16B":  # four bytes a pixel, read as if they were four channels
-        _set_rawmode(image, "RGBA")
-        samples = np.asarray(image).view(">u2").astype(np.uint16)
-    else:
-        big_endian = rawmode.endswith("B") or (rawmode.endswith("N") and sys.byteorder == "big")
-        with Image.open(path, formats=(str(image.format),)) as again:
-            _set_rawmode(again, rawmode[:-1] + ("L" if big_endian else "B"))
-            low = np.asarray(again)
-        samples = np.asarray(image).astype(np.uint16) << 8 | low
-    key = image.info.get("transparency")
-    if key is not None:
-        opaque = (samples != np.atleast_1d(np.asarray(key, dtype=np.uint16))).any(axis=2, keepdims=True)
-        samples = np.concatenate([samples, opaque * np.uint16(65535)], axis=2)
+def _checked_floats(samples: np.ndarray) -> np.ndarray:
+    if not np.isfinite(samples).all():
+        raise UnsupportedError("holds NaN or infinite values")
+    low, high = samples.min(), samples.max()
+    if low < -1 or high > 2:
+        raise UnsupportedError(f"holds floats from {low:.4g} to {high:.4g}, expected units where white is 1")
     return samples
 
 
-def _read_tiff(path: Path) -> Picture:
-    import logging
-
-    import tifffile
-
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # otherwise its log goes to the screen
-    with tifffile.TiffFile(path) as tiff:
-        page = tiff.pages.first
-        if sum(not getattr(other, "is_reduced", False) for other in tiff.pages) > 1:
-            raise _UnsupportedError("holds several pictures, expected one")
-        if page.dtype is None or page.dtype.name not in ("bool", "uint8", "uint16", "float16", "float32", "float64"):
-            raise _UnsupportedError(f"holds {page.dtype} samples, expected 8 bit, 16 bit or float")
-        orientation = int(page.tags.valueof("Orientation", 1))
-        plain = page.photometric in (0, 1, 2)  # white is zero, black is zero, RGB
-        if page.dtype.kind != "f" and not (plain and page.compression in _TIFFFILE_DECODES):
-            if page.compression == 1 and orientation >= 5:  # Pillow 13 takes the rows of such a file for columns
-                raise _UnsupportedError("is turned, uncompressed and neither grey nor RGB, a combination not supported")
-            return _read_pillow(path, "TIFF")
-        samples = page.asarray()
-        if page.axes == "SYX":
-            samples = samples.transpose(1, 2, 0)
-        elif page.axes == "YX":
-            samples = samples[..., None]
-        elif page.axes != "YXS":
-            raise _UnsupportedError(f"has axes {page.axes}, expected a flat image")
-        if not plain:
-            raise _UnsupportedError("holds neither grey nor RGB colours")
-        if 1 in page.extrasamples:
-            raise _UnsupportedError("has colours multiplied by alpha, expected unassociated alpha")
-        icc_profile = page.iccprofile
-        if page.dtype.kind == "f":
-            samples = _checked_floats(samples)
-        elif page.dtype.kind == "b":
-            samples = samples * np.uint8(255)
-        if page.photometric == 0:
-            samples[..., 0] = (1 if page.dtype.kind == "f" else np.iinfo(samples.dtype).max) - samples[..., 0]
-    return _upright(samples, orientation, icc_profile)
-
-
-def _checked_floats(samples: Float[np.ndarray, "height width samples"]) -> Float32[np.ndarray, "height width samples"]:
-    if not np.isfinite(samples).all():
-        raise _UnsupportedError("holds NaN or infinite values")
-    low, high = samples.min(), samples.max()
-    if low < -1 or high > 2:
-        raise _UnsupportedError(f"holds floats from {low:.4g} to {high:.4g}, expected units where white is 1")
-    return samples.astype(np.float32)
-
-
-def _upright(samples: Pixels, orientation: int, icc_profile: bytes | None) -> Picture:
-    """Picture from samples of which the EXIF orientation says where the first row and column lie."""
-    if orientation >= 5:
-        samples = samples.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        samples = samples[::-1]
-    if orientation in (2, 3, 6, 7):
-        samples = samples[:, ::-1]
-    count = samples.shape[2]
-    if count > 4:
-        raise _UnsupportedError(f"has {count} channels, expected 1 to 4")
-    colours = 3 if count >= 3 else 1
-    # Pillow lends its memory read-only, and torch wants it writeable
-    pixels = np.require(samples[..., :colours], requirements=("C", "W"))
-    alpha = np.require(samples[..., colours], requirements=("C", "W")) if count > colours else None
-    return Picture(pixels, alpha, icc_profile)
-
-
 def _encode(picture: Picture, kind: Format) -> bytes:
-    pixels, alpha = picture.pixels, picture.alpha
-    samples = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], axis=2)
+    samples, white = picture.samples(), noted_white(picture)
     if kind == "TIFF":
-        return _encode_tiff(samples, alpha is not None, picture.icc_profile)
-    if samples.dtype == np.uint16:
-        return _encode_png16(samples, picture.icc_profile)
+        return tiff_writer.encode(samples, picture.metadata, alpha=picture.alpha is not None, white=white)
+    if kind == "PNG":
+        return png.encode(samples, picture.metadata, white=white)
+    return _encode_jpeg(samples, picture.metadata)
+
+
+def noted_white(picture: Picture) -> int | None:
+    """White, where the file has to say it and can: below the largest value of the type, of the form 2^n - 1."""
+    white = picture.white
+    return white if 1 < white < largest(picture.pixels.dtype) and white & (white + 1) == 0 else None
+
+
+def _encode_jpeg(samples: np.ndarray, metadata: Metadata) -> bytes:
     from PIL import Image
 
+    options: dict[str, Any] = {"icc_profile": metadata.icc_profile}
+    if metadata.exif:
+        options["exif"] = metadata.exif
+    if metadata.resolution and (dots := _per_inch(metadata.resolution)):
+        options["dpi"] = dots
+    buffer = BytesIO()
     image = Image.fromarray(samples.squeeze(2) if samples.shape[2] == 1 else samples)
-    buffer = io.BytesIO()
-    if kind == "JPEG":
-        image.save(buffer, "JPEG", quality=95, subsampling=0, icc_profile=picture.icc_profile)
-    else:
-        image.save(buffer, "PNG", icc_profile=picture.icc_profile)
+    image.save(buffer, "JPEG", quality=95, subsampling=0, **options)
     return buffer.getvalue()
-
-
-def _encode_tiff(samples: Pixels, transparent: bool, icc_profile: bytes | None) -> bytes:
-    import tifffile
-
-    buffer = io.BytesIO()
-    tifffile.imwrite(
-        buffer,
-        samples if samples.shape[2] > 1 else samples[..., 0],
-        photometric="rgb" if samples.shape[2] >= 3 else "minisblack",
-        planarconfig="contig" if samples.shape[2] > 1 else None,
-        extrasamples=["unassalpha"] if transparent else None,
-        compression="zlib",
-        iccprofile=icc_profile,
-        metadata=None,
-    )
-    return buffer.getvalue()
-
-
-def _encode_png16(samples: UInt16[np.ndarray, "height width samples"], icc_profile: bytes | None) -> bytes:
-    """16-bit PNG, which Pillow writes for grey only (PNG specification, third edition, sections 5, 9 and 11)."""
-    height, width, count = samples.shape
-    rows = samples.astype(">u2").reshape(height, -1).view(np.uint8)
-    scanlines = np.empty((height, 1 + rows.shape[1]), dtype=np.uint8)
-    scanlines[:, 0] = 2  # filter "up": difference to the row above, modulo 256
-    scanlines[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=scanlines[1:, 1:])
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[count]
-    return b"".join(
-        [
-            b"\x89PNG\r\n\x1a\n",
-            chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)),
-            chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile)) if icc_profile else b"",
-            chunk(b"IDAT", zlib.compress(scanlines.data, 6)),
-            chunk(b"IEND", b""),
-        ]
-    )

@@ -15,14 +15,13 @@ import torch
 
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.checks import expect
-from indeed.data.anomaly_readers import anomaly_set
 from indeed.data.anomaly_sets import AnomalySet, load
 from indeed.data.benchmarks import evenly
 from indeed.experiments.adapted_detection_summary import gains, lines, lines_and_gains, with_checked
 from indeed.experiments.methods import ADAPTED_METHODS
 from indeed.experiments.program import Cell, Job, Key, Table, Values, on_disk
-from indeed.experiments.table6 import files_of, scores, with_noise
-from indeed.figures.active_generalisation import detection_gains
+from indeed.experiments.table6 import files_of, images_of, scores, with_noise
+from indeed.figures.anomaly_detection import detection_gains
 from indeed.images.detection_metrics import DetectionMetrics
 from indeed.images.noise_estimation import NoiseLaw, estimate_noise
 from indeed.images.pixels import eight_bit
@@ -37,7 +36,7 @@ from indeed.networks.checkpoint import Shipped, load_checkpoint, shipped_checkpo
 from indeed.networks.inference_network import InDeed
 from indeed.recipes.choice import synthetic_anomalies
 from indeed.recipes.detector import surface_of
-from indeed.recipes.good_images import SEED, SIDE, good_images, texture_set_for_tests
+from indeed.recipes.good_images import SEED, SIDE, good_images
 from indeed.recipes.rivals import Choice
 from indeed.record import Profile
 from indeed.types import Image, Images, Maps
@@ -91,7 +90,7 @@ def cells(profile: Profile) -> list[Values]:
         return [("textures", method, 0) for method in ADAPTED_METHODS]
     return [
         (dataset, method, seed)
-        for dataset in on_disk(MODELS, lambda name: _data(name, "cpu"))
+        for dataset in on_disk(MODELS, lambda name: set_of_profile(name, "cpu"))
         for method in ADAPTED_METHODS
         for seed in range(SEEDS if method in REPEATED else 1)
     ]
@@ -126,10 +125,8 @@ def cell(job: Job, dataset: str, method: str, seed: int) -> Cell:
     DataError, DataMissingError
         If the images are not good or missing.
     """
-    data, side = _data(dataset, job.profile), None if dataset == "textures" else SIDE
-    config = ADAPTATIONS.get(method)
-    if config is not None and job.profile == "smoke":
-        config = replace(config, steps=2)
+    data, side = set_of_profile(dataset, job.profile), None if dataset == "textures" else SIDE
+    config = adaptation_of(method, job.profile)
 
     def compute() -> list[dict[str, float | str]]:
         model, record = load_checkpoint(job.networks[0], job.device)
@@ -167,6 +164,12 @@ def cell(job: Job, dataset: str, method: str, seed: int) -> Cell:
 
     files = {*files_of(data.train + data.test), *job.networks}
     return Cell(compute, f"{dataset} ({len(data.test)} images)", files, seed, job.device)
+
+
+def adaptation_of(method: str, profile: Profile) -> AdaptationConfig | None:
+    """Return what a method does at a profile; None for the detector as it is."""
+    config = ADAPTATIONS.get(method)
+    return replace(config, steps=2) if config is not None and profile == "smoke" else config
 
 
 def noisy_images(data: AnomalySet, side: int | None) -> list[Image]:
@@ -209,8 +212,7 @@ def adapt_detector(
     ValueError
         As :func:`indeed.learning.adaptation.engine.adapt` and :func:`noise_of_set`.
     """
-    made, size = record["training"], model.config.patch_size
-    training = TrainingConfig(**{**made, "hyperpriors": Hyperpriors(**made["hyperpriors"])})
+    training, size = training_of(record), model.config.patch_size
     source: SampleSource | None = None
     if config.replay_weight:
         good = surface_of(data).patches(good_images(data, 1, size).train, size, training=True)
@@ -218,6 +220,12 @@ def adapt_detector(
     seen = images if config.objective else images[:1]
     generator = torch.Generator().manual_seed(seed)
     return adapt(model, seen, replace(config, training=training), generator, replay=source)
+
+
+def training_of(record: Mapping[str, Any]) -> TrainingConfig:
+    """Read how a network was trained out of its record."""
+    made = record["training"]
+    return TrainingConfig(**{**made, "hyperpriors": Hyperpriors(**made["hyperpriors"])})
 
 
 def noise_of_set(images: Sequence[Image]) -> NoiseLaw:
@@ -247,11 +255,10 @@ def synthetic_precision(model: InDeed, record: Mapping[str, Any], data: str, law
     return metrics.average_precision()
 
 
-def _data(dataset: str, profile: Profile) -> AnomalySet:
-    if dataset != "textures":
-        return anomaly_set(dataset)
-    whole = texture_set_for_tests()
-    if profile != "smoke":
+def set_of_profile(dataset: str, profile: Profile) -> AnomalySet:
+    """Images as of :func:`indeed.experiments.table6.images_of`; of the textures ``smoke`` has the bricks alone."""
+    whole = images_of(dataset)
+    if dataset != "textures" or profile != "smoke":
         return whole
     bricks = [tuple(item for item in items if item.category == "brick") for items in (whole.train, whole.test)]
     return AnomalySet("textures", *bricks)

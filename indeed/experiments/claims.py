@@ -5,7 +5,6 @@
 """
 
 import math
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -22,7 +21,6 @@ from indeed.networks.whole_image import decompose
 from indeed.recipes.good_images import SIDE
 from indeed.recipes.rivals import PARTS
 from indeed.record import Profile
-from indeed.tables import Row
 
 DETAIL = 8
 """Least number of grey levels that L leaves of a pixel that is detail, not smooth surface."""
@@ -84,12 +82,6 @@ def cell(job: Job, dataset: str) -> Cell:
     return Cell(compute, f"{dataset} ({len(data.test)} images)", files, table6.SEED, job.device)
 
 
-def _lines(rows: Sequence[Row]) -> Iterator[str]:
-    for row in rows:
-        figures = f"residual {row['residual']:.5} detail {row['detail']:.5} claimed {row['claimed']:.5}"
-        yield f"{row['dataset']:<16} {row['defect']:<18} {figures}"
-
-
 TABLE = Table(
     name="claims",
     key={"dataset": ("textures", *READERS)},
@@ -97,7 +89,6 @@ TABLE = Table(
     cells=cells,
     measure=cell,
     networks=networks,
-    report=_lines,
     profiles=("smoke", "cpu"),
 )
 

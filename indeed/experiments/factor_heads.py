@@ -90,7 +90,6 @@ TABLE = Table(
     example="both",
     cells=lambda profile: [(form,) for form in MEANINGS],
     measure=measure,
-    report=lambda rows: [f"{MEANINGS[row['form']]}: {float(row['psnr']):.1f} dB" for row in rows],
     profiles=("smoke", "cpu"),
     only_cpu=True,
 )

@@ -12,10 +12,10 @@ from indeed.bayes.elbo import elbo_terms
 from indeed.bayes.generative_model import Hyperpriors
 from indeed.bayes.objectives import expected_negative_elbo
 from indeed.data.samples import sample_image, sample_names
-from indeed.experiments.program import Cell, Job, Table
+from indeed.experiments.program import Cell, Job, Table, ships
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL, gaussian
-from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
+from indeed.networks.checkpoint import load_checkpoint
 from indeed.networks.inference_network import InDeed
 from indeed.record import Profile
 from indeed.types import Images
@@ -84,11 +84,7 @@ TABLE = Table(
     example="scalar",
     cells=lambda profile: [("scalar",)],
     measure=measure,
-    report=lambda rows: [
-        f"{float(row['steps']):.0f} steps: {float(row['free_energy']):.1f} nats per pixel, {float(row['psnr']):.1f} dB"
-        for row in rows
-    ],
-    networks=lambda key, profile: {shipped_checkpoint("denoise_grey"): ""},
+    networks=ships("denoise_grey"),
     profiles=("smoke", "cpu"),
     only_cpu=True,
 )

@@ -10,12 +10,12 @@ from dataclasses import replace
 import torch
 
 from indeed.data.patches import PatchSampler
-from indeed.experiments.program import Cell, Job, Table, Values
+from indeed.experiments.program import Cell, Job, Table, Values, ships
 from indeed.learning.diagnostics.gradients import GradientNoise, gradient_noise
 from indeed.learning.loading import draw_batch
 from indeed.learning.training.config import training_preset
 from indeed.learning.training.sources import denoising_samples
-from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
+from indeed.networks.checkpoint import load_checkpoint
 from indeed.networks.inference_network import InDeed
 from indeed.recipes.denoiser import training_images
 from indeed.record import Profile
@@ -70,12 +70,7 @@ TABLE = Table(
     example="shipped-100000",
     cells=cells,
     measure=measure,
-    report=lambda rows: [
-        f"{row['network']}, target precision {row['target_precision']}: "
-        + ", ".join(f"{source} {float(row[source]):.3g}" for source in GradientNoise._fields)
-        for row in rows
-    ],
-    networks=lambda key, profile: {shipped_checkpoint("denoise_grey"): ""},
+    networks=ships("denoise_grey"),
     profiles=("smoke", "cpu"),
     only_cpu=True,
 )

@@ -180,10 +180,6 @@ TABLE = Table(
     example="estimated",
     cells=lambda profile: [(run,) for run in RUNS],
     measure=measure,
-    report=lambda rows: [
-        f"{row['adaptation']}: {float(row['psnr_before']):.2f} dB before, {float(row['psnr_after']):.2f} dB after"
-        for row in rows
-    ],
     networks=networks,
     profiles=("smoke", "cpu"),
     only_cpu=True,

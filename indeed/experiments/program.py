@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from indeed.checks import expect, one_of
 from indeed.data.benchmarks import DataMissingError
 from indeed.figures.canvas import Drawn
-from indeed.networks.checkpoint import CheckpointError
+from indeed.networks.checkpoint import CheckpointError, Shipped, shipped_checkpoint
 from indeed.record import Profile, Provenance, provenance, records_folder
 from indeed.tables import Row, data_hash, publish_table, read_table, write_table
 
@@ -71,8 +71,8 @@ class Table:
     """Cells of a profile."""
     measure: Callable[..., Cell]
     """Make ready a cell from a `Job` and, by name, the fields of its key."""
-    report: Callable[[Sequence[Row]], Iterable[str]]
-    """Lines to print of the rows of one cell."""
+    report: Callable[[Sequence[Row]], Iterable[str]] = lambda rows: map(_every_value, rows)
+    """Lines to print of the rows of one cell; by default every value by its name."""
     summarise: Callable[[Sequence[Row]], Iterable[str]] | None = None
     """Lines to print of all rows; None: as `report`."""
     drawings: Mapping[str, Callable[[Sequence[Row]], Drawn[Any]]] = field(default_factory=dict)
@@ -209,6 +209,11 @@ class Table:
             draw(rows)[0].savefig(folder / name)
 
 
+def ships(name: Shipped) -> Callable[[Key, Profile], dict[Path, str]]:
+    """Networks of a table whose cells all measure one model that ships."""
+    return lambda key, profile: {shipped_checkpoint(name): ""}
+
+
 def cell_name(values: Iterable[str | int]) -> str:
     """Name of a cell, which is also that of its file.
 
@@ -305,6 +310,19 @@ def run_command(
 
 def _records(folder: Path | None, profile: str) -> Path:
     return folder or records_folder() / profile
+
+
+def _every_value(row: Row) -> str:
+    shown = {name: value for name, value in row.items() if name not in (_RESERVED - {"seed", "seconds"})}
+    return "  ".join(f"{name} {float(v):.5g}" if _is_number(v) else f"{name} {v}" for name, v in shown.items())
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _say(lines: Iterable[str]) -> None:

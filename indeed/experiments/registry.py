@@ -19,6 +19,8 @@ TABLES = (
     "table6",
     "claims",
     "adapted_detection",
+    "adapted_maps",
+    "detector_gradients",
     "generalisation",
     "leaf_sampling",
     "refinement",

@@ -4,20 +4,16 @@
 :func:`indeed.recipes.good_images.texture_set_for_tests`, brought nearer to what they hide by a factor.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from indeed.data.anomaly_sets import GOOD, AnomalyItem, AnomalySet, load
 from indeed.experiments import table6
-from indeed.experiments.program import Cell, Job, Key, Table, Values
+from indeed.experiments.program import Cell, Job, Table, Values, ships
 from indeed.images.noise import GREY_LEVEL
 from indeed.networks.anomaly_detection import anomaly_maps, load_detector
-from indeed.networks.checkpoint import shipped_checkpoint
 from indeed.recipes.good_images import SEED, texture_set_for_tests
 from indeed.recipes.rivals import Choice
 from indeed.record import Profile
-from indeed.tables import Row
 from indeed.types import Image
 
 PER_MILLE = 1000
@@ -28,11 +24,6 @@ def cells(profile: Profile) -> list[Values]:
     """Cells, (draw, contrast): four draws that nothing was chosen on, and draw 0, of Table 6, fainter and fainter."""
     faint = [(0, contrast) for contrast in (1000, 500, 250, 125)]
     return [(1, PER_MILLE), *faint[:2]] if profile == "smoke" else [*((k, PER_MILLE) for k in range(1, 5)), *faint]
-
-
-def networks(key: Key, profile: Profile) -> dict[Path, str]:
-    """Return the shipped detector of textures."""
-    return {shipped_checkpoint("detect_textures"): ""}
 
 
 def faded(data: AnomalySet, factor: float) -> tuple[AnomalySet, float]:
@@ -72,20 +63,13 @@ def cell(job: Job, draw: int, contrast: int) -> Cell:
     return Cell(compute, "skimage.data: brick, grass, gravel", job.networks, SEED, job.device)
 
 
-def _lines(rows: Sequence[Row]) -> Iterator[str]:
-    for row in rows:
-        name = f"draw {row['draw']} contrast {row['contrast']:>4} {row['category']:<8} {row['defect']:<8}"
-        yield f"{name} AP {float(row['average_precision']):.3f} AUROC {float(row['auroc']):.3f}"
-
-
 TABLE = Table(
     name="texture_draws",
     key={"draw": int, "contrast": (1000, 500, 250, 125)},
     example="1-1000",
     cells=cells,
     measure=cell,
-    networks=networks,
-    report=_lines,
+    networks=ships("detect_textures"),
     profiles=("smoke", "cpu"),
 )
 

@@ -10,11 +10,10 @@ from indeed.figures.active_generalisation import (
     adaptation_progress,
     coordinate_distributions,
     decompositions_before_after,
-    detection_gains,
     sparsity_against_psnr,
 )
 from indeed.figures.amortisation import all_or_nothing, parts_by_stage, per_image_progress, terms_before_after
-from indeed.figures.anomaly_detection import anomaly_families, detection_maps, detection_scores
+from indeed.figures.anomaly_detection import anomaly_families, detection_gains, detection_maps, detection_scores
 from indeed.figures.conjugate_updates import (
     Landscape,
     column_precisions,
@@ -38,13 +37,9 @@ from indeed.figures.hierarchical_model import column_variances, heavy_tails, mod
 from indeed.figures.image_decompositions import rank_curves, recovery_map
 from indeed.figures.images import decomposition_panel, heat, heat_overlay, image_grid, png, signed_display
 from indeed.figures.modular_network import architecture, gradient_flow, maps, module_shares, receptive_fields
+from indeed.figures.noise_and_target import fidelity_of_a_pixel, target_precision_curve
 from indeed.figures.pac_bayes import generalisation_curves, loss_against_error
-from indeed.figures.per_image_inference import (
-    ascent_traces,
-    descent_against_ascent,
-    fidelity_of_a_pixel,
-    target_precision_curve,
-)
+from indeed.figures.per_image_inference import ascent_traces, descent_against_ascent
 from indeed.figures.scale import roofline
 from indeed.figures.training import (
     design_differences,

@@ -1,7 +1,6 @@
 """Figures of active generalisation: gains over the network as it is, parts before and after, progress."""
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from indeed.checks import expect, one_of
-from indeed.experiments.methods import ADAPTED_SUMMARISED, TABLE5_SETS, TABLE5_SUMMARISED, titles
-from indeed.figures.anomaly_detection import SETS as DETECTION_SETS
+from indeed.experiments.methods import TABLE5_SETS, TABLE5_SUMMARISED, titles
 from indeed.figures.canvas import Drawn, Points, blank, list_down, name_axes, page, palette
 from indeed.figures.images import ImageArray, picture_table, signed_display
 from indeed.types import Image
@@ -22,15 +20,6 @@ if TYPE_CHECKING:
 NAMES, SETS = titles(TABLE5_SUMMARISED), titles(TABLE5_SETS)
 KINDS = {"not adapted": 7, "the paper's terms": 0, "controls": 1, "matched replay": 3}
 """Colour of each kind of methods, as its place in the palette."""
-ADAPTED = {
-    method: (of.title, colour, marker)
-    for (method, of), (colour, marker) in zip(
-        ((method, of) for method, of in ADAPTED_SUMMARISED.items() if method != "indeed"),
-        ((0, "o"), (2, "^"), (1, "s"), (4, "P"), (7, "v"), (3, "D")),
-        strict=True,
-    )
-}
-"""Name, colour and marker of each adaptation of a detector."""
 
 
 def adaptation_gains(
@@ -287,70 +276,3 @@ def _interval(values: Sequence[float]) -> tuple[float, float, float]:
         return mean, float("nan"), float("nan")
     half = float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
     return mean, mean - half, mean + half
-
-
-def detection_gains(
-    gains: Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]], label: str = "average precision"
-) -> Drawn[dict[tuple[str, str, str], tuple[float, float, float]]]:
-    """Gains of adaptations over the detector as it is, a panel for each data set and a row for each class of defects.
-
-    A marker is at the mean over the seeds, with a bar from the least to the largest; the last row is the mean of the
-    classes. The panels have an axis each.
-
-    Parameters
-    ----------
-    gains
-        As :func:`indeed.experiments.adapted_detection_summary.gains` returns them.
-    label
-        What is gained.
-
-    Returns
-    -------
-    figure, data
-        Mean, least and largest gain over the seeds, by data set, class and method; ``mean`` is the mean of the classes.
-
-    Raises
-    ------
-    ValueError
-        If there is no gain.
-    """
-    from matplotlib.lines import Line2D
-
-    expect(gains, "gains", "none", "at least one")
-    data: dict[tuple[str, str, str], tuple[float, float, float]] = {}
-    for (dataset, method), classes in gains.items():
-        seeds = next(iter(classes.values())).keys()
-        means = {seed: float(np.mean([of[seed] for of in classes.values()])) for seed in seeds}
-        for name, of in {**classes, "mean": means}.items():
-            data[dataset, name, method] = (float(np.mean([*of.values()])), min(of.values()), max(of.values()))
-    sets = {name: list(dict.fromkeys(key[1] for key in data if key[0] == name)) for name, _ in gains}
-    methods = [method for method in ADAPTED if any(key[2] == method for key in data)]
-    colours = palette()
-    heights = [len(names) for names in sets.values()]
-    figure = blank(6.2, 1.1 + 0.6 * len(heights) + 0.4 * sum(heights))
-    axes = figure.subplots(len(sets), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for ax, (dataset, names) in zip(axes, sets.items(), strict=True):
-        for (place, name), (index, method) in product(enumerate(names), enumerate(methods)):
-            if (dataset, name, method) not in data:
-                continue
-            _, colour, marker = ADAPTED[method]
-            mean, low, high = data[dataset, name, method]
-            y = place + 0.7 * ((index + 0.5) / len(methods) - 0.5)
-            ax.plot([low, high], [y, y], color=colours[colour], linewidth=1.4)
-            ax.plot([mean], [y], marker, color=colours[colour], markersize=5)
-        ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
-        for line in range(1, len(names)):
-            ax.axhline(line - 0.5, color="0.3" if line == len(names) - 1 else "0.85", linewidth=0.6, zorder=0)
-        shown = [name.removeprefix(f"{dataset} ").replace("_", " ") for name in names]
-        list_down(ax, shown, DETECTION_SETS.get(dataset, dataset))
-    axes[-1].set_xlabel(f"gain in {label} over the detector as it is")
-    figure.legend(
-        handles=[
-            Line2D([], [], color=colours[colour], marker=marker, label=name)
-            for name, colour, marker in (ADAPTED[method] for method in methods)
-        ],
-        loc="outside upper center",
-        ncols=3,
-        fontsize=8.5,
-    )
-    return figure, data

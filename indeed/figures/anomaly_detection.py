@@ -1,4 +1,4 @@
-"""Figures of anomaly detection: synthetic anomalies, and the scores of each class by several methods."""
+"""Figures of anomaly detection: synthetic anomalies, scores of each class by several methods, gains by adaptation."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from indeed.checks import expect, one_of
-from indeed.experiments.methods import TABLE6_METHODS, titles
+from indeed.experiments.methods import ADAPTED_SUMMARISED, TABLE6_METHODS, titles
 from indeed.figures.canvas import Drawn, blank, list_down, palette
 from indeed.figures.images import ImageArray, heat, image_grid, picture_table
 from indeed.images.anomaly_synthesis import AnomalySample
@@ -27,6 +27,15 @@ SETS = {
 }
 STYLES = dict(zip(TABLE6_METHODS, ((7, "o"), (0, "s"), (2, "^"), (5, "v"), (4, "P"), (9, "*"), (3, "D")), strict=True))
 """Colour, as its place in the palette, and marker of each method."""
+ADAPTED = {
+    method: (of.title, colour, marker)
+    for (method, of), (colour, marker) in zip(
+        ((method, of) for method, of in ADAPTED_SUMMARISED.items() if method != "indeed"),
+        ((0, "o"), (2, "^"), (1, "s"), (4, "P"), (7, "v"), (3, "D")),
+        strict=True,
+    )
+}
+"""Name, colour and marker of each adaptation of a detector."""
 LABELS = {"average_precision": "average precision of the pixels", "auroc": "AUROC of the pixels"}
 
 
@@ -34,7 +43,7 @@ def anomaly_families(samples: dict[str, AnomalySample]) -> Drawn[dict[str, Image
     """Synthetic anomalies: normal image, mask, observed image and anomaly, one row for each sample.
 
     The anomalies are shown as ``1/2 + value / (2 limit)``; the limit is the largest absolute value of all of them (at
-    least one grey level), and in the titles.
+    least one grey level), and in the titles in 8-bit grey levels.
 
     Parameters
     ----------
@@ -52,7 +61,7 @@ def anomaly_families(samples: dict[str, AnomalySample]) -> Drawn[dict[str, Image
         panels[f"{name}: normal $U_N$"] = sample.normal
         panels[f"{name}: mask"] = sample.mask[None].to(sample.normal)
         panels[f"{name}: observed $Y$"] = sample.observed
-        panels[f"{name}: $U_A$ (grey 0, white {limit:.2g})"] = 0.5 + sample.anomaly / (2 * limit)
+        panels[f"{name}: $U_A$ (white: {limit / GREY_LEVEL:.0f} grey levels)"] = 0.5 + sample.anomaly / (2 * limit)
     return image_grid(panels, columns=4)
 
 
@@ -191,4 +200,71 @@ def detection_maps(
     columns = ["image", "mask", *maps]
     figure = blank(1.25 * len(columns), 1.25 * len(images) + 0.3)
     picture_table(figure, data, list(images), {name: NAMES.get(name, name) for name in columns}, fontsize=8.5)
+    return figure, data
+
+
+def detection_gains(
+    gains: Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]], label: str = "average precision"
+) -> Drawn[dict[tuple[str, str, str], tuple[float, float, float]]]:
+    """Gains of adaptations over the detector as it is, a panel for each data set and a row for each class of defects.
+
+    A marker is at the mean over the seeds, with a bar from the least to the largest; the last row is the mean of the
+    classes. The panels have an axis each.
+
+    Parameters
+    ----------
+    gains
+        As :func:`indeed.experiments.adapted_detection_summary.gains` returns them.
+    label
+        What is gained.
+
+    Returns
+    -------
+    figure, data
+        Mean, least and largest gain over the seeds, by data set, class and method; ``mean`` is the mean of the classes.
+
+    Raises
+    ------
+    ValueError
+        If there is no gain.
+    """
+    from matplotlib.lines import Line2D
+
+    expect(gains, "gains", "none", "at least one")
+    data: dict[tuple[str, str, str], tuple[float, float, float]] = {}
+    for (dataset, method), classes in gains.items():
+        seeds = next(iter(classes.values())).keys()
+        means = {seed: float(np.mean([of[seed] for of in classes.values()])) for seed in seeds}
+        for name, of in {**classes, "mean": means}.items():
+            data[dataset, name, method] = (float(np.mean([*of.values()])), min(of.values()), max(of.values()))
+    sets = {name: list(dict.fromkeys(key[1] for key in data if key[0] == name)) for name, _ in gains}
+    methods = [method for method in ADAPTED if any(key[2] == method for key in data)]
+    colours = palette()
+    heights = [len(names) for names in sets.values()]
+    figure = blank(6.2, 1.1 + 0.6 * len(heights) + 0.4 * sum(heights))
+    axes = figure.subplots(len(sets), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for ax, (dataset, names) in zip(axes, sets.items(), strict=True):
+        for (place, name), (index, method) in product(enumerate(names), enumerate(methods)):
+            if (dataset, name, method) not in data:
+                continue
+            _, colour, marker = ADAPTED[method]
+            mean, low, high = data[dataset, name, method]
+            y = place + 0.7 * ((index + 0.5) / len(methods) - 0.5)
+            ax.plot([low, high], [y, y], color=colours[colour], linewidth=1.4)
+            ax.plot([mean], [y], marker, color=colours[colour], markersize=5)
+        ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
+        for line in range(1, len(names)):
+            ax.axhline(line - 0.5, color="0.3" if line == len(names) - 1 else "0.85", linewidth=0.6, zorder=0)
+        shown = [name.removeprefix(f"{dataset} ").replace("_", " ") for name in names]
+        list_down(ax, shown, SETS.get(dataset, dataset))
+    axes[-1].set_xlabel(f"gain in {label} over the detector as it is")
+    figure.legend(
+        handles=[
+            Line2D([], [], color=colours[colour], marker=marker, label=name)
+            for name, colour, marker in (ADAPTED[method] for method in methods)
+        ],
+        loc="outside upper center",
+        ncols=3,
+        fontsize=8.5,
+    )
     return figure, data

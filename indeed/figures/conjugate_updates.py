@@ -74,15 +74,19 @@ def precision_landscapes(landscapes: dict[str, Landscape]) -> Drawn[dict[str, di
     return figure, data
 
 
-def variance_tails(posteriors: dict[str, tuple[GammaFactor, GammaFactor]]) -> Drawn[dict[str, dict[str, Curve]]]:
-    r"""Probability :math:`P(1/\tau > t)` under the exact and the paper's posterior of a precision.
+def variance_tails(
+    posteriors: dict[str, tuple[GammaFactor, GammaFactor]], marks: dict[str, float]
+) -> Drawn[dict[str, dict[str, Curve]]]:
+    r"""Probability :math:`P(1/\nu > t)` under the exact and the paper's posterior of a precision :math:`\nu`.
 
-    Lines mark the probability that the rank index asks for, 0.95, and nine tenths of the inverse of the mean precision.
+    Lines mark the probability that the rank index asks for, 0.95, and one threshold of each panel.
 
     Parameters
     ----------
     posteriors
         Exact and paper's posterior of one precision, by the title of the panel.
+    marks
+        The threshold to mark, in units of the inverse of the mean precision, by the title of the panel.
 
     Returns
     -------
@@ -101,11 +105,11 @@ def variance_tails(posteriors: dict[str, tuple[GammaFactor, GammaFactor]]) -> Dr
             curves[name] = np.array(tail)
             ax.plot(relative, tail, style, color=colour, linewidth=2, label=name)
         ax.axhline(0.95, color="0.5", linewidth=0.8)
-        ax.axvline(0.9, color="0.5", linestyle=":", linewidth=1)
+        ax.axvline(marks[title], color="0.5", linestyle=":", linewidth=1)
         ax.set_title(title, fontsize=10)
         ax.set_xlabel("threshold t × mean precision")
         data[title] = curves
-    axes[0].set_ylabel("P(1/τ > t)")
+    axes[0].set_ylabel("P(1/ν > t)")
     axes[0].legend()
     return figure, data
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from indeed.checks import expect
 from indeed.figures.canvas import Drawn, page
+from indeed.images.noise import GREY_LEVEL
 from indeed.images.pixels import as_channels
 from indeed.types import Image, Map
 
@@ -77,19 +78,19 @@ def image_grid(panels: dict[str, Image], columns: int | None = None) -> Drawn[di
 def decomposition_panel(
     image: Image, L: Image, S: Image, N: Image, clean: Image | None = None
 ) -> Drawn[dict[str, ImageArray]]:
-    """Observation beside its low-rank, sparse and noise parts and the denoised L + S, in rows of three.
+    """Observation beside its low-rank, sparse and noise parts and L + S, in rows of three.
 
-    S and N are shown by `signed_display`, with their limits in the titles. The last panel is the clean image, where it
-    is known. Figure and data are those of `image_grid`.
+    S and N are shown by `signed_display`, with their limits in the titles, in 8-bit grey levels. The last panel is the
+    clean image, where it is known. Figure and data are those of `image_grid`.
     """
     sparse, sparse_limit = signed_display(S)
     noise, noise_limit = signed_display(N)
     panels = {
         "observation Y": image,
         "low rank L": L,
-        f"sparse S (grey 0, white {sparse_limit:.2g})": sparse,
-        "denoised L + S": L + S,
-        f"noise N (grey 0, white {noise_limit:.2g})": noise,
+        f"sparse S (white: {sparse_limit / GREY_LEVEL:.0f} grey levels)": sparse,
+        "L + S": L + S,
+        f"noise N (white: {noise_limit / GREY_LEVEL:.0f} grey levels)": noise,
     }
     if clean is not None:
         panels["clean image U"] = clean

@@ -55,8 +55,10 @@ def eight_bit(image: Float[Tensor, "_ height width"], channels: int) -> UInt8[Te
     return quantised(as_channels(image, channels, mean_grey), torch.uint8)
 
 
-def quantised(image: Float[Tensor, "*shape"], dtype: torch.dtype) -> Shaped[Tensor, "*shape"]:
-    """Image in another type: for integers clipped to [0, 1], scaled to the whole range of the type and rounded.
+def quantised(image: Float[Tensor, "*shape"], dtype: torch.dtype, white: int | None = None) -> Shaped[Tensor, "*shape"]:
+    """Image in another type: for integers clipped to [0, 1], scaled to [0, white] and rounded.
+
+    ``white`` None stands for the largest value of the type.
 
     Examples
     --------
@@ -64,19 +66,19 @@ def quantised(image: Float[Tensor, "*shape"], dtype: torch.dtype) -> Shaped[Tens
     tensor([  0,  51, 255], dtype=torch.uint8)
     """
     if not dtype.is_floating_point:
-        image = (image.clamp(0, 1) * torch.iinfo(dtype).max).round()
+        image = (image.clamp(0, 1) * (white or torch.iinfo(dtype).max)).round()
     return image.to(dtype)
 
 
-def unit_scale(pixels: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Integers that fill the range of their type as float32 in [0, 1]; floats stay as they are.
+def unit_scale(pixels: Shaped[Tensor, "*shape"], white: int | None = None) -> Float[Tensor, "*shape"]:
+    """Integers as float32, ``white`` as 1; floats stay as they are. None: white is the largest value of the type.
 
     Examples
     --------
     >>> unit_scale(torch.tensor([0, 51, 255], dtype=torch.uint8))
     tensor([0.0000, 0.2000, 1.0000])
     """
-    return pixels if pixels.is_floating_point() else pixels.float() / torch.iinfo(pixels.dtype).max
+    return pixels if pixels.is_floating_point() else pixels.float() / (white or torch.iinfo(pixels.dtype).max)
 
 
 def as_file(image: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -119,6 +119,7 @@ def denoise(
     overlap: int | None = None,
     batch_tiles: int = 16,
     progress: str | None = None,
+    white: int | None = None,
 ) -> Shaped[Tensor, "channel height width"]:
     """Denoise a whole image: ``L + S`` at the posterior means, in the type of the image.
 
@@ -130,6 +131,8 @@ def denoise(
         Float32 in [0, 1], where the result is neither clipped nor rounded; or uint8 or uint16, where it is. An integer
         image is converted strip by strip, so that the memory needed beyond image and result does not grow with the
         height.
+    white
+        Value of white of an integer image; None: the largest one of its type.
 
     Raises
     ------
@@ -139,8 +142,8 @@ def denoise(
     grid = _grid(model, image, overlap, batch_tiles)
     result = torch.empty_like(image)
     with _evaluated(model):
-        for top, (L, S, *_) in _finished_rows(model, image, grid, batch_tiles, progress):
-            result[:, top : top + L.shape[1]] = quantised(L + S, image.dtype)
+        for top, (L, S, *_) in _finished_rows(model, image, grid, batch_tiles, progress, white=white):
+            result[:, top : top + L.shape[1]] = quantised(L + S, image.dtype, white)
     return result
 
 
@@ -221,12 +224,13 @@ def _finished_rows(
     progress: str | None,
     posteriors: _Posteriors | None = None,
     refine: int = 0,
+    white: int | None = None,
 ) -> Iterator[tuple[int, Float[Tensor, "part channel rows width"]]]:
     """Finished rows of L, S and, if f_S sees large blocks, the log-variance of S, with the index of the first."""
     if model.f_S.reach is None:
-        return _blended_rows(image, grid, _tile_parts(model, posteriors, refine), batch_tiles, progress)
-    rows = _blended_rows(image, grid, _low_rank_tiles(model, posteriors), batch_tiles, progress)
-    return _sparse_rows(model, image, rows, model.f_S.reach)
+        return _blended_rows(image, grid, _tile_parts(model, posteriors, refine), batch_tiles, progress, white)
+    rows = _blended_rows(image, grid, _low_rank_tiles(model, posteriors), batch_tiles, progress, white)
+    return _sparse_rows(model, image, rows, model.f_S.reach, white)
 
 
 def _tile_parts(model: InDeed, posteriors: _Posteriors | None, refine: int) -> TileParts:
@@ -282,6 +286,7 @@ def _blended_rows(
     parts: TileParts,
     batch_tiles: int,
     progress: str | None = None,
+    white: int | None = None,
 ) -> Iterator[tuple[int, Float[Tensor, "part _ rows width"]]]:
     """Finished rows of the blended parts of tiles from top to bottom, with the index of the first."""
     from tqdm import tqdm
@@ -294,7 +299,7 @@ def _blended_rows(
     open_rows: Tensor | None = None
     with tqdm(total=grid.total, desc=progress, disable=progress is None, unit="tile", leave=False) as bar:
         for i, top in enumerate(tops):
-            strip = unit_scale(image[:, top : top + tile])
+            strip = unit_scale(image[:, top : top + tile], white)
             strip = strip.index_select(1, inside_rows).index_select(2, inside_columns)
             for first in range(0, len(lefts), batch_tiles):
                 batch = lefts[first : first + batch_tiles]
@@ -315,6 +320,7 @@ def _sparse_rows(
     image: Shaped[Tensor, "channel height width"],
     low_rank_rows: Iterator[tuple[int, Float[Tensor, "1 channel _ width"]]],
     reach: int,
+    white: int | None,
 ) -> Iterator[tuple[int, Float[Tensor, "3 channel rows width"]]]:
     """Finished rows of L, S and its log-variance, where f_S sees blocks of the image and of the blended L."""
     height, width = image.shape[1:]
@@ -336,9 +342,8 @@ def _sparse_rows(
         found[0] = L[:, top - above : last - above]
         for left, right in _spans(len(columns), across, halo, multiple):
             start, stop = max(left - halo, 0), min(right + halo, len(columns))
-            block = torch.stack(
-                [unit_scale(image[:, low:high, start:stop]), L[:, low - above :, start:stop][:, : high - low]]
-            )
+            y = unit_scale(image[:, low:high, start:stop], white)
+            block = torch.stack([y, L[:, low - above :, start:stop][:, : high - low]])
             block = block.index_select(2, rows[low:high] - low).index_select(3, columns[start:stop] - start)
             inside = slice(top - low, last - low), slice(left - start, min(right, width) - start)
             for part, whole in enumerate(model.f_S(*block[:, None].to(device)), start=1):

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from indeed.bayes.variational_family import Draw
-from indeed.data.benchmarks import DataMissingError, hold_out, image_files, training_split
-from indeed.data.image_files import read_image
+from indeed.data.benchmarks import DataMissingError, hold_out, training_split
+from indeed.data.folders import gathered, pictures_in
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_image, sample_names
+from indeed.data.white import Reader
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL, gaussian
 from indeed.images.pixels import as_file, eight_bit
@@ -21,7 +22,7 @@ from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.task import DENOISING
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.inference_network import network_preset
-from indeed.recipes.run import Recipe, Run, train
+from indeed.recipes.run import Recipe, Run, content_of, reader_of, train
 from indeed.types import Images
 
 VALIDATION_SIGMA = 25 * GREY_LEVEL
@@ -52,7 +53,9 @@ def train_denoiser(run: Run) -> Trainer:
     training = run.training()
     network = network_preset(run.preset, run.channels)
     network = replace(network, patch_size=run.patch_size or network.patch_size)
-    source, images, held_out = training_images(run.data or "auto", run.channels, network.patch_size)
+    reader = reader_of(run)
+    source, images, held_out = training_images(run.data or "auto", run.channels, network.patch_size, reader)
+    reader.tell()
     recipe = Recipe(
         "denoise",
         source,
@@ -63,7 +66,8 @@ def train_denoiser(run: Run) -> Trainer:
         validation_on(held_out, network.patch_size, clipped=training.clipped > 0),
         (ValidationOfFiles if training.clipped else Validation)._fields,
         {"sigma": VALIDATION_SIGMA, "noise_seed": VALIDATION_SEED},
-        {"training_images": len(images), "validation_images": len(held_out)},
+        {"training_images": len(images), "validation_images": len(held_out), "white": reader.white},
+        content=content_of([*images, *held_out]),
     )
     return train(run, recipe)
 
@@ -73,27 +77,33 @@ def patch_sampler(images: Sequence[Tensor], patch_size: int, training: TrainingC
     return PatchSampler(images, patch_size, training.spread, training.saturation, training.varied)
 
 
-def training_images(data: str, channels: int, patch_size: int) -> tuple[str, list[Tensor], list[Tensor]]:
+def training_images(
+    data: str, channels: int, patch_size: int, reader: Reader | None = None
+) -> tuple[str, list[Tensor], list[Tensor]]:
     """Name of the data, training images and validation images, 8-bit (channel, height, width).
 
     ``data`` is ``bsd``: the Berkeley training images under ``INDEED_DATA``; ``bsd+embedded``: with them, in training,
     pieces of `UNQUOTED`; ``embedded``: the photographs inside installed packages; ``auto``: the Berkeley images where
-    present, else the latter; anything else: a folder of images.
+    present, else the latter; anything else: a folder of images, which ``reader`` reads.
 
     Raises
     ------
     DataMissingError
         If the data are not on disk.
+    ValueError, OSError, ExceptionGroup
+        If images cannot be read, or are smaller than a patch: all are named.
     """
     name = "bsd400_gray" if channels == 1 else "cbsd432"
     if data in ("auto", "bsd", "bsd+embedded"):
         try:
-            train, held_out = _read_all(training_split(name), channels, patch_size)
+            train, held_out = training_split(name)
+            images = _read([*train, *held_out], channels, patch_size)
+            beside: list[Tensor] = []
             if data == "bsd+embedded":
+                name = f"{name}+embedded"
                 photographs = (eight_bit(sample_image(photograph), channels) for photograph in UNQUOTED)
                 beside = [piece for image in photographs for piece in _pieces(image)]
-                return f"{name}+embedded", train + beside, held_out
-            return name, train, held_out
+            return name, images[: len(train)] + beside, images[len(train) :]
         except DataMissingError:
             if data != "auto":
                 raise
@@ -106,14 +116,14 @@ def training_images(data: str, channels: int, patch_size: int) -> tuple[str, lis
         return "embedded", upper, lower_right
     folder = Path(data)
     if not folder.is_dir():
-        raise DataMissingError(
-            f"data: got {data!r}, expected 'auto', 'bsd', 'bsd+embedded', 'embedded' or a folder of images"
-        )
-    files = image_files(folder)
+        known = "'auto', 'bsd', 'bsd+embedded', 'embedded'"
+        raise DataMissingError(f"data: got {data!r}, expected {known} or a folder of images")
+    files = pictures_in(folder)
     if len(files) < 2:
         raise DataMissingError(f"{folder}: expected at least two images, found {len(files)}")
-    train, held_out = _read_all(hold_out(files, max(1, len(files) // 10)), channels, patch_size)
-    return folder.resolve().name, train, held_out
+    train, held_out = hold_out(files, max(1, len(files) // 10))
+    images = _read([*train, *held_out], channels, patch_size, reader)
+    return folder.resolve().name, images[: len(train)], images[len(train) :]
 
 
 def _pieces(image: Tensor) -> Tensor:
@@ -121,17 +131,16 @@ def _pieces(image: Tensor) -> Tensor:
     return tiles.permute(1, 2, 0, 3, 4).flatten(0, 1)
 
 
-def _read_all(parts: Sequence[Sequence[Path]], channels: int, patch_size: int) -> list[list[Tensor]]:
-    return [_read(files, channels, patch_size) for files in parts]
+def _read(files: Sequence[Path], channels: int, patch_size: int, reader: Reader | None = None) -> list[Tensor]:
+    reader = reader or Reader()
 
+    def read(path: Path) -> Tensor:
+        image = eight_bit(reader(path).tensor(), channels)
+        if min(image.shape[1:]) < patch_size:
+            raise ValueError(f"{path}: got {tuple(image.shape[1:])} pixels, expected at least {patch_size} a side")
+        return image
 
-def _read(files: Sequence[Path], channels: int, patch_size: int) -> list[Tensor]:
-    images = []
-    for path in files:
-        images.append(eight_bit(read_image(path).tensor(), channels))
-        if min(images[-1].shape[1:]) < patch_size:
-            raise ValueError(f"{path}: got {tuple(images[-1].shape[1:])} pixels, expected at least {patch_size} a side")
-    return images
+    return gathered(files, read)
 
 
 def parts_of(model: nn.Module, observed: Images) -> tuple[Images, Images]:

@@ -28,7 +28,7 @@ from indeed.networks.anomaly_detection import anomaly_maps
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 from indeed.recipes.choice import chosen_map
 from indeed.recipes.good_images import SEED, TEXTURE_CONTRAST, good_images
-from indeed.recipes.run import Preset, Recipe, Run, train
+from indeed.recipes.run import Preset, Recipe, Run, content_of, reader_of, train
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,9 @@ def train_detector(run: Run) -> Trainer:
     network = detector_network(run.preset, run.channels, halvings)
     rank = min(surface.largest_rank or network.max_rank, network.max_rank) if run.max_rank is None else run.max_rank
     network = replace(network, patch_size=run.patch_size or network.patch_size, max_rank=rank)
-    good = good_images(data, run.channels, network.patch_size)
+    reader = reader_of(run)
+    good = good_images(data, run.channels, network.patch_size, reader)
+    reader.tell()
     recipe = Recipe(
         "detect",
         good.name,
@@ -166,8 +168,10 @@ def train_detector(run: Run) -> Trainer:
         validation_on(surface.patches(good.held_out, network.patch_size), training, surface.synthesis),
         DetectionValidation._fields,
         surface.synthesis._asdict() | {"seed": SEED},
-        {"training_images": len(good.train), "validation_images": len(good.held_out), "side": good.side},
+        {"training_images": len(good.train), "validation_images": len(good.held_out), "side": good.side}
+        | {"white": reader.white},
         lambda model: {"map": chosen_map(model, good.held_out, surface.synthesis)},
+        content=content_of([*good.train, *good.held_out]),
     )
     return train(run, recipe)
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from indeed.data.anomaly_readers import READERS, anomaly_set
 from indeed.data.anomaly_sets import GOOD, TEXTURES, AnomalyItem, AnomalySet, MakeDefect, load, texture_set
-from indeed.data.benchmarks import DataMissingError, evenly, image_files
-from indeed.data.download import DataError
-from indeed.data.image_files import read_image
+from indeed.data.benchmarks import DataError, DataMissingError, evenly
+from indeed.data.folders import gathered, pictures_in
 from indeed.data.samples import sample_image
+from indeed.data.white import Reader
 from indeed.images.anomaly_synthesis import TextureSource, anomalous_sample, foreign_to
 from indeed.images.noise import GREY_LEVEL
 from indeed.images.pixels import eight_bit
@@ -37,7 +37,7 @@ class GoodImages(NamedTuple):
     """Side to which images are brought in front of the network; None: they are taken as they are."""
 
 
-def good_images(data: str, channels: Literal[1, 3], patch_size: int) -> GoodImages:
+def good_images(data: str, channels: Literal[1, 3], patch_size: int, reader: Reader | None = None) -> GoodImages:
     """Good images to train a detector on, a tenth of them held out.
 
     Parameters
@@ -51,11 +51,15 @@ def good_images(data: str, channels: Literal[1, 3], patch_size: int) -> GoodImag
         1 (grey) or 3 (colour).
     patch_size
         Least side to which images are brought.
+    reader
+        Of the images in a folder.
 
     Raises
     ------
     DataError, DataMissingError
         If there are not at least two good images, or a category has none.
+    ValueError, OSError, ExceptionGroup
+        If images cannot be read: all are named.
     """
     if data == "textures":
         images = [eight_bit(load(item).image, channels) for item in texture_set_for_tests(1).train]
@@ -74,25 +78,28 @@ def good_images(data: str, channels: Literal[1, 3], patch_size: int) -> GoodImag
                 f"data: got {data!r}, expected 'textures', names from {', '.join(READERS)}, or a folder"
             )
         data = folder.resolve().name
-        items = [AnomalyItem(path, data, GOOD, partial(_read_good, path)) for path in _good_files(folder)]
+        items = [
+            AnomalyItem(path, data, GOOD, partial(_read_good, reader or Reader(), path)) for path in _good_files(folder)
+        ]
     if len(items) < 2:
         raise DataError(f"{data}: {len(items)} good images, expected at least 2")
     apart = set(map(id, evenly(items, max(1, len(items) // 10))))
+    images = gathered(items, lambda item: eight_bit(load(item, side, channels=channels).image, channels))
     parts: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for item in items:
-        parts[id(item) in apart].append(eight_bit(load(item, side, channels=channels).image, channels))
+    for item, image in zip(items, images, strict=True):
+        parts[id(item) in apart].append(image)
     return GoodImages(data, *parts, side)
 
 
-def _read_good(path: Path) -> tuple[Tensor, None]:
-    return read_image(path).tensor(), None
+def _read_good(reader: Reader, path: Path) -> tuple[Tensor, None]:
+    return reader(path).tensor(), None
 
 
 def _good_files(folder: Path) -> list[Path]:
     places = [root / "train" / "good" for root in (folder, *sorted(folder.iterdir())) if (root / "train").is_dir()]
     files = []
     for place in places or [folder]:
-        found = image_files(place) if place.is_dir() else []
+        found = pictures_in(place) if place.is_dir() else []
         if not found:
             raise DataError(f"{place}: holds no image, expected photographs of good parts")
         files += found

@@ -1,5 +1,6 @@
 """Training of a network, whatever it is for: a run and a recipe in, a checkpoint with its record out."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from indeed.checks import expect
+from indeed.data.image_files import FORMATS
+from indeed.data.white import Reader, White
 from indeed.files import atomic_write
 from indeed.learning.distributed import from_first, process_group, process_rank
 from indeed.learning.loading import SampleSource
@@ -18,7 +21,7 @@ from indeed.learning.training.task import Task
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.backbones import parameter_count
 from indeed.networks.checkpoint import load_checkpoint, save_checkpoint
-from indeed.networks.inference_network import InDeed, NetworkConfig
+from indeed.networks.inference_network import InDeed
 from indeed.record import provenance
 
 Preset = Literal["tiny", "cpu", "cpu-long", "paper"]
@@ -36,6 +39,8 @@ class Run:
     """1 (grey) or 3 (colour)."""
     data: str | None = None
     """Training images, in the words of the recipe."""
+    white: White = None
+    """Value of white in the 16-bit files of a folder; ``auto``: told from them; None: as each says."""
     patch_size: int | None = None
     """Side of the tiles in pixels."""
     max_rank: int | None = None
@@ -99,6 +104,8 @@ class Recipe:
     """Finds out what belongs into the record of the trained network."""
     build: Callable[[Any], nn.Module] = InDeed
     """Makes the network from its sizes."""
+    content: str | None = None
+    """Hash of the training images: a run is not resumed on others."""
     description: Mapping[str, Any] | None = None
     """What tells this run from others besides sizes and training; None: preset, data and start."""
     renew_statistics: bool = False
@@ -113,11 +120,11 @@ def train(run: Run, recipe: Recipe) -> Trainer:
     FileExistsError
         If the folder of the run holds one and ``run.resume`` is false.
     ValueError
-        If ``run.out`` has another ending, or the run in its folder or the network in ``run.start`` is another one.
+        If ``run.out`` has another ending, or the run in its folder, network or task of ``run.start`` is another.
     """
     expect(run.out.suffix == ".safetensors", "out", run.out, "a file that ends in .safetensors")
     with process_group(run.device) as own_device:
-        weights, earlier = _weights(run.start, recipe.network) if run.start is not None else (None, None)
+        weights, earlier = _weights(run.start, recipe) if run.start is not None else (None, None)
         trainer = trainer_of(run, recipe, own_device, weights)
         origin = asdict(provenance(run.preset, recipe.training.seed, recipe.data, str(own_device)))
         started = from_first(lambda: _started(trainer.folder / "started.json", origin))
@@ -147,11 +154,40 @@ def train(run: Run, recipe: Recipe) -> Trainer:
     return trainer
 
 
+def reader_of(run: Run) -> Reader:
+    """Reader of the images of a run in a folder.
+
+    Raises
+    ------
+    ValueError
+        If white is asked for where the data are no folder: their files say what it is.
+    """
+    folder = Path(run.data) if run.data else None
+    found = folder is not None and folder.is_dir()
+    expect(run.white is None or found, "white", repr(run.white), "none, as the data are no folder")
+    return Reader(run.white, _all_images(folder) if folder is not None and run.white == "auto" else ())
+
+
+def _all_images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in FORMATS and path.is_file())
+
+
+def content_of(images: Sequence[Tensor]) -> str:
+    """Hash of training images, in their order: of their sizes and pixels."""
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(repr((tuple(image.shape), image.dtype)).encode())
+        digest.update(image.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
 def trainer_of(
     run: Run, recipe: Recipe, device: str | torch.device, weights: Mapping[str, Tensor] | None = None
 ) -> Trainer:
     """Trainer of a run on one device, which may start from the weights of another network; nothing is trained yet."""
     start = None if run.start is None else run.start.name
+    description = dict(recipe.description or {"preset": run.preset, "data": recipe.data, "start": start})
+    later = {"white": run.white, "content": recipe.content}
     return Trainer(
         recipe.network,
         recipe.training,
@@ -163,15 +199,17 @@ def trainer_of(
         validate=recipe.validate,
         measures=recipe.measures,
         resume=run.resume,
-        description=dict(recipe.description or {"preset": run.preset, "data": recipe.data, "start": start}),
+        description=description | {name: value for name, value in later.items() if value is not None},
         device=device,
     )
 
 
-def _weights(path: Path, network: NetworkConfig) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights and record of a checkpoint of the same network, whose patch size may differ."""
+def _weights(path: Path, recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights of a checkpoint of the same task and network but for its patch size, and its record."""
     model, record = load_checkpoint(path)
-    if replace(model.config, patch_size=network.patch_size) != network:
+    task = record.get("task", recipe.task)
+    expect(task == recipe.task, str(path), f"a network of the task {task!r}", repr(recipe.task))
+    if replace(model.config, patch_size=recipe.network.patch_size) != recipe.network:
         raise ValueError(f"{path}: got a network of other sizes or forms, expected those of the run")
     return model.state_dict(), record
 

@@ -91,6 +91,7 @@ class TestMeanImage:
         plain = ((tested.numpy() - array.mean(0)) ** 2).sum(1)
         np.testing.assert_allclose(fit_detector(good, "mean", standardise=False).map(tested), plain)
 
+    @pytest.mark.slow
     def test_a_pixel_that_never_varied_is_measured_in_grey_levels(self):
         good = torch.full((3, 1, 4, 4), 0.5)
         found = fit_detector(good, "mean").map(good[:1] + 2 * GREY_LEVEL)
@@ -111,6 +112,7 @@ class TestPrincipalComponents:
         residual = (tested.flatten(1).numpy() - projection) ** 2
         np.testing.assert_allclose(ours.map(tested), residual.reshape(5, 3, 4, 3).sum(1), atol=1e-12)
 
+    @pytest.mark.slow
     def test_of_patches_a_pixel_is_the_mean_over_the_patches_that_hold_it(self):
         good, tested = random(6, 2, 9, 8), random(1, 2, 7, 10, seed=1)
         ours = fit_detector(good, "pca", explained=0.5, patch=4)

@@ -32,6 +32,7 @@ def test_a_pixel_sees_as_far_as_the_depth():
     assert seen.max() <= 10 + 4
 
 
+@pytest.mark.slow
 def test_the_image_is_estimate_plus_noise():
     model = small(channels=3).eval()
     y = torch.rand(2, 3, 12, 16)

@@ -91,6 +91,7 @@ def with_rectangles(generator):
     return Sample(spoiled, image)
 
 
+@pytest.mark.slow
 def test_the_unchanged_loop_trains_an_autoencoder_of_good_textures_that_finds_blobs(tmp_path):
     options = {"build": Autoencoder, "task": AUTOENCODER_TASK}
     run = Trainer(autoencoder_preset("tiny"), CONFIG, good, tmp_path, **options)

@@ -67,6 +67,7 @@ def faint_beside_bright():
 
 
 class TestRecovery:
+    @pytest.mark.slow
     @pytest.mark.parametrize("solver", SOLVERS)
     @pytest.mark.parametrize("shape", [(120, 120), (90, 150), (150, 90)])
     def test_low_rank_and_sparse_part_are_recovered(self, solver, shape):
@@ -125,6 +126,7 @@ class TestOptimality:
         torch.testing.assert_close(y - found.L - found.S, 0.05 * found.dual)
         assert (y - found.L - found.S).norm() <= 0.05 * 40**0.5 * (1 + 1e-3)
 
+    @pytest.mark.slow
     def test_both_methods_end_at_the_same_optimum(self):
         y = sum(problem(30, 25, rank=2, share=0.1)) + problem(30, 25, rank=25, share=0, seed=1)[0] / 10
         slow = inexact_augmented_lagrangian(y, growth=1.01)
@@ -207,6 +209,7 @@ class TestPartialDecomposition:
 
 @pytest.mark.parametrize("solver", SOLVERS)
 class TestBatch:
+    @pytest.mark.slow
     def test_a_batch_gives_what_a_loop_gives(self, solver):
         generator = torch.Generator().manual_seed(3)
         stack = [sum(problem(80, 70, rank, 0.05, seed=rank)) for rank in (1, 2, 6)]

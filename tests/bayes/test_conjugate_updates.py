@@ -235,6 +235,7 @@ def test_gradient_of_eq_7_vanishes_at_the_closed_forms_only(make_problem):
         assert gradient.abs().min() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.equation("6")
 @PROPERTY
 @given(seed=st.integers(0, 1000), form=st.sampled_from(["exact", "paper"]), scale=st.floats(-2, 2))

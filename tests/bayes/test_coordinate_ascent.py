@@ -60,6 +60,7 @@ def random_fit(number, observer):
     return fit(y, start, hyperpriors, **options, max_sweeps=10, observer=observer)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked_annotations")  # checks are half of the time; the tests below have them
 def test_none_of_ten_thousand_updates_raises_the_free_energy():
     descent = Descent()
@@ -86,6 +87,7 @@ def assert_found(size, rank, columns, seeds, family, misses=0):
     assert right >= seeds - misses
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked_annotations")  # checks are half of the time; the tests below have them
 @pytest.mark.parametrize("family", ["diagonal", "full"])
 def test_rank_8_and_the_low_rank_part_are_found_as_if_the_subspaces_were_known_on_at_least_19_of_20_seeds(family):
@@ -93,6 +95,7 @@ def test_rank_8_and_the_low_rank_part_are_found_as_if_the_subspaces_were_known_o
     assert_found(size=128, rank=8, columns=64, seeds=1, family=family)
 
 
+@pytest.mark.slow
 def test_switching_off_at_once_ends_where_the_columns_would_have_ended():
     _, y = low_rank_image(0)
     hyperpriors = Hyperpriors()

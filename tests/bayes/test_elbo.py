@@ -147,6 +147,7 @@ def descend(y, middle, h, steps):
 
 
 # The gap is the divergence from the true posterior: independent factors cannot follow a posterior with several modes.
+@pytest.mark.slow
 @pytest.mark.equation("3")
 @pytest.mark.parametrize(("y", "gap"), [(0.0, 0.8), (0.8, 1.0), (4.0, 3.5)])
 def test_elbo_never_exceeds_the_log_evidence_and_comes_close(make_problem, y, gap):
@@ -169,6 +170,7 @@ def test_log_evidence_of_the_test_above_agrees_with_samples_of_the_prior(make_pr
     assert abs(density.mean() - math.exp(log_evidence(0.8, h))) < 4 * density.std() / len(density) ** 0.5
 
 
+@pytest.mark.slow
 def test_free_energy_never_rises_under_exact_alternating_updates(make_problem):
     for seed in range(3):
         p = make_problem(seed=seed, batch=1, channels=1, height=4, width=3, rank=2)

@@ -69,6 +69,7 @@ def test_free_energy_is_that_of_draws_of_S_given_A_and_B(make_problem):
     assert standard_error < 0.1
 
 
+@pytest.mark.slow
 def test_free_energy_is_stationary_in_A_and_B_where_it_ends(make_problem):
     p = make_problem(batch=1, channels=1)
     result = refine(p.y, p.middle, p.hyperpriors, sweeps=300)

@@ -76,6 +76,7 @@ def test_free_energy_never_rises_for_any_sample_of_a_batch(make_problem):
     assert (before < start - 1).all()
 
 
+@pytest.mark.slow
 def test_columns_that_the_image_does_not_need_are_switched_off(make_problem):
     p = make_problem(seed=3, batch=1, channels=1, height=20, width=16, rank=6)
     truth = p.normal(1, 1, 20, 3) @ p.normal(1, 1, 16, 3).mT

@@ -36,17 +36,20 @@ def assert_same_free_energy(y, columns, within, **options):
     assert abs(nats_per_pixel(y, descent) - best) < within
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked_annotations")  # checks are half of the time; the tests below have them
 @pytest.mark.equation("8")
 def test_gradient_descent_ends_at_the_free_energy_of_coordinate_ascent():
     assert_same_free_energy(image(16, rank=2), columns=4, within=0.01, steps=2000, learning_rate=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked_annotations")  # checks are half of the time; the tests below have them
 def test_gradient_descent_comes_near_the_free_energy_of_coordinate_ascent_on_a_larger_image():
     assert_same_free_energy(image(32), columns=8, within=0.1, steps=1000, learning_rate=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("residual", ["sampled", "expected"])
 @pytest.mark.parametrize("noise", ["pixel", "scalar"])
 def test_the_first_step_goes_down_the_sampled_gradient(make_problem, noise, residual):

@@ -5,6 +5,7 @@ import json
 import subprocess
 
 import chapters
+import nbformat
 import pytest
 
 CHAPTER = """---
@@ -134,6 +135,18 @@ def test_a_chapter_becomes_a_notebook_with_its_parameters(chapter, tmp_path):
     chapters.write_notebooks(tmp_path / "lab")
     notebook = json.loads((tmp_path / "lab" / "question.ipynb").read_text())
     assert notebook["cells"][1]["metadata"]["tags"] == ["parameters"]
+
+
+def test_a_notebook_has_the_published_numbers_in_its_prose(chapter, tmp_path, monkeypatch):
+    monkeypatch.setattr(chapters, "NOTEBOOKS", tmp_path)
+    chapter.write_text(CHAPTER + "\nIt has {glue:text}`question_psnr` dB and {glue:text}`question_unknown`.\n")
+    data = {"application/papermill.record/text/plain": "'28.80'"}
+    glued = nbformat.v4.new_output("display_data", data, metadata={"scrapbook": {"name": "question_psnr"}})
+    published = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("record", outputs=[glued])])
+    nbformat.write(published, tmp_path / "question.ipynb")
+    chapters.write_notebooks(tmp_path / "lab")
+    last = json.loads((tmp_path / "lab" / "question.ipynb").read_text())["cells"][-1]
+    assert "".join(last["source"]).endswith("It has 28.80 dB and {glue:text}`question_unknown`.")
 
 
 def test_an_untouched_notebook_follows_its_chapter(chapter, tmp_path):

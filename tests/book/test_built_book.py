@@ -83,7 +83,9 @@ def test_a_chapter_can_be_downloaded_as_a_notebook(chapter):
     page = (HTML / f"{chapter.stem}.html").read_text(encoding="utf-8")
     assert f'href="_sources/{chapter.stem}.ipynb"' in page
     assert "binder" not in page.lower(), "a button that launches the notebook somewhere"
-    assert json.loads((HTML / "_sources" / f"{chapter.stem}.ipynb").read_text(encoding="utf-8"))["cells"]
+    notebook = (HTML / "_sources" / f"{chapter.stem}.ipynb").read_text(encoding="utf-8")
+    assert json.loads(notebook)["cells"]
+    assert not re.search(chapters.ROLE, notebook), "a role where a number should be"
 
 
 class Browser:

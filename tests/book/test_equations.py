@@ -35,6 +35,7 @@ def verdict(tmp_path, monkeypatch):
     return verdict
 
 
+@pytest.mark.slow
 def test_every_equation_of_the_paper_has_one_home_and_a_test_that_uses_it():
     faults = equations.faults(equations.homes(), equations.checks())
     assert not faults, "\n".join(faults)
@@ -146,26 +147,26 @@ kernelspec: {display_name: Python 3, language: python, name: python3}
 
 # A question
 
-Eq. 2, 3 of {cite:t}`other2020` is not ours; Eqs. 5 to 7 and (Eq.
-9, 24a or 24b) of the paper are, and 3 dB are no equation.
+Eq. 2, 3 of {cite:t}`other2020` is not ours; paper (5) to (7) and (paper
+(9), (24a) or (24b)) are, and 3 dB in that paper (2026) are no equation.
 
 ```python
-# Eq. 8
+# paper (8)
 ```
 
 ## The model (so far)
 
-| part | given $\|x\|$ | Eq. |
+| part | given $\|x\|$ | paper |
 |---|---|---|
-| $L$ | $\gamma \mid x$ | 16 to 18 |
-| $S$ | Eq. | 20, 21 |
+| $L$ | $\gamma \mid x$ | (16) to (18) |
+| $S$ | paper | (20), (21) |
 
-Eq. 26 again. Eq. 30, 2.5 times.
+Paper (26) again. Paper (30), 2.5 times.
 
 ```{code-cell} ipython3
 %matplotlib inline
 from indeed import updates
-updates.update(1)  # Eq. 28
+updates.update(1)  # paper (28)
 ```
 """
 
@@ -205,6 +206,7 @@ def test_the_sources_hold_every_test_and_its_anchor(verdict, tmp_path):
     assert "    assert update(1)" in text
 
 
+@pytest.mark.slow
 def test_the_index_has_a_row_for_every_equation_and_a_link_for_every_claim():
     homes, checks = equations.homes(), equations.checks()
     contents = [equations.chapter(path) for path in chapters.chapters()]

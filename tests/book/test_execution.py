@@ -99,6 +99,7 @@ def test_a_parameter_that_the_chapter_does_not_have_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_what_was_executed_is_what_sphinx_looks_for(tmp_path):
     from jupyter_cache import get_cache
     from myst_nb.core.read import read_myst_markdown_notebook

@@ -55,7 +55,7 @@ def test_a_second_run_changes_nothing_unless_code_or_a_number_has_changed(tmp_pa
     monkeypatch.setattr(build, "ROOT", tmp_path)
     monkeypatch.setattr(chapters, "MEASURED", tmp_path / "measured")
     monkeypatch.setattr(chapters, "chapters", lambda: [tmp_path / "question.md"])
-    monkeypatch.setattr(records, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(chapters, "NOTEBOOKS", tmp_path)
     runs = iter(range(10))
     measured, last = 28.0, "1"
 

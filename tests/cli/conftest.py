@@ -6,32 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bad_batch import tiny_checkpoints
 
 from indeed import cli
 from indeed.cli import models
 from indeed.data.image_files import write_image
 from indeed.data.picture import Picture
 from indeed.images.noise import correlated_gaussian
-from indeed.networks.checkpoint import save_checkpoint
-from indeed.networks.inference_network import InDeed, network_preset
 
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("checkpoints")
-    made = {"form": "magnitude", "smoothing": 1.0, "good_scores": [0.2, 0.3, 0.4, 0.5]}
-    paths = {}
-    for name, channels, record in (
-        ("denoise_grey", 1, {"preset": "tiny"}),
-        ("denoise_color", 3, {"preset": "tiny"}),
-        ("detect_textures", 1, {"task": "detect", "side": None, "map": made}),
-        ("detect_parts", 1, {"task": "detect", "side": 32, "map": made}),
-    ):
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            paths[name] = folder / f"{name}.safetensors"
-            save_checkpoint(paths[name], InDeed(network_preset("tiny", channels)), record)
-    return paths
+    return tiny_checkpoints(tmp_path_factory.mktemp("checkpoints"))
 
 
 @pytest.fixture(autouse=True)

@@ -114,6 +114,7 @@ def test_the_report_has_the_noise_of_the_image_and_its_free_energy_before_and_af
         assert float(row["free_energy_before"]) == pytest.approx(sum(means.values()), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_replayed_are_the_photographs_with_the_noise_of_each_image_as_often(
     run, tmp_path, clean, monkeypatch, noisy_picture
 ):
@@ -144,6 +145,7 @@ def test_what_is_replayed_are_the_photographs_with_the_noise_of_each_image_as_of
         assert set((255 * targets).round().unique().tolist()) <= set(range(20))  # the ramp
 
 
+@pytest.mark.slow
 def test_an_image_too_small_to_tell_its_noise_is_denoised_without_adaptation(run, tmp_path, few, noisy_picture):
     # between others, it also leaves the weights that are carried over alone
     for name, side in (("a.tif", 48), ("b.tif", 30), ("c.tif", 48)):
@@ -166,6 +168,7 @@ def test_an_image_too_small_to_tell_its_noise_is_denoised_without_adaptation(run
     assert 0 < drifts[0] == drifts[1] < drifts[2]
 
 
+@pytest.mark.slow
 def test_a_batch_has_one_adaptation_for_each_kind_of_image(run, tmp_path, few, monkeypatch, contents, noisy_picture):
     (tmp_path / "in").mkdir()
     for name, side in (("a.tif", 48), ("a.tiff", 64), ("small.tif", 30)):
@@ -216,6 +219,7 @@ def test_a_bad_file_does_not_keep_the_others_from_adaptation(
     assert any("got none to replay, expected colour ones of at least 16x16 pixels" in line for line in errors)
 
 
+@pytest.mark.slow
 def test_an_adaptation_that_is_killed_goes_on_and_what_is_there_is_not_done_again(
     run, tmp_path, few, monkeypatch, contents, noisy_picture
 ):

@@ -36,6 +36,7 @@ def test_decompose_writes_parts_that_add_up_to_the_image(run, tmp_path, channels
         assert panel.width > 1000
 
 
+@pytest.mark.slow
 def test_decompose_with_refinement_moves_the_sparse_part_to_the_low_rank_one(run, photo, tmp_path):
     parts = {}
     for sweeps in ("0", "3"):

@@ -15,12 +15,14 @@ def command(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, check=False, **options)
 
 
+@pytest.mark.slow
 def test_the_process_decomposes_and_says_nothing_on_standard_error(photo, tmp_path, checkpoints, contents):
     done = command("decompose", photo, "-o", tmp_path / "out", "--checkpoint", checkpoints["denoise_color"])
     assert (done.returncode, done.stderr) == (0, "")
     assert len(contents(tmp_path / "out")) == 5
 
 
+@pytest.mark.slow
 def test_the_process_ends_with_2_and_one_line(tmp_path):
     done = command("denoise", tmp_path / "none.png", "-o", tmp_path / "out.png")
     assert (done.returncode, done.stdout) == (2, "")
@@ -50,6 +52,7 @@ main(["info", "none"])
     assert done.stderr.splitlines() == [expected]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
 def test_a_write_that_the_system_refuses_leaves_no_file(tmp_path, checkpoints, contents, random_picture):
     import resource
@@ -66,6 +69,7 @@ def test_a_write_that_the_system_refuses_leaves_no_file(tmp_path, checkpoints, c
     assert contents(tmp_path) == {"photo.png"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 def test_ctrl_c_ends_with_130_and_leaves_no_file(tmp_path, checkpoints, contents, random_picture):
     write_image(tmp_path / "large.png", random_picture(1000, 1000, 1))
@@ -93,6 +97,7 @@ sys.exit(main(sys.argv[1:]))
     assert contents(tmp_path) == {"large.png"}
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_is_no_traceback(checkpoints):
     line = [sys.executable, "-m", "indeed.cli", "info", checkpoints["denoise_grey"]]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

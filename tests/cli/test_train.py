@@ -16,6 +16,7 @@ def test_a_package_that_is_not_installed_is_named_in_one_line(run, tmp_path, mon
     assert (code, errors) == (2, ["indeed: NIfTI volumes need the package nibabel: pip install nibabel"])
 
 
+@pytest.mark.slow
 def test_train_writes_a_checkpoint_that_denoises(run, photo, tmp_path):
     arguments = ["train", "--preset", "tiny", "--data", "embedded", "--steps", 2, "-o", tmp_path / "m.safetensors"]
     assert run(*arguments, "--channels", 3)[0] == 0
@@ -25,6 +26,7 @@ def test_train_writes_a_checkpoint_that_denoises(run, photo, tmp_path):
     assert "resume" in errors[-1]
 
 
+@pytest.mark.slow
 def test_train_for_uad_writes_a_checkpoint_that_detects(run, parts, tmp_path, monkeypatch, contents, results):
     from indeed.recipes import detector, good_images
 

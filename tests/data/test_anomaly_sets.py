@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -22,8 +23,7 @@ from indeed.data.anomaly_readers import (
     visa_set,
 )
 from indeed.data.anomaly_sets import GOOD, TEXTURES, AnomalyItem, AnomalySet, load, texture_set
-from indeed.data.benchmarks import DataMissingError
-from indeed.data.download import DataError
+from indeed.data.benchmarks import DataError, DataMissingError
 from indeed.data.image_files import ImageFileError
 from indeed.data.samples import sample_image
 
@@ -113,6 +113,27 @@ class TestFolder:
         write(part / "ground_truth/scratch/7_mask.png", values)
         write(part / "test/scratch/7.png", values)
         np.testing.assert_array_equal(load(defective(part)).mask.numpy(), values > 127)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"photometric": "miniswhite", "compression": "lzw"},
+            {"photometric": "minisblack", "extratags": [(274, "H", 1, 2, True)]},
+            {"photometric": "palette", "colormap": np.tile(np.array([0] * 40 + [65535] * 216, np.uint16), (3, 1))},
+        ],
+    )
+    def test_a_mask_is_read_as_any_image_is(self, part, options):
+        values = np.tile(np.arange(256, dtype=np.uint8), (2, 1))
+        write(part / "test/scratch/7.png", values)
+        file = part / "ground_truth/scratch/7_mask.png"  # it is known by its content
+        with file.open("wb") as target:
+            tifffile.imwrite(target, values, metadata=None, **options)
+        seen = {"miniswhite": values < 128, "minisblack": values[:, ::-1] > 127, "palette": values > 39}
+        np.testing.assert_array_equal(load(defective(part)).mask.numpy(), seen[options["photometric"]])
+        tifffile.imwrite(file.with_suffix(".tif"), np.stack([values] * 2), photometric="minisblack")
+        file.with_suffix(".tif").rename(file)
+        with pytest.raises(ImageFileError, match=r"7_mask\.png: holds several pictures"):
+            load(defective(part))
 
     def test_an_item_survives_pickling(self, part):
         item = defective(part)

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from indeed.data import camera_noise
-from indeed.data.benchmarks import SETS, DataMissingError
+from indeed.data.benchmarks import SETS, DataError, DataMissingError
 from indeed.data.camera_noise import camera_pairs
-from indeed.data.download import DataError
 from indeed.data.image_files import ImageFileError, write_image
 from indeed.data.picture import Picture
 

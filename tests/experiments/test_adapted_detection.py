@@ -52,7 +52,7 @@ def made(table, bricks, tmp_path_factory):
     folder = tmp_path_factory.mktemp("smoke")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(adapted_detection, "_data", lambda dataset, profile: bricks)
+        patch.setattr(adapted_detection, "set_of_profile", lambda dataset, profile: bricks)
         patch.setattr(adapted_detection, "synthetic_anomalies", partial(synthetic_anomalies, least=3))
         return folder, table.table("smoke", folder / "records")
 

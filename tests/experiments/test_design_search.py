@@ -70,6 +70,7 @@ def test_a_row_has_the_validation_and_what_it_cost(tmp_path):
     assert row["data"] == "embedded"
 
 
+@pytest.mark.slow
 def test_a_killed_search_continues_to_the_same_row(tmp_path, monkeypatch):
     whole = cell("preset", tmp_path / "whole")
     run = Trainer.run

@@ -47,6 +47,7 @@ def test_both_networks_are_trained_by_the_same_loop_on_the_same_images(budget):
     assert load_checkpoint(paths["indeed"])[0].config.channels == 1
 
 
+@pytest.mark.slow
 def test_a_dncnn_learns(tmp_path):
     counts = {model: {"budget_seconds": 1.0, "seconds_per_step": 0.5, "steps": 60} for model in MODELS}
     (tmp_path / "budget_grey.json").write_text(json.dumps(counts))
@@ -54,6 +55,7 @@ def test_a_dncnn_learns(tmp_path):
     assert history["validation"]["psnr"] > 20.17 + 2  # better than the noisy image at sigma 25
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_network(budget, monkeypatch):
     whole = load_dncnn(train_within_budget("dncnn", folder=budget, progress=False, **SMOKE))[0].state_dict()
     again = budget / "again"
@@ -68,6 +70,7 @@ def test_a_killed_run_continues_to_the_same_network(budget, monkeypatch):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_what_the_budget_bought_is_recorded(budget):
     for model in MODELS:
         train_within_budget(model, folder=budget, progress=False, **SMOKE)

@@ -3,6 +3,7 @@ import pytest
 from indeed.experiments.factor_heads import FORMS, MEANINGS, TABLE
 
 
+@pytest.mark.slow
 def test_every_form_has_a_meaning_and_learned_heads_lie_between_a_constant_and_the_best_of_their_rank(tmp_path):
     assert set(FORMS) < set(MEANINGS)
     forms = ("constant", "both", "cosine_series", "svd")

@@ -20,6 +20,7 @@ def test_every_number_of_images_is_trained_on_with_every_seed():
     assert SIZES["cpu"].images[-1] == 360  # all of bsd400_gray but its validation images
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_risk_and_the_divergences_and_the_leaf_level_is_most_of_it(smoke):
     folder, rows = smoke
     assert read_table(folder / "published" / "generalisation.csv") == rows
@@ -61,6 +62,7 @@ def test_what_is_measured_does_not_depend_on_how_patches_are_grouped(smoke):
         assert whole[name] == pytest.approx((halves[0][name] + halves[1][name]) / 2, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_command_lists_prints_and_draws_and_refuses_in_one_line(smoke, capsys):
     folder, rows = smoke
     TABLE.main(["list", "--profile", "smoke"])

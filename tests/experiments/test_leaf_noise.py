@@ -5,6 +5,7 @@ from indeed.experiments.leaf_noise import NETWORKS, TABLE
 from indeed.networks.inference_network import InDeed, network_preset
 
 
+@pytest.mark.slow
 def test_draws_of_the_precisions_weigh_more_where_the_supervision_is_weak(tmp_path, monkeypatch):
     monkeypatch.setattr(leaf_noise, "load_checkpoint", lambda _: (InDeed(network_preset("tiny", 1)), {}))
     rows = TABLE.table("smoke", tmp_path, runs=tmp_path / "runs")

@@ -18,6 +18,7 @@ def test_every_condition_is_trained_both_ways_with_every_seed():
         assert leaf == "mean" or (condition, "mean", seed) in keys
 
 
+@pytest.mark.slow
 def test_the_table_holds_all_cells_with_what_was_measured(smoke):
     folder, rows = smoke
     assert read_table(folder / "published" / "leaf_sampling.csv") == rows
@@ -30,6 +31,7 @@ def test_the_table_holds_all_cells_with_what_was_measured(smoke):
         assert float(row["steps"]) == SIZES["smoke"].training.steps
 
 
+@pytest.mark.slow
 def test_the_two_ways_and_the_conditions_are_different_trainings(smoke):
     rows = {(row["condition"], row["leaf"]): row for row in smoke[1]}
     assert len({row["psnr"] for row in rows.values()}) == len(rows)

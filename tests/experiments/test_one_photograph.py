@@ -18,6 +18,7 @@ def rows(tmp_path_factory):
         return {run: TABLE.cell(run, profile="smoke", runs=folder)[0] for run in runs}
 
 
+@pytest.mark.slow
 def test_a_watched_run_has_a_point_for_every_step_and_what_each_rule_kept(rows):
     points = curves(rows.values())
     assert points.keys() == {"estimated", "terms"} == {run for run, row in rows.items() if RUNS[run].watched}
@@ -27,6 +28,7 @@ def test_a_watched_run_has_a_point_for_every_step_and_what_each_rule_kept(rows):
         assert math.isnan(float(rows["terms_two_threads"][name]))
 
 
+@pytest.mark.slow
 def test_the_gain_is_that_of_the_whole_image_and_to_watch_does_not_change_it(rows):
     found = gains(rows.values())
     row = rows["estimated"]

@@ -87,6 +87,7 @@ def test_a_cell_has_the_columns_of_the_table(tmp_path):
     assert len(first["data_hash"]) == 12
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been_killed(tmp_path):
     key = {"model": 9, "heads": "mean", "seed": 0}
     table3.train_model(key, profile="smoke", folder=tmp_path / "killed", stop_at=1)
@@ -183,6 +184,7 @@ def test_a_conclusion_without_its_models_is_left_out():
     assert [entry["claim"] for entry in verdicts(compared)] == ["rank_rises"]
 
 
+@pytest.mark.slow
 def test_command_lists_computes_and_gathers(tmp_path, capsys):
     table3.TABLE.main(["list", "--profile", "smoke"])
     assert capsys.readouterr().out.split() == [

@@ -251,6 +251,7 @@ def test_what_is_printed_is_in_the_table_of_the_paper():
     assert {of.paper for of in TABLE5_SETS.values() if of.paper} == {line["dataset"] for line in printed}
 
 
+@pytest.mark.slow
 def test_sets_that_are_apart_are_told_apart_and_halves_of_one_set_are_not():
     draws = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
     same = separation(draws[:100], draws[100:])

@@ -127,6 +127,7 @@ def test_a_cell_is_computed_again_when_its_network_has_changed(here, tmp_path, m
     assert after[0]["average_precision"] != before[0]["average_precision"]
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_scikit_learn_on_all_pixels_of_a_class_and_of_the_good_images(tiles):
     rows = TABLE.cell("magnetic_tile", "mean", 0, profile="cpu")
     assert [row["defect"] for row in rows] == ["blowhole", "crack"]

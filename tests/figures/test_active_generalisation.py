@@ -124,28 +124,3 @@ def test_a_stop_is_marked_on_its_line_at_its_step(drawn):
     assert labels == ["replay", "terms", "not adapted", "budget", "oracle"]
     with pytest.raises(ValueError, match="got step 7 of 'terms'"):
         figures.adaptation_progress(psnr, {"drift": ("terms", 7)})
-
-
-DETECTOR_GAINS = {
-    ("textures", "replay"): {"brick scar": {"0": 0.02, "1": 0.04}, "gravel scar": {"0": 0.0, "1": -0.02}},
-    ("magnetic_tile", "oag_s"): {"magnetic_tile crack": {"0": -0.01}},
-}
-
-
-def test_gains_are_drawn_with_their_range_over_seeds_and_the_mean_of_the_classes_last(drawn):
-    figure, data = figures.detection_gains(DETECTOR_GAINS)
-    assert data["textures", "brick scar", "replay"] == pytest.approx((0.03, 0.02, 0.04))
-    assert data["textures", "mean", "replay"] == pytest.approx((0.01, 0.01, 0.01))
-    textures, tile = drawn(figure).axes
-    assert [label.get_text() for label in textures.get_yticklabels()] == ["brick scar", "gravel scar", "mean"]
-    assert [label.get_text() for label in tile.get_yticklabels()] == ["crack", "mean"]
-    assert [line.get_xdata()[0] for line in points(textures)] == pytest.approx([0.03, -0.01, 0.01])
-    assert [round(float(line.get_ydata()[0])) for line in points(textures)] == [0, 1, 2]
-    bars = [tuple(line.get_xdata()) for line in textures.lines if line.get_linewidth() == 1.4]
-    assert bars[0] == pytest.approx((0.02, 0.04))
-    with pytest.raises(ValueError, match="gains: got none"):
-        figures.detection_gains({})
-
-
-def points(ax):
-    return [line for line in ax.lines if line.get_marker() not in ("", "None")]

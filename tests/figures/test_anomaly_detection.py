@@ -9,6 +9,7 @@ from indeed import figures
 from indeed.images.anomaly_synthesis import anomalous_sample
 
 
+@pytest.mark.slow
 def test_anomaly_families_shows_the_parts_of_each_sample(drawn):
     normal = 0.2 + 0.5 * torch.rand(3, 24, 20, generator=torch.Generator().manual_seed(0))
     samples = {
@@ -118,3 +119,24 @@ def test_maps_of_one_network_before_and_after_have_one_scale(drawn):
     np.testing.assert_array_equal(own["one", "before"], own["one", "after"])
     np.testing.assert_array_equal(data["one", "after"], own["one", "after"])
     assert data["one", "before"].mean() < data["one", "after"].mean()
+
+
+DETECTOR_GAINS = {
+    ("textures", "replay"): {"brick scar": {"0": 0.02, "1": 0.04}, "gravel scar": {"0": 0.0, "1": -0.02}},
+    ("magnetic_tile", "oag_s"): {"magnetic_tile crack": {"0": -0.01}},
+}
+
+
+def test_gains_are_drawn_with_their_range_over_seeds_and_the_mean_of_the_classes_last(drawn):
+    figure, data = figures.detection_gains(DETECTOR_GAINS)
+    assert data["textures", "brick scar", "replay"] == pytest.approx((0.03, 0.02, 0.04))
+    assert data["textures", "mean", "replay"] == pytest.approx((0.01, 0.01, 0.01))
+    textures, tile = drawn(figure).axes
+    assert [label.get_text() for label in textures.get_yticklabels()] == ["brick scar", "gravel scar", "mean"]
+    assert [label.get_text() for label in tile.get_yticklabels()] == ["crack", "mean"]
+    assert [line.get_xdata()[0] for line in points(textures)] == pytest.approx([0.03, -0.01, 0.01])
+    assert [round(float(line.get_ydata()[0])) for line in points(textures)] == [0, 1, 2]
+    bars = [tuple(line.get_xdata()) for line in textures.lines if line.get_linewidth() == 1.4]
+    assert bars[0] == pytest.approx((0.02, 0.04))
+    with pytest.raises(ValueError, match="gains: got none"):
+        figures.detection_gains({})

@@ -62,7 +62,7 @@ def test_precision_landscapes_show_the_minimum_and_the_points(drawn):
 def test_variance_tails_are_those_of_samples(drawn):
     residual = torch.full((1, 1, 1, 1), 0.01, dtype=torch.float64)
     forms = [update_lambda(residual, Hyperpriors(), form) for form in ("exact", "paper")]
-    figure, data = figures.variance_tails({"noise": tuple(forms)})
+    figure, data = figures.variance_tails({"noise": tuple(forms)}, {"noise": 1.5})
     generator = torch.Generator().manual_seed(0)
     curves = data["noise"]
     for name, q in zip(("exact", "paper"), forms, strict=True):
@@ -72,7 +72,9 @@ def test_variance_tails_are_those_of_samples(drawn):
     # Half the variance: the paper's tail falls later and ends lower.
     assert curves["paper"][20] > curves["exact"][20]
     assert curves["paper"][-1] < curves["exact"][-1]
-    assert [line.get_label() for line in drawn(figure).axes[0].lines[:2]] == ["exact", "paper"]
+    exact, paper, _, mark = drawn(figure).axes[0].lines
+    assert [line.get_label() for line in (exact, paper)] == ["exact", "paper"]
+    assert set(mark.get_xdata()) == {1.5}
 
 
 @pytest.mark.parametrize("mean_gamma", [1.0, 40.0, 1e3])
@@ -87,6 +89,7 @@ def test_a_column_settles_where_the_soft_threshold_says(mean_gamma):
     assert (squared_norm.item() > 0) == (mean_gamma / PRECISION + SIZE / PRECISION / d < d)
 
 
+@pytest.mark.slow
 def test_column_switch_has_two_stable_points_above_the_edge_of_the_noise_and_one_below(drawn):
     columns = {"strong": 1.4 * THRESHOLD, "weak": 0.9 * THRESHOLD}
     figure, data = figures.column_switch(columns, PRECISION, SIZE, Hyperpriors())

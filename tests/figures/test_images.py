@@ -27,9 +27,11 @@ def test_decomposition_panel_shows_the_parts_and_their_sum(drawn):
     S, N = (0.1 * torch.randn(1, 8, 8, generator=generator) for _ in range(2))
     figure, data = figures.decomposition_panel(L + S + N, L, S, N, clean=L)
     titles = [title.split(" (")[0] for title in data]
-    assert titles == ["observation Y", "low rank L", "sparse S", "denoised L + S", "noise N", "clean image U"]
-    np.testing.assert_allclose(data["denoised L + S"][..., 0], (L + S).clamp(0, 1)[0], atol=1e-6)
+    assert titles == ["observation Y", "low rank L", "sparse S", "L + S", "noise N", "clean image U"]
+    np.testing.assert_allclose(data["L + S"][..., 0], (L + S).clamp(0, 1)[0], atol=1e-6)
     assert len(drawn(figure).axes) == 6
+    white = max(S.abs().quantile(0.995).item() * 255, 1)
+    assert f"sparse S (white: {white:.0f} grey levels)" in data
     assert len(figures.decomposition_panel(L + S + N, L, S, N)[1]) == 5
 
 

@@ -21,6 +21,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_architecture_shows_every_stage(form, drawn):
     figure, data = figures.architecture(FORMS[form], 16, 16)

@@ -41,6 +41,7 @@ def assert_is_anomalous(sample: anomaly_synthesis.AnomalySample, area: tuple[flo
     assert sample.observed.max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_anomaly_is_exact_visible_and_within_its_bounds_whatever_the_seed(family):
     for normal in (textured(), textured(channel=3, height=16, width=16)):
@@ -94,6 +95,7 @@ def test_a_clean_sample_is_the_normal_image():
     assert sample.family == ("clean",) * 3
 
 
+@pytest.mark.slow
 def test_clean_samples_and_families_are_as_frequent_as_asked_for():
     count = 400
     images = textured(1, height=16, width=16).expand(count, 1, 16, 16)
@@ -183,6 +185,7 @@ def test_the_largest_perlin_noise_is_one():
     assert noise[20, 20] == noise.max()
 
 
+@pytest.mark.slow
 def test_no_perlin_mask_is_empty_or_everything():
     shares = [anomaly_families.perlin_mask(40, 24, seeded(seed)).double().mean().item() for seed in range(200)]
     assert 0.002 <= min(shares)
@@ -291,6 +294,7 @@ def test_pasting_an_image_on_itself_changes_nothing():
     assert torch.allclose(anomaly_families.poisson_paste(image, image - 0.1), image, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "name"),
     [

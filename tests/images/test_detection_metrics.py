@@ -49,6 +49,7 @@ scored_labels = st.lists(st.tuples(values, st.booleans()), min_size=2, max_size=
 )
 
 
+@pytest.mark.slow
 @given(scored_labels, st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]))
 def test_metrics_are_those_of_scikit_learn_with_ties_at_each_precision(rows, dtype):
     scores = torch.tensor([score for score, _ in rows], dtype=torch.float64).clamp(-6e4, 6e4).to(dtype)
@@ -72,6 +73,7 @@ def test_metrics_are_those_of_scikit_learn_over_several_blocks_of_anomalous_pixe
     )
 
 
+@pytest.mark.slow
 def test_metrics_are_those_of_scikit_learn_at_a_million_pixels():
     scores, labels = problem(10**6, decimals=5)
     assert measured(*zip(scores.split(65_536), labels.split(65_536), strict=True)) == pytest.approx(

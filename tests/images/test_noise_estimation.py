@@ -115,6 +115,7 @@ CORRELATED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(CORRELATED))
 @pytest.mark.parametrize("name", ["astronaut", "brick", "camera", "coffee", "moon", "rocket"])
 def test_on_photographs_level_and_correlation_are_found(name, kind):
@@ -126,6 +127,7 @@ def test_on_photographs_level_and_correlation_are_found(name, kind):
     assert abs(law.neighbour_correlation - correlation(noise)) < 0.09
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [3, 5])
 @pytest.mark.parametrize("name", ["astronaut", "brick", "camera", "chelsea", "moon", "rocket"])
 def test_weak_noise_is_found_on_top_of_what_the_photograph_has(name, level):
@@ -154,6 +156,7 @@ def test_a_texture_that_fills_the_image_is_taken_for_noise_and_the_estimate_says
     assert not law.reliable
 
 
+@pytest.mark.slow
 def test_noise_alone_has_a_floor_at_zero():
     rises = []
     for seed in range(20):

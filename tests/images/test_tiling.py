@@ -29,6 +29,7 @@ def test_stitch_inverts_split_at_the_size_of_real_tiles(size, overlap):
     assert torch.allclose(stitch(split(image, 128, overlap), *size, overlap), image, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 200), tiles_and_overlaps)
 def test_weights_are_a_partition_of_unity(length, tile_and_overlap):
     tile, overlap = tile_and_overlap

@@ -144,6 +144,7 @@ def test_stretching_scales_with_the_function_and_needs_a_step():
         stretching(torch.tanh, y, steps=0, generator=generator())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["none", "group", "batch"])
 @pytest.mark.parametrize("form", FORMS)
 def test_no_two_images_are_further_apart_than_the_bound_and_no_estimate_is_above_it(form, norm):

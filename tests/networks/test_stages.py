@@ -45,6 +45,7 @@ def test_stages_are_runs_of_equal_modules_with_the_shapes_they_have_in_the_model
     assert (heads.repeats, heads.seen, heads.shape) == (2, (8, 24), (3 * 5, 24))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_modules_depend_on_one_another_as_the_posterior_is_factorised(form):
     images = {("Y", "f_A"), ("Y", "f_B"), ("Y", "f_S")}

@@ -36,6 +36,7 @@ def random_image(model: InDeed, height: int, width: int, seed: int = 0) -> torch
     return torch.rand(model.config.channels, height, width, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(0, 15), st.integers(1, 5))
 def test_the_parts_add_up_to_the_image_at_any_size(model, height, width, overlap, batch_tiles):

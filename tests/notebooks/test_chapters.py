@@ -63,7 +63,11 @@ def test_nothing_is_written_to_standard_error(book, chapter):
 
 @pytest.mark.parametrize("chapter", PRINTED, ids=lambda chapter: chapter.stem)
 def test_the_tagged_cells_print_the_same_again(book, chapter, tmp_path):
-    path = book / "executed" / f"{chapter.stem}.ipynb"
+    path = tmp_path / f"{chapter.stem}.ipynb"
+    ran = nbformat.read(book / "executed" / path.name, as_version=nbformat.NO_CONVERT)
+    tagged = [k for k, cell in enumerate(ran.cells) if "nbval-check-output" in cell.metadata.get("tags", [])]
+    del ran.cells[tagged[-1] + 1 :]  # what comes after them is not run again
+    nbformat.write(ran, path)
     command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(path.parent), "-q"]
     command += ["-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env", str(path)]
     environment = os.environ | {"INDEED_RECORDS": str(tmp_path), "PYTEST_ADDOPTS": ""}

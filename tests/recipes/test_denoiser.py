@@ -21,6 +21,7 @@ def run(out, **options):
     return train_denoiser(Run(out=out, preset="tiny", progress=False, **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_preset_becomes_a_checkpoint_with_its_record(tmp_path, channels):
     out = tmp_path / "model.safetensors"
@@ -48,6 +49,7 @@ def test_a_folder_of_images_is_split_and_converted_to_the_channels(tmp_path):
     assert (record["training_images"], record["validation_images"]) == (4, 1)
 
 
+@pytest.mark.slow
 def test_a_finished_run_resumed_gives_the_same_checkpoint(tmp_path):
     out = tmp_path / "model.safetensors"
     run(out, data="embedded")
@@ -125,6 +127,7 @@ def test_photographs_beside_the_berkeley_images_are_pieces_of_those_that_nothing
     assert not any(torch.equal(piece, image[:, :256, :256]) for piece in extra for image in quoted)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_early_gives_weights_to_start_from(tmp_path):
     early, late = tmp_path / "early.safetensors", tmp_path / "late.safetensors"
     run(early, data="embedded", steps=6, stop_at=3)

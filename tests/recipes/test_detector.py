@@ -12,8 +12,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from indeed.data.anomaly_sets import load
-from indeed.data.benchmarks import DataMissingError
-from indeed.data.download import DataError
+from indeed.data.benchmarks import DataError, DataMissingError
 from indeed.data.image_files import ImageFileError
 from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_image
@@ -157,6 +156,7 @@ def test_bad_data_are_named(tmp_path, monkeypatch):
 # synthetic anomalies
 
 
+@pytest.mark.slow
 def test_rank_f_S_and_the_weight_of_the_mask_are_those_of_the_surface_or_those_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(detector, "chosen_map", lambda *arguments: {})
     good = {"data": str(photographs(tmp_path / "good", 4))}
@@ -289,6 +289,7 @@ def test_networks_for_detection_shrink_the_residual_and_that_of_the_paper_is_the
     assert detector_network("paper", channels) == network_preset("paper", channels)
 
 
+@pytest.mark.slow
 def test_good_photographs_become_a_detector_with_its_record(tmp_path):
     photographs(tmp_path / "good", 4)
     out = tmp_path / "detector.safetensors"
@@ -312,6 +313,7 @@ def test_good_photographs_become_a_detector_with_its_record(tmp_path):
     assert {"average_precision", "psnr_low_rank"} <= set(header.split(","))
 
 
+@pytest.mark.slow
 def test_a_finished_run_resumed_gives_the_same_detector(tmp_path):
     photographs(tmp_path / "good", 2)
     out = tmp_path / "detector.safetensors"
@@ -327,6 +329,7 @@ def test_a_finished_run_resumed_gives_the_same_detector(tmp_path):
         run(out, **options)
 
 
+@pytest.mark.slow
 def test_options_reach_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(detector, "chosen_map", lambda *arguments: arguments[2]._asdict())
     early, late = tmp_path / "early.safetensors", tmp_path / "late.safetensors"

@@ -111,6 +111,7 @@ def test_the_choice_is_the_best_of_all_maps_and_smoothings(samples):
         choose({}, samples)
 
 
+@pytest.mark.slow
 def test_a_classical_method_is_fitted_to_tiles_of_the_training_images_with_the_chosen_option(monkeypatch):
     fitted = []
 

@@ -291,6 +291,8 @@ class Trainer:
                 # What a run from before a choice was there has chosen is what the choice starts with.
                 for part in ("network", "training"):
                     identity[part] = self.defaults[part] | identity[part]
+            # Earlier states say nothing of the content of the data.
+            identity = {key: value for key, value in self.identity.items() if key == "content"} | identity
             different = sorted(key for key in self.identity | identity if self.identity.get(key) != identity.get(key))
             if different:
                 raise ValueError(f"{path}: got another {', '.join(different)}, expected the configuration of the run")

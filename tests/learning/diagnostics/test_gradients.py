@@ -71,6 +71,7 @@ def test_draws_of_the_leaf_level_leave_the_expected_gradient_as_it_is(model):
     assert error < 0.1 * expected.square().sum()
 
 
+@pytest.mark.slow
 def test_the_three_sources_add_up_to_the_variance_of_a_training_step(model):
     many = batches(60)
     noise = gradient_noise(model, many, CONFIG, leaf_draws=1)
@@ -83,6 +84,7 @@ def test_the_three_sources_add_up_to_the_variance_of_a_training_step(model):
     assert sum(noise) == pytest.approx(steps.var(0).sum().item(), rel=0.3)
 
 
+@pytest.mark.slow
 def test_one_batch_over_and_over_has_no_noise_from_the_batch(model):
     same = batches(1)[0]
     again = [same._replace(seeds=(1000 + number,)) for number in range(40)]

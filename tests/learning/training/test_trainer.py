@@ -81,6 +81,7 @@ def log_without_time(folder) -> list[dict[str, str]]:
         return [{key: value for key, value in row.items() if key not in timed} for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_training_denoises(tmp_path):
     config = replace(TINY, steps=400, warmup_steps=20, ema_decay=0.98, learning_rate=3e-3)
     run = trainer(tmp_path, config)
@@ -94,6 +95,7 @@ def test_training_denoises(tmp_path):
     assert psnr(draw.low_rank, clean).mean() > psnr(clean.mean((2, 3), keepdim=True).expand_as(clean), clean).mean() + 3
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
     runs = [trainer(tmp_path / name, replace(TINY, seed=seed)) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
     for run in runs:
@@ -102,6 +104,7 @@ def test_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
     assert not same(weights(runs[0]), weights(runs[2]))
 
 
+@pytest.mark.slow
 def test_a_run_stopped_and_resumed_equals_an_uninterrupted_one_to_the_bit(tmp_path):
     whole = trainer(tmp_path / "whole")
     whole.run(progress=False)
@@ -177,6 +180,7 @@ def test_a_batch_that_is_not_finite_is_skipped_counted_and_changes_no_weight(tmp
     assert log_without_time(tmp_path)[-1]["skipped"] == str(TINY.steps)
 
 
+@pytest.mark.slow
 @pytest.mark.equation("11")
 def test_training_one_network_lowers_the_free_energy_of_every_new_patch(tmp_path):
     run = trainer(tmp_path, replace(TINY, steps=100, learning_rate=3e-3))
@@ -303,6 +307,7 @@ def test_seed_reaches_every_batch_and_not_only_the_initial_weights(tmp_path):
     assert all(0 <= sample_seed(seed, 10**6) < 2**32 for seed in seeds)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_between_two_rows_of_the_log_loses_nothing(tmp_path):
     trainer(tmp_path / "whole").run(progress=False)
     trainer(tmp_path / "parts").run(stop_at=7, progress=False)
@@ -334,6 +339,7 @@ def test_a_state_without_a_part_is_named(tmp_path, part):
         trainer(tmp_path, resume=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_trains_and_resumes_to_the_bit(tmp_path, precision):
     config = replace(TINY, precision=precision)
@@ -361,6 +367,7 @@ def test_the_scale_of_float16_falls_where_gradients_overflow_and_is_kept_with_th
     assert trainer(tmp_path, config, resume=True).scaler.get_scale() == run.scaler.get_scale()
 
 
+@pytest.mark.slow
 def test_sampled_leaves_train_reproducibly_and_differently_from_their_means(tmp_path):
     runs = [
         trainer(tmp_path / name, replace(TINY, leaf=leaf))
@@ -487,6 +494,7 @@ def test_sigterm_outside_a_main_thread_is_left_alone(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
+@pytest.mark.slow
 def test_sigterm_saves_the_run_which_then_goes_on_as_if_nothing_had_been(tmp_path):
     def terminating(generator: torch.Generator) -> Sample:
         if generator.initial_seed() == sample_seed(0, 2 * TINY.batch_size * 12):

@@ -20,7 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from indeed.data.download import CHUNK, DataError
+from fetching.download import CHUNK
+from indeed.data.benchmarks import DataError
 
 MAX_MEMBERS = 20_000
 """Members that an archive may have."""

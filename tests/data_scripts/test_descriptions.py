@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fetching.public_sets import PublicSet, command, verify
 from PIL import Image
 
 from indeed.data.anomaly_readers import READERS, anomaly_set
 from indeed.data.anomaly_sets import load
 from indeed.data.benchmarks import SCRIPTS, SETS, data_root
-from indeed.data.public_sets import PublicSet, command, verify
 
-SCRIPT_FOLDER = Path(__file__).resolve().parents[1] / "data_scripts"
+SCRIPT_FOLDER = Path(__file__).resolve().parents[2] / "data_scripts"
 
 
 def described(path: Path) -> list[PublicSet]:
@@ -225,6 +225,7 @@ def test_the_readme_has_a_row_for_each_script(script):
     assert f"`{script}" in (SCRIPT_FOLDER / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_script_runs_on_its_own(tmp_path):
     process = subprocess.run(
         [sys.executable, str(SCRIPT_FOLDER / "set12.py"), "--root", str(tmp_path), "--from", str(tmp_path / "none")],

@@ -34,15 +34,13 @@ from urllib.request import (
 
 from tqdm import tqdm
 
+from indeed.data.benchmarks import DataError
+
 CHUNK = 1 << 20
 LARGEST = 20 * 10**9
 """Bytes after which a download of unknown size is given up."""
 _TIMEOUT = 60.0
 _PASSING = (408, 429, 500, 502, 503, 504)
-
-
-class DataError(RuntimeError):
-    """Data that cannot be had or trusted; the message is one line: the file, what was found, what was expected."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A download is whole and checked, or it is not there."""
 
 import hashlib
+import os
 import shutil
 import signal
 import socket
@@ -13,9 +14,10 @@ from pathlib import Path
 from urllib.request import Request
 
 import pytest
+from fetching import download
+from fetching.download import Source, fetch
 
-from indeed.data import download
-from indeed.data.download import DataError, Source, fetch
+from indeed.data.benchmarks import DataError
 
 BODY = bytes(range(256)) * 400
 OTHER = BODY[::-1]
@@ -257,13 +259,15 @@ def test_a_disk_that_is_too_small_is_said_before_the_download(server, tmp_path, 
         get(Source(server.url("a.bin", server.answer(BODY))), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_download_is_continued(server, tmp_path):
     forever = threading.Event()
     source = Source(
         server.url("a.bin", server.answer(BODY, drop_after=50_000, then=lambda: forever.wait(20)), server.answer(BODY))
     )
-    program = f"from indeed.data.download import *; fetch(Source({source.url!r}), Path({str(tmp_path)!r}))"
-    process = subprocess.Popen([sys.executable, "-c", program])
+    program = f"from fetching.download import *; fetch(Source({source.url!r}), Path({str(tmp_path)!r}))"
+    scripts = Path(download.__file__).parents[1]
+    process = subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": str(scripts)})
     part = tmp_path / "a.bin.part"
     for _ in range(1000):
         if part.exists() and part.stat().st_size == 50_000:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fetching import public_sets
+from fetching.download import Source, fetch
+from fetching.public_sets import PublicSet, centre_crops, command, obtain, verify
 from PIL import Image
 
-from indeed.data import public_sets
-from indeed.data.benchmarks import SETS, benchmark
-from indeed.data.download import DataError, Source, fetch
-from indeed.data.public_sets import PublicSet, centre_crops, command, obtain, verify
+from indeed.data.benchmarks import SETS, DataError, benchmark
 
 ARCHIVE = "repository-1.zip"
 

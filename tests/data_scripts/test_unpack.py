@@ -12,10 +12,10 @@ import zlib
 from pathlib import Path
 
 import pytest
+from fetching import unpack as module
+from fetching.unpack import unpack, whole_folder
 
-from indeed.data import unpack as module
-from indeed.data.download import DataError
-from indeed.data.unpack import unpack, whole_folder
+from indeed.data.benchmarks import DataError
 
 CONTENT = os.urandom(2000)
 ENCRYPTED = base64.b64decode(

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from indeed.data.samples import sample_image
-from indeed.experiments import seams
-from indeed.experiments.seams import seam_difference
 from indeed.images.noise import seeded_gaussian
 from indeed.images.tiling import overlap_zones
+from indeed.networks import seams
 from indeed.networks.checkpoint import load_checkpoint, shipped_checkpoint
 from indeed.networks.inference_network import InDeed, network_preset
+from indeed.networks.seams import seam_difference
 
 TILE16 = InDeed(network_preset("tiny", 1))  # only the size of its tiles is looked at
 

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from indeed.data.benchmarks import SETS, data_root
-from indeed.data.checksums import SUMS, read_sums, relative_paths, verify_files, verify_images, write_sums
-from indeed.data.download import DataError, Source, check, digest, fetch
+from fetching.checksums import SUMS, read_sums, relative_paths, verify_files, verify_images, write_sums
+from fetching.download import Source, check, digest, fetch
+from fetching.unpack import unpack, whole_folder
+from indeed.data.benchmarks import SETS, DataError, data_root
 from indeed.data.image_files import FORMATS
-from indeed.data.unpack import unpack, whole_folder
 from indeed.files import atomic_write
 
 RECORDED = "checksums.csv"

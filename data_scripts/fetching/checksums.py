@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from indeed.data.download import DataError, digest
+from fetching.download import digest
+from indeed.data.benchmarks import DataError
 from indeed.data.image_files import FORMATS
 from indeed.files import atomic_write
 
