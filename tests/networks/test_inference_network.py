@@ -172,6 +172,9 @@ def test_noise_of_an_f_S_without_biases_scales_with_what_it_sees(change):
     scaled = f_S(3 * y, 3 * low_rank).mean
     torch.testing.assert_close(scaled, 3 * f_S(y, low_rank).mean)
     biased = build(replace(TINY, **change)).f_S
+    with torch.no_grad():
+        for name, parameter in biased.trunk.named_parameters():
+            parameter.add_(0.1 if name.endswith("bias") else 0.0)
     assert not torch.allclose(biased(3 * y, 3 * low_rank).mean, 3 * biased(y, low_rank).mean, atol=1e-3)
 
 
