@@ -23,14 +23,16 @@ class Train:
     """Checkpoint to write, ending in .safetensors."""
     task: Literal["denoise", "uad"] = "denoise"
     """denoise; or uad, unsupervised anomaly detection."""
-    preset: Literal["tiny", "cpu", "paper"] = "cpu"
-    """tiny: seconds, for tests; cpu: about an hour on one core; paper: section 4.1 of the paper."""
+    preset: Literal["tiny", "cpu", "cpu-long", "paper"] = "cpu"
+    """tiny: seconds, for tests; cpu: about an hour on one core; cpu-long: half a day, to denoise; paper: section 4.1 of
+    the paper."""
     channels: Literal[1, 3] = 1
     """1 for grey, 3 for colour."""
     data: str | None = None
-    """To denoise: bsd (Berkeley images under INDEED_DATA), embedded (installed photographs), auto (default: what is
-    there), or a folder. For uad: a folder of photographs of good parts, or with them in train/good or
-    CATEGORY/train/good; a set under INDEED_DATA, or several joined by +; textures (default: installed photographs)."""
+    """To denoise: bsd (Berkeley images under INDEED_DATA), embedded (installed photographs), bsd+embedded (the former
+    and some of the latter), auto (default: what is there), or a folder. For uad: a folder of photographs of good parts,
+    or with them in train/good or CATEGORY/train/good; a set under INDEED_DATA, or several joined by +; textures
+    (default: installed photographs)."""
     white: int | Literal["auto"] | None = None
     """Value of white in 16-bit files of a folder, such as 4095 where a camera of 12 bits wrote them; auto: the smallest
     2^n - 1 that holds all their values. Default: as a file says, else 65535. A detector keeps it."""

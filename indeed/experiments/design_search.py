@@ -4,14 +4,14 @@ Equal steps would favour large networks, equal seconds would depend on the machi
 cost, forward and backward, what the steps of the base cost. Choices are made on the validation images.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from indeed.data.patches import PatchSampler
-from indeed.experiments.program import Cell, run_cell, run_command
+from indeed.experiments.program import Cell, Job, Table
 from indeed.learning.training.config import TrainingConfig, training_preset
 from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.trainer import Trainer
@@ -19,7 +19,8 @@ from indeed.networks.backbones import parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 from indeed.recipes.denoiser import training_images, validation_on
 from indeed.recipes.run import Preset
-from indeed.tables import Row, write_table
+from indeed.record import Profile
+from indeed.tables import Row
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ FORMS = (
     Form("noise_75", "noise up to 75 grey levels, as in the paper", training={"noise_high": 75 / 255}),
 )
 """The preset and its variants; "as in the paper" where the paper says so or its closest code does."""
+VARIANTS = {form.name: form for form in FORMS}
 
 
 def configurations(form: Form, preset: Preset, channels: int, steps: int) -> tuple[NetworkConfig, TrainingConfig]:
@@ -82,8 +84,13 @@ def configurations(form: Form, preset: Preset, channels: int, steps: int) -> tup
     # A batch always holds the same number of pixels.
     training = replace(training, batch_size=training.batch_size * base.patch_size**2 // network.patch_size**2)
     budget = flops(base, training_preset(preset).batch_size) * steps
-    affordable = max(1, round(budget / flops(network, training.batch_size)))
+    affordable = affordable_steps(network, training.batch_size, budget)
     return network, replace(training, steps=affordable, validate_every=affordable)
+
+
+def affordable_steps(network: NetworkConfig, batch: int, budget: float) -> int:
+    """Count the steps, at least one, that so many floating-point operations pay for."""
+    return max(1, round(budget / flops(network, batch)))
 
 
 def flops(network: NetworkConfig, batch: int) -> int:
@@ -99,75 +106,56 @@ def flops(network: NetworkConfig, batch: int) -> int:
     return int(counter.get_total_flops())
 
 
-def measure(
-    form: Form,
-    folder: Path,
-    *,
-    profile: str = "cpu",
-    preset: Preset = "cpu",
-    channels: int = 1,
-    steps: int = 400,
-    seed: int = 0,
-    data: str = "bsd",
-) -> Row:
-    """Train one form on the training images, validate it, and keep the row; a killed run continues.
+SIZES: dict[Profile, tuple[Preset, int, str]] = {"smoke": ("tiny", 4, "embedded"), "cpu": ("cpu", 400, "bsd")}
+"""The preset that a profile varies, the steps that it gets, and the training images."""
+
+
+def measure(job: Job, form: str) -> Cell:
+    """Make ready a cell: one form, trained and validated, with what it cost; a killed training continues.
 
     Raises
     ------
     DataMissingError
         If the data are not on disk.
     """
-    network, training = configurations(form, preset, channels, steps)
-    source, train, held_out = training_images(data, channels, network.patch_size)
+    preset, steps, data = SIZES[job.profile]
+    network, training = configurations(VARIANTS[form], preset, 1, steps)
+    source, train, held_out = training_images(data, 1, network.patch_size)
 
     def compute() -> list[dict[str, float]]:
-        run = replace(training, seed=seed)
-        samples = denoising_samples(PatchSampler(train, network.patch_size), run)
-        trainer = Trainer(network, run, samples, folder / form.name, resume=True, description={"data": source})
+        samples = denoising_samples(PatchSampler(train, network.patch_size), training)
+        trainer = Trainer(network, training, samples, job.state, resume=True, description={"data": source})
         trainer.run(progress=False)
         merits = validation_on(held_out, network.patch_size)(trainer.average)
-        values = {
-            "psnr": merits.psnr,
-            "psnr_low_rank": merits.psnr_low_rank,
-            "steps": run.steps,
-            "batch": run.batch_size,
-            "parameters": parameter_count(trainer.model),
-            "gflop_per_step": flops(network, run.batch_size) / 1e9,
-        }
-        return [values]
+        return [
+            {
+                "psnr": merits.psnr,
+                "psnr_low_rank": merits.psnr_low_rank,
+                "steps": training.steps,
+                "batch": training.batch_size,
+                "parameters": parameter_count(trainer.model),
+                "gflop_per_step": flops(network, training.batch_size) / 1e9,
+            }
+        ]
 
-    (row,) = run_cell(folder / f"{form.name}.csv", {"form": form.name}, Cell(compute, source, seed=seed), profile)
-    return row
+    return Cell(compute, source)
 
 
-def search_forms(
-    folder: Path = Path("runs/design_search"),
-    table: Path = Path("results/measured/cpu/design_search.csv"),
-    only: tuple[str, ...] = (),
-) -> None:
-    """Search the design of the `cpu` preset; the state lies in runs/, so that a killed search continues.
+def _lines(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        yield f"{row['form']}: {float(row['psnr']):.3f} L {float(row['psnr_low_rank']):.3f}; {row['seconds']} s"
 
-    Parameters
-    ----------
-    folder
-        Where the runs are kept.
-    table
-        Table to write.
-    only
-        Names of the forms to measure; default: all. With some of them no table is written.
-    """
-    if unknown := set(only) - {form.name for form in FORMS}:
-        known = ", ".join(form.name for form in FORMS)
-        raise SystemExit(f"only: got {', '.join(sorted(unknown))}, expected some of {known}")
-    rows: list[Row] = []
-    for form in FORMS:
-        if form.name in only:
-            print(measure(form, folder))
-        elif not only:
-            rows.append(measure(form, folder))
-            write_table(table, rows)
-            print(*(rows[-1][name] for name in ("form", "psnr", "psnr_low_rank")))
 
+TABLE = Table(
+    name="design_search",
+    key={"form": VARIANTS},
+    example="factors_wide",
+    cells=lambda profile: [(name,) for name in (("preset", "narrow") if profile == "smoke" else VARIANTS)],
+    measure=measure,
+    report=_lines,
+    profiles=("smoke", "cpu"),
+    only_cpu=True,
+)
 
 if __name__ == "__main__":
-    run_command("design_search", search_forms)
+    TABLE.main()

@@ -29,10 +29,10 @@ TABLES = (
     "texture_draws",
     "factor_heads",
     "free_energy_alone",
+    "design_search",
 )
 """Modules with a table of cells."""
 OTHERS = {
-    "design_search": "python -m indeed.experiments.design_search",
     "equal_budget": "python -m indeed.experiments.equal_budget record",
     "large_image": "python benchmarks/large_image.py",
 }

@@ -79,3 +79,12 @@ def unit_scale(pixels: Shaped[Tensor, "*shape"], white: int | None = None) -> Fl
     tensor([0.0000, 0.2000, 1.0000])
     """
     return pixels if pixels.is_floating_point() else pixels.float() / (white or torch.iinfo(pixels.dtype).max)
+
+
+def as_file(image: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Image as an 8-bit file gives it back: clipped to [0, 1] and rounded to 255 steps.
+
+    >>> as_file(torch.tensor([-0.1, 0.2001, 1.7]))
+    tensor([0.0000, 0.2000, 1.0000])
+    """
+    return unit_scale(quantised(image, torch.uint8))

@@ -2,14 +2,14 @@
 
 import math
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from indeed.checks import at_least, expect
+from indeed.checks import at_least, expect, one_of
 from indeed.types import Images
 
 Norm = Literal["group", "channel", "batch", "none"]
@@ -42,12 +42,12 @@ def normalisation(norm: Norm, width: int) -> nn.Module:
 class ResidualBlock(nn.Module):
     """``x + norm(conv(relu(norm(conv(x)))))`` with same-size convolutions."""
 
-    def __init__(self, width: int, kernel_size: int, norm: Norm) -> None:
+    def __init__(self, width: int, kernel_size: int, norm: Norm, bias: bool = True) -> None:
         super().__init__()
         # A convolution in front of a normalisation keeps its bias: the parameter counts of Table 3 are met with it.
-        self.conv1 = nn.Conv2d(width, width, kernel_size, padding="same")
+        self.conv1 = nn.Conv2d(width, width, kernel_size, padding="same", bias=bias)
         self.norm1 = normalisation(norm, width)
-        self.conv2 = nn.Conv2d(width, width, kernel_size, padding="same")
+        self.conv2 = nn.Conv2d(width, width, kernel_size, padding="same", bias=bias)
         self.norm2 = normalisation(norm, width)
 
     def forward(self, x: Features) -> Features:
@@ -72,6 +72,8 @@ class ResNet(nn.Module):
         same shape at a fraction of the cost.
     halve_to
         Pixels of the halved axis that are kept.
+    bias
+        Whether the convolutions have biases. Without them and without normalisation the features scale with the input.
 
     Raises
     ------
@@ -88,14 +90,19 @@ class ResNet(nn.Module):
         norm: Norm = "group",
         halve: Literal["height", "width"] | None = None,
         halve_to: int = 1,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         expect(kernel_size % 2 != 0, "kernel_size", kernel_size, "an odd number")
         at_least(1, in_channels=in_channels, width=width, blocks=blocks)
         self.halve = halve
         self.halve_to = halve_to
-        self.stem = nn.Conv2d(in_channels, width, kernel_size, padding="same")
-        self.blocks = nn.ModuleList(ResidualBlock(width, kernel_size, norm) for _ in range(blocks))
+        self.stem = nn.Conv2d(in_channels, width, kernel_size, padding="same", bias=bias)
+        self.blocks = nn.ModuleList(ResidualBlock(width, kernel_size, norm, bias) for _ in range(blocks))
+
+    def reach(self, beyond: int = 0) -> int:
+        """Pixels of the input beyond a part of it that the features so far beyond it see, if nothing is halved."""
+        return beyond + self.stem.kernel_size[0] // 2 * (1 + 2 * len(self.blocks))
 
     def forward(self, x: Images) -> Float[Tensor, "batch feature rows columns"]:
         """Image-like input to feature maps; the halved axis shrinks, everything else keeps its size."""
@@ -129,6 +136,17 @@ class UNet(nn.Module):
         How often both sides are halved.
     norm
         As in `normalisation`.
+    widest
+        Most feature maps at any resolution; None: no bound.
+    merge_blocks
+        Residual blocks behind each merge, on the way up.
+    resampling
+        Side of the kernels that halve and double: 4, or 2, which needs a quarter of the weights.
+    linear
+        Whether only residual blocks have activations. Without normalisation a U-Net whose halvings are rectified loses
+        most of their units early in a training; a linear way down and up cannot die.
+    bias
+        As in `ResNet`.
 
     Raises
     ------
@@ -141,24 +159,82 @@ class UNet(nn.Module):
     torch.Size([1, 8, 12, 16])
     """
 
-    def __init__(self, in_channels: int, width: int, blocks: int, halvings: int, norm: Norm = "group") -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        blocks: int,
+        halvings: int,
+        norm: Norm = "group",
+        widest: int | None = None,
+        merge_blocks: int = 0,
+        resampling: Literal[2, 4] = 4,
+        linear: bool = False,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
         at_least(1, in_channels=in_channels, width=width, blocks=blocks, halvings=halvings)
-        pairs = list(pairwise(width * 2**level for level in range(halvings + 1)))
-        self.stem = _activated(nn.Conv2d(in_channels, width, 3, padding="same"), norm)
+        at_least(0, merge_blocks=merge_blocks)
+        one_of((2, 4), resampling=resampling)
+        self.depth, self.merge_depth, self.resampling = blocks, merge_blocks, resampling
+        activation: type[nn.Module] = nn.Identity if linear else nn.ReLU
+        self.rectified = activation()
+        widths = [width * 2**level for level in range(halvings + 1)]
+        if widest is not None:
+            expect(widest >= width, "widest", widest, f"at least width ({width})")
+            widths = [min(features, widest) for features in widths]
+        pairs = list(pairwise(widths))
+
+        resampled: dict[str, Any] = {"stride": 2, "padding": resampling // 2 - 1, "bias": bias}
+
+        def residual(features: int, count: int) -> list[ResidualBlock]:
+            return [ResidualBlock(features, 3, norm, bias) for _ in range(count)]
+
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, width, 3, padding="same", bias=bias), normalisation(norm, width), activation()
+        )
         self.down = nn.ModuleList(
-            _activated(nn.Conv2d(fine, coarse, 4, stride=2, padding=1), norm) for fine, coarse in pairs
+            nn.Sequential(nn.Conv2d(fine, coarse, resampling, **resampled), normalisation(norm, coarse), activation())
+            for fine, coarse in pairs
         )
-        self.blocks = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(coarse, 3, norm) for _ in range(blocks))) for _, coarse in pairs
-        )
+        self.blocks = nn.ModuleList(nn.Sequential(*residual(coarse, blocks)) for _, coarse in pairs)
         self.up = nn.ModuleList(
-            nn.ConvTranspose2d(coarse, fine, 4, stride=2, padding=1) for fine, coarse in reversed(pairs)
+            nn.ConvTranspose2d(coarse, fine, resampling, **resampled) for fine, coarse in reversed(pairs)
         )
         self.merge = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(2 * fine, fine, 3, padding="same"), normalisation(norm, fine))
+            nn.Sequential(
+                nn.Conv2d(2 * fine, fine, 3, padding="same", bias=bias),
+                normalisation(norm, fine),
+                *residual(fine, merge_blocks),
+            )
             for fine, _ in reversed(pairs)
         )
+        if linear:
+            self._balance()
+
+    @torch.no_grad()
+    def _balance(self) -> None:
+        """Start with features as large as the input, and without biases, beside which they would be small."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+            elif isinstance(layer, nn.ConvTranspose2d):  # a feature sees kernel / stride pixels of each axis
+                taps = layer.in_channels * (layer.kernel_size[0] // layer.stride[0]) ** 2
+                nn.init.normal_(layer.weight, std=taps**-0.5)
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.bias is not None:
+                layer.bias.zero_()
+        for layer in self.modules():
+            if isinstance(layer, ResidualBlock):
+                layer.conv2.weight.mul_(0.5)
+
+    def reach(self, beyond: int = 0) -> int:
+        """As `ResNet.reach`, for a part that begins and ends between pixels of the coarsest resolution."""
+        more = self.resampling // 2 - 1
+        for _ in self.merge:
+            beyond = math.ceil((beyond + 1 + 2 * self.merge_depth + more) / 2)
+        for _ in self.blocks:
+            beyond = 2 * (beyond + 2 * self.depth) + more
+        return beyond + 1
 
     def forward(self, x: Images) -> Features:
         """Image-like input to feature maps of the same size; as those of a ResNet they are not rectified."""
@@ -170,12 +246,8 @@ class UNet(nn.Module):
             seen.append(blocks(down(seen[-1])))
         features: Tensor = seen.pop()
         for up, merge in zip(self.up, self.merge, strict=True):
-            features = merge(torch.cat([seen.pop(), up(functional.relu(features))], dim=1))
+            features = merge(torch.cat([seen.pop(), up(self.rectified(features))], dim=1))
         return features
-
-
-def _activated(convolution: nn.Conv2d, norm: Norm) -> nn.Sequential:
-    return nn.Sequential(convolution, normalisation(norm, convolution.out_channels), nn.ReLU())
 
 
 class Transformer(nn.Module):

@@ -5,7 +5,7 @@ It maps an observation to the variational parameters of the middle level; the le
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -66,11 +66,24 @@ class NetworkConfig:
     sparse_halvings: int = 0
     """How often f_S halves the sides of its maps, as a U-Net with `sparse_blocks` residual blocks at each resolution
     but the full one, where it is `sparse_width` wide; 0, the paper's: a ResNet at one resolution."""
+    sparse_widest: int | None = None
+    """Most feature maps of the U-Net at any resolution; None: they double with each halving."""
+    sparse_merge_blocks: int = 0
+    """Residual blocks of the U-Net at each resolution but the coarsest, on the way up."""
+    sparse_resampling: Literal[2, 4] = 4
+    """Side in pixels of the kernels with which the U-Net halves and doubles."""
+    sparse_linear: bool = False
+    """Whether the U-Net has activations in its residual blocks only."""
+    sparse_bias: bool = True
+    """Whether the convolutions of f_S have biases. Without them the noise that it puts out scales with what it sees, so
+    that levels it was not trained at are like those it was. The log-variance keeps its bias."""
     sparse_unshuffle: int = 1
     """f_S works on images pixel-unshuffled by this factor; 2 costs a quarter."""
-    sparse_input: Literal["residual", "observation_and_low_rank", "observation_and_residual"] = "residual"
-    """What f_S sees: Y - L as in the paper; or Y beside L, or Y beside Y - L times `RESIDUAL_GAIN`. With the last two
-    q(S | A, B) is also conditioned on Y."""
+    sparse_input: Literal["residual", "observation", "observation_and_low_rank", "observation_and_residual"] = (
+        "residual"
+    )
+    """What f_S sees: Y - L as in the paper; or Y alone; or Y beside L, or beside Y - L times `RESIDUAL_GAIN`. With the
+    last three q(S | A, B) is also conditioned on Y."""
     sparse_output: Literal["sparse", "noise", "shrinkage"] = "sparse"
     """Whether f_S outputs the mean of S; or the noise, from which the mean of S is Y - L minus the output; or the logit
     of a shrinkage in (0, 1), which times Y - L is the mean of S. In the model, for given precisions, this factor is
@@ -111,19 +124,31 @@ class NetworkConfig:
         return pixels * (self.transformer_patch if self.backbone == "transformer" else 1)
 
 
-def network_preset(name: Literal["tiny", "cpu", "paper"], channels: int) -> NetworkConfig:
-    """Named sizes: ``tiny`` for tests (seconds), ``cpu`` for the shipped models, ``paper`` for section 4.1.
+def network_preset(name: Literal["tiny", "cpu", "cpu-long", "paper"], channels: int) -> NetworkConfig:
+    """Named sizes: ``tiny`` for tests (seconds), ``cpu`` and ``cpu-long`` for what ships, ``paper`` for section 4.1.
 
     The ``cpu`` preset is the efficient family: no normalisation; factor networks that halve the averaged axis, with
     cosine moments and positions; f_S on 2x unshuffled pixels, which sees Y and L and predicts the noise. It starts on
     tiles of 64 pixels; the same weights go on with larger ones. What each of these choices changes is measured by
-    :mod:`indeed.experiments.design_search`.
+    :mod:`indeed.experiments.design_search`. In ``cpu-long`` f_S is a U-Net, chosen by
+    :mod:`indeed.experiments.denoiser_search` for runs of half a day, on tiles of 128 pixels throughout.
     """
+    if name == "cpu-long":
+        return replace(
+            network_preset("cpu", channels),
+            patch_size=128,
+            sparse_halvings=2,
+            sparse_blocks=2,
+            sparse_merge_blocks=2,
+            sparse_widest=128,
+            sparse_resampling=2,
+            sparse_linear=True,
+        )
     if name == "paper":
         return NetworkConfig(channels=channels)
     fields = ("max_rank", "patch_size", "factor_width", "factor_blocks", "sparse_width", "sparse_blocks")
     sizes = {"tiny": (4, 16, 8, 2, 8, 1), "cpu": (64, 64, 24, 5, 64, 7)}
-    one_of((*sizes, "paper"), name=name)
+    one_of((*sizes, "cpu-long", "paper"), name=name)
     chosen: dict[str, Any] = dict(zip(fields, sizes[name], strict=True))
     return NetworkConfig(
         channels=channels,
@@ -239,28 +264,53 @@ class SparseNetwork(nn.Module):
         """Slope of the last ReLU below zero. Where all its features are below zero, mean and variance are
         constants and no gradient passes; with a leak a network can still learn there."""
         pixels = config.sparse_unshuffle**2
-        inputs = config.channels * (1 if config.sparse_input == "residual" else 2)
+        inputs = config.channels * (1 if config.sparse_input in ("residual", "observation") else 2)
         self.trunk: nn.Module
         if config.backbone == "transformer":
             size = (config.transformer_width, config.transformer_blocks, config.transformer_patch)
             self.trunk = Transformer(inputs * pixels, config.sparse_width, *size)
         elif config.sparse_halvings:
             self.trunk = UNet(
-                inputs * pixels, config.sparse_width, config.sparse_blocks, config.sparse_halvings, config.norm
+                inputs * pixels,
+                config.sparse_width,
+                config.sparse_blocks,
+                config.sparse_halvings,
+                config.norm,
+                config.sparse_widest,
+                config.sparse_merge_blocks,
+                config.sparse_resampling,
+                config.sparse_linear,
+                config.sparse_bias,
             )
         else:
-            self.trunk = ResNet(inputs * pixels, config.sparse_width, config.sparse_blocks, 3, config.norm)
-        self.mean_head = nn.Conv2d(config.sparse_width, config.channels * pixels, 3, padding="same")
+            bias = config.sparse_bias
+            self.trunk = ResNet(inputs * pixels, config.sparse_width, config.sparse_blocks, 3, config.norm, bias=bias)
+        self.mean_head = nn.Conv2d(
+            config.sparse_width, config.channels * pixels, 3, padding="same", bias=config.sparse_bias
+        )
         self.log_variance_head = nn.Conv2d(config.sparse_width, config.channels * pixels, 3, padding="same")
         scale_(self.mean_head, 0.1)
         scale_(self.log_variance_head, 0.1)
         nn.init.constant_(self.log_variance_head.bias, config.log_variance_init)  # type: ignore[arg-type]
+
+    @property
+    def reach(self) -> int | None:
+        """Pixels to each side that an output depends on; None: on all, by attention or by what normalises it.
+
+        Apart from a part of an image one then needs no more of it than this, in multiples of ``config.multiple``.
+        """
+        if isinstance(self.trunk, Transformer) or self.config.norm in ("group", "channel"):
+            return None
+        assert isinstance(self.trunk, ResNet | UNet)
+        return self.config.sparse_unshuffle * self.trunk.reach(beyond=1)
 
     def forward(self, y: Images, low_rank_image: Images) -> GaussianFactor:
         """Posterior of S given Y and (a draw or the mean of) L, all (batch, channel, height, width)."""
         residual = y - low_rank_image
         if self.config.sparse_input == "residual":
             seen = residual
+        elif self.config.sparse_input == "observation":
+            seen = y
         elif self.config.sparse_input == "observation_and_low_rank":
             seen = torch.cat([y, low_rank_image], dim=1)
         else:

@@ -225,6 +225,7 @@ def _sparse_bounds(network: SparseNetwork, sizes: Sizes, L: float, residual: flo
     of_residual = 1 + L
     seen = {
         "residual": of_residual,
+        "observation": 1.0,
         "observation_and_low_rank": math.hypot(1, L),
         "observation_and_residual": math.hypot(1, RESIDUAL_GAIN * of_residual),
     }[form.sparse_input]

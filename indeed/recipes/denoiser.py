@@ -15,8 +15,9 @@ from indeed.data.samples import sample_image, sample_names
 from indeed.data.white import Reader
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL, gaussian
-from indeed.images.pixels import eight_bit
-from indeed.learning.training.log import Validation
+from indeed.images.pixels import as_file, eight_bit
+from indeed.learning.training.config import TrainingConfig
+from indeed.learning.training.log import Validation, ValidationOfFiles
 from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.task import DENOISING
 from indeed.learning.training.trainer import Trainer
@@ -26,6 +27,10 @@ from indeed.types import Images
 
 VALIDATION_SIGMA = 25 * GREY_LEVEL
 VALIDATION_SEED = 25
+UNQUOTED = ("china", "hubble", "retina", "rocket")
+"""Embedded photographs that nothing published is measured on: a denoiser may learn from them."""
+PIECE = 256
+"""Side of the pieces that these photographs are cut into: each is drawn as often as a Berkeley image."""
 
 
 def train_denoiser(run: Run) -> Trainer:
@@ -56,10 +61,10 @@ def train_denoiser(run: Run) -> Trainer:
         source,
         network,
         training,
-        denoising_samples(PatchSampler(images, network.patch_size), training),
+        denoising_samples(patch_sampler(images, network.patch_size, training), training),
         DENOISING,
-        validation_on(held_out, network.patch_size),
-        Validation._fields,
+        validation_on(held_out, network.patch_size, clipped=training.clipped > 0),
+        (ValidationOfFiles if training.clipped else Validation)._fields,
         {"sigma": VALIDATION_SIGMA, "noise_seed": VALIDATION_SEED},
         {"training_images": len(images), "validation_images": len(held_out), "white": reader.white},
         content=content_of([*images, *held_out]),
@@ -67,14 +72,19 @@ def train_denoiser(run: Run) -> Trainer:
     return train(run, recipe)
 
 
+def patch_sampler(images: Sequence[Tensor], patch_size: int, training: TrainingConfig) -> PatchSampler:
+    """Patches of images, varied as a training asks for."""
+    return PatchSampler(images, patch_size, training.spread, training.saturation, training.varied)
+
+
 def training_images(
     data: str, channels: int, patch_size: int, reader: Reader | None = None
 ) -> tuple[str, list[Tensor], list[Tensor]]:
     """Name of the data, training images and validation images, 8-bit (channel, height, width).
 
-    ``data`` is ``bsd``: the Berkeley training images under ``INDEED_DATA``; ``embedded``: the photographs inside
-    installed packages; ``auto``: the former where present, else the latter; anything else: a folder of images, which
-    ``reader`` reads.
+    ``data`` is ``bsd``: the Berkeley training images under ``INDEED_DATA``; ``bsd+embedded``: with them, in training,
+    pieces of `UNQUOTED`; ``embedded``: the photographs inside installed packages; ``auto``: the Berkeley images where
+    present, else the latter; anything else: a folder of images, which ``reader`` reads.
 
     Raises
     ------
@@ -84,13 +94,18 @@ def training_images(
         If images cannot be read, or are smaller than a patch: all are named.
     """
     name = "bsd400_gray" if channels == 1 else "cbsd432"
-    if data in ("auto", "bsd"):
+    if data in ("auto", "bsd", "bsd+embedded"):
         try:
             train, held_out = training_split(name)
             images = _read([*train, *held_out], channels, patch_size)
-            return name, images[: len(train)], images[len(train) :]
+            beside: list[Tensor] = []
+            if data == "bsd+embedded":
+                name = f"{name}+embedded"
+                photographs = (eight_bit(sample_image(photograph), channels) for photograph in UNQUOTED)
+                beside = [piece for image in photographs for piece in _pieces(image)]
+            return name, images[: len(train)] + beside, images[len(train) :]
         except DataMissingError:
-            if data == "bsd":
+            if data != "auto":
                 raise
     if data in ("auto", "embedded"):
         # No photograph is left over for validation: the lower right quarter of each is held out of training.
@@ -101,13 +116,19 @@ def training_images(
         return "embedded", upper, lower_right
     folder = Path(data)
     if not folder.is_dir():
-        raise DataMissingError(f"data: got {data!r}, expected 'auto', 'bsd', 'embedded' or a folder of images")
+        known = "'auto', 'bsd', 'bsd+embedded', 'embedded'"
+        raise DataMissingError(f"data: got {data!r}, expected {known} or a folder of images")
     files = pictures_in(folder)
     if len(files) < 2:
         raise DataMissingError(f"{folder}: expected at least two images, found {len(files)}")
     train, held_out = hold_out(files, max(1, len(files) // 10))
     images = _read([*train, *held_out], channels, patch_size, reader)
     return folder.resolve().name, images[: len(train)], images[len(train) :]
+
+
+def _pieces(image: Tensor) -> Tensor:
+    tiles = image.unfold(1, PIECE, PIECE).unfold(2, PIECE, PIECE)
+    return tiles.permute(1, 2, 0, 3, 4).flatten(0, 1)
 
 
 def _read(files: Sequence[Path], channels: int, patch_size: int, reader: Reader | None = None) -> list[Tensor]:
@@ -129,25 +150,31 @@ def parts_of(model: nn.Module, observed: Images) -> tuple[Images, Images]:
 
 
 def validation_on(
-    images: Sequence[Tensor], patch_size: int, parts: Callable[[nn.Module, Images], tuple[Images, Images]] = parts_of
-) -> Callable[[nn.Module], Validation]:
+    images: Sequence[Tensor],
+    patch_size: int,
+    parts: Callable[[nn.Module, Images], tuple[Images, Images]] = parts_of,
+    clipped: bool = False,
+) -> Callable[[nn.Module], Validation | ValidationOfFiles]:
     """PSNR of L and of L + S on the centre tiles of the validation images, at one noise level and one noise.
 
-    ``parts`` gives the two from a network and noisy tiles.
+    ``parts`` gives the two from a network and noisy tiles. With ``clipped`` L + S is measured on files of them, too.
     """
     generator = torch.Generator().manual_seed(VALIDATION_SEED)
     clean = torch.cat([_centre_tiles(image, patch_size) for image in images]).float() / 255
     noisy = gaussian(clean, VALIDATION_SIGMA, generator)
 
-    def validate(model: nn.Module) -> Validation:
-        low_rank: list[Tensor] = []
-        total: list[Tensor] = []
+    def measured(model: nn.Module, noisy: Images) -> tuple[float, float]:
+        found: list[tuple[Tensor, ...]] = []
+        device = next(model.parameters()).device
         with torch.inference_mode():
             for target, observed in zip(torch.split(clean, 64), torch.split(noisy, 64), strict=True):
-                device = next(model.parameters()).device
-                for found, part in zip((low_rank, total), parts(model, observed.to(device)), strict=True):
-                    found.append(psnr(part.cpu(), target))
-        return Validation(torch.cat(low_rank).mean().item(), torch.cat(total).mean().item())
+                found.append(tuple(psnr(part.cpu(), target) for part in parts(model, observed.to(device))))
+        low_rank, total = (torch.cat(part).mean().item() for part in zip(*found, strict=True))
+        return low_rank, total
+
+    def validate(model: nn.Module) -> Validation | ValidationOfFiles:
+        merits = Validation(*measured(model, noisy))
+        return ValidationOfFiles(*merits, measured(model, as_file(noisy))[1]) if clipped else merits
 
     return validate
 

@@ -114,8 +114,9 @@ def detector_network(preset: Preset, channels: Literal[1, 3], halvings: int = 0)
     Raises
     ------
     ValueError
-        If ``paper`` is to have halvings, or their number does not go with the patch size.
+        If ``paper`` is to have halvings, or their number does not go with the patch size; for ``cpu-long``.
     """
+    expect(preset != "cpu-long", "preset", preset, "another than that of long runs, which is for denoisers")
     network = network_preset(preset, channels)
     if preset == "paper":
         expect(not halvings, "halvings", halvings, "none at the preset paper, whose f_S is a ResNet")

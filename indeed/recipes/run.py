@@ -24,7 +24,7 @@ from indeed.networks.checkpoint import load_checkpoint, save_checkpoint
 from indeed.networks.inference_network import InDeed
 from indeed.record import provenance
 
-Preset = Literal["tiny", "cpu", "paper"]
+Preset = Literal["tiny", "cpu", "cpu-long", "paper"]
 
 
 @dataclass(frozen=True, kw_only=True)

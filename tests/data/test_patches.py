@@ -60,10 +60,32 @@ def test_without_a_spread_nothing_more_is_drawn():
     assert torch.equal(torch.rand(1, generator=generator), torch.rand(1, generator=same))
 
 
-@pytest.mark.parametrize("spread", [0.5, float("nan"), float("inf")])
-def test_an_unusable_spread_is_named(spread):
-    with pytest.raises(ValueError, match=r"spread: got .*, expected a finite number of at least 1"):
-        PatchSampler([ramp(20, 20)], 8, spread)
+def test_saturation_varies_the_differences_of_the_colours_within_its_bounds_and_keeps_their_mean():
+    colours = torch.tensor([90, 100, 110], dtype=torch.uint8)[:, None, None].expand(3, 8, 8)
+    sampler, generator = PatchSampler([colours], 8, saturation=2.0), torch.Generator().manual_seed(0)
+    patches = torch.stack([sampler(generator)[:, 0, 0] for _ in range(200)]) * 255
+    assert torch.allclose(patches.mean(1), torch.tensor(100.0))
+    factors = (patches[:, 2] - patches[:, 0]) / 20
+    assert 0.5 - 1e-4 <= factors.min() < 0.55 < 1.8 < factors.max() <= 2 + 1e-4
+    strong = PatchSampler([torch.tensor([0, 100, 255]).byte()[:, None, None].expand(3, 8, 8)], 8, saturation=4.0)
+    drawn = torch.stack([strong(generator) for _ in range(50)])
+    assert (drawn.min(), drawn.max()) == (0, 1)
+
+
+def test_a_share_of_the_patches_is_varied_and_the_others_are_crops():
+    sampler = PatchSampler([torch.full((1, 64, 64), 100, dtype=torch.uint8)], 32, spread=1.5, varied=0.25)
+    generator = torch.Generator().manual_seed(0)
+    varied = sum(sampler(generator)[0, 0, 0].item() != pytest.approx(100 / 255, abs=1e-6) for _ in range(400))
+    assert 70 < varied < 130
+
+
+@pytest.mark.parametrize("factor", ["spread", "saturation"])
+@pytest.mark.parametrize("value", [0.5, float("nan"), float("inf")])
+def test_an_unusable_spread_or_share_is_named(factor, value):
+    with pytest.raises(ValueError, match=rf"{factor}: got .*, expected a finite number of at least 1"):
+        PatchSampler([ramp(20, 20)], 8, **{factor: value})
+    with pytest.raises(ValueError, match=r"varied: got 1.5, expected a number in \[0, 1\]"):
+        PatchSampler([ramp(20, 20)], 8, varied=1.5)
 
 
 @pytest.mark.parametrize(

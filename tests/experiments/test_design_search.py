@@ -1,19 +1,21 @@
 import csv
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from indeed.experiments import design_search
-from indeed.experiments.design_search import FORMS, Form, configurations, flops, measure, search_forms
-from indeed.experiments.program import run_command
+from indeed.experiments.design_search import FORMS, TABLE, Form, configurations, flops
 from indeed.learning.training.config import training_preset
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.inference_network import InDeed, network_preset
 from indeed.tables import read_table
 
-TINY = {"preset": "tiny", "profile": "smoke", "steps": 4, "data": "embedded"}
 PRESET = FORMS[0]
-WIDE = Form("wide", "f_S twice as wide", {"sparse_width": 16})
+
+
+def cell(form, folder):
+    (row,) = TABLE.cell(form, profile="smoke", runs=folder)
+    return row
 
 
 @pytest.mark.parametrize(
@@ -59,18 +61,18 @@ def test_operations_are_those_of_the_forward_and_backward_pass():
 
 
 def test_a_row_has_the_validation_and_what_it_cost(tmp_path):
-    row = measure(WIDE, tmp_path, **TINY)
-    network, training = configurations(WIDE, "tiny", 1, TINY["steps"])
-    assert row["form"] == "wide"
-    assert float(row["steps"]) == training.steps < TINY["steps"]
+    row = cell("narrow", tmp_path)
+    network, training = configurations(next(form for form in FORMS if form.name == "narrow"), "tiny", 1, 4)
+    assert row["form"] == "narrow"
+    assert float(row["steps"]) == training.steps < 4
     assert float(row["gflop_per_step"]) == pytest.approx(flops(network, training.batch_size) / 1e9)
     assert 0 < float(row["psnr_low_rank"]) < float(row["psnr"])
     assert row["data"] == "embedded"
 
 
 @pytest.mark.slow
-def test_a_killed_search_continues_to_the_same_rows(tmp_path, monkeypatch):
-    whole = [measure(form, tmp_path / "whole", **TINY) for form in (PRESET, WIDE)]
+def test_a_killed_search_continues_to_the_same_row(tmp_path, monkeypatch):
+    whole = cell("preset", tmp_path / "whole")
     run = Trainer.run
 
     def killed(self, progress=True):
@@ -79,18 +81,18 @@ def test_a_killed_search_continues_to_the_same_rows(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trainer, "run", killed)
     with pytest.raises(KeyboardInterrupt):
-        measure(PRESET, tmp_path / "again", **TINY)
+        cell("preset", tmp_path / "again")
     monkeypatch.undo()
-    with (tmp_path / "again" / "preset" / "config.json").open() as file:
-        assert file.read()
-    again = [measure(form, tmp_path / "again", **TINY) for form in (PRESET, WIDE)]
-    for name in ("psnr", "psnr_low_rank", "steps"):
-        assert [row[name] for row in again] == [row[name] for row in whole]
+    assert (tmp_path / "again" / "preset" / "config.json").read_text()
+    again = cell("preset", tmp_path / "again")
+    assert [again[name] for name in ("psnr", "psnr_low_rank", "steps")] == [
+        whole[name] for name in ("psnr", "psnr_low_rank", "steps")
+    ]
     with (tmp_path / "again" / "preset" / "log.csv").open(newline="") as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["4"]
     # What is done is read, not computed again.
     monkeypatch.setattr(Trainer, "run", killed)
-    assert [measure(form, tmp_path / "again", **TINY) for form in (PRESET, WIDE)] == again
+    assert cell("preset", tmp_path / "again") == again
 
 
 @pytest.mark.parametrize("part", ["network", "training"])
@@ -99,25 +101,6 @@ def test_a_form_that_names_an_unknown_field_fails_and_names_it(part):
         configurations(Form("odd", "a field that is none", **{part: {"colour_of_the_sky": 1}}), "tiny", 1, 3)
 
 
-def test_the_command_measures_what_it_is_told_and_refuses_unknown_names(tmp_path, monkeypatch, capsys):
-    calls = []
-    monkeypatch.setattr(design_search, "measure", lambda form, folder: calls.append((form.name, folder)) or {})
-    run_command("design_search", search_forms, ["--folder", str(tmp_path), "--only", "wide", "preset"])
-    assert calls == [("preset", tmp_path), ("wide", tmp_path)]
-    with pytest.raises(SystemExit, match="only: got imaginary, expected some of preset"):
-        run_command("design_search", search_forms, ["--only", "wide", "imaginary"])
-    assert len(calls) == 2
-    assert not capsys.readouterr().err
-
-
-def test_a_whole_search_writes_the_table_after_each_form(tmp_path, monkeypatch):
-    table, written = tmp_path / "table.csv", []
-
-    def measured(form, folder):
-        written.append(len(read_table(table)) if table.exists() else 0)
-        return {"form": form.name, "psnr": "1", "psnr_low_rank": "0"}
-
-    monkeypatch.setattr(design_search, "measure", measured)
-    run_command("design_search", search_forms, ["--folder", str(tmp_path), "--table", str(table)])
-    assert written == list(range(len(FORMS)))
-    assert [row["form"] for row in read_table(table)] == [form.name for form in FORMS]
+def test_the_published_search_has_a_row_for_each_form():
+    published = Path(__file__).parents[2] / "results" / "measured" / "cpu" / "design_search.csv"
+    assert [row["form"] for row in read_table(published)] == [form.name for form in FORMS]

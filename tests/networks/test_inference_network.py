@@ -52,7 +52,13 @@ def test_posterior_has_the_shapes_of_the_model(form, channels, size):
 
 
 @pytest.mark.parametrize(
-    ("seen", "same"), [("residual", True), ("observation_and_low_rank", False), ("observation_and_residual", False)]
+    ("seen", "same"),
+    [
+        ("residual", True),
+        ("observation", False),
+        ("observation_and_low_rank", False),
+        ("observation_and_residual", False),
+    ],
 )
 def test_sparse_part_of_the_same_residual_depends_on_the_image_only_where_f_S_sees_it(seen, same):
     f_S = build(replace(TINY, sparse_input=seen)).f_S
@@ -130,6 +136,46 @@ def test_batch_normalisation_mixes_the_batch_in_training_and_not_in_evaluation()
     assert not torch.allclose(model(y)[1].S[1:2], model(y[1:2])[1].S, atol=1e-4)
     model.eval()
     torch.testing.assert_close(model(y)[1].S[1:2], model(y[1:2])[1].S, rtol=1e-4, atol=1e-5)
+
+
+UNET = {
+    "sparse_halvings": 2,
+    "sparse_merge_blocks": 1,
+    "sparse_resampling": 2,
+    "sparse_widest": 16,
+    "sparse_linear": True,
+}
+
+
+@pytest.mark.parametrize("change", [{}, {"sparse_unshuffle": 1}, UNET, UNET | {"sparse_resampling": 4}])
+def test_an_output_of_f_S_depends_on_what_is_within_reach_and_on_no_less(change):
+    f_S = build(replace(TINY, **change)).f_S.double()
+    multiple, side = f_S.config.multiple, 160
+    y = torch.rand(1, 1, side, side, dtype=torch.float64, requires_grad=True)
+    cell = slice(side // 2, side // 2 + multiple)  # what is computed as one
+    (gradient,) = torch.autograd.grad(f_S(y, torch.zeros_like(y)).log_variance[..., cell, cell].sum(), y)
+    seen = gradient[0, 0].abs().sum(1).nonzero()
+    reaches = (cell.start - int(seen.min()), int(seen.max()) + 1 - cell.stop)
+    assert f_S.reach - multiple <= max(reaches) <= f_S.reach
+
+
+@pytest.mark.parametrize(("norm", "backbone"), [("group", "resnet"), ("channel", "resnet"), ("none", "transformer")])
+def test_what_attends_or_normalises_over_the_image_reaches_all_of_it(norm, backbone):
+    sizes = {"transformer_width": 8, "transformer_blocks": 1, "transformer_patch": 4}
+    assert build(replace(TINY, norm=norm, sparse_width=8, backbone=backbone, **sizes)).f_S.reach is None
+
+
+@pytest.mark.parametrize("change", [{}, UNET])
+def test_noise_of_an_f_S_without_biases_scales_with_what_it_sees(change):
+    f_S = build(replace(TINY, sparse_bias=False, **change)).f_S
+    y, low_rank = torch.rand(2, 1, 1, 16, 16)
+    scaled = f_S(3 * y, 3 * low_rank).mean
+    torch.testing.assert_close(scaled, 3 * f_S(y, low_rank).mean)
+    biased = build(replace(TINY, **change)).f_S
+    with torch.no_grad():
+        for name, parameter in biased.trunk.named_parameters():
+            parameter.add_(0.1 if name.endswith("bias") else 0.0)
+    assert not torch.allclose(biased(3 * y, 3 * low_rank).mean, 3 * biased(y, low_rank).mean, atol=1e-3)
 
 
 @pytest.mark.parametrize(("modules", "trained"), [("L", "AB"), ("S", "S"), ("LS", "ABS")])

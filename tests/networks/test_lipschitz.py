@@ -27,6 +27,15 @@ FORMS = {
     "colour": {"channels": 3},
     "shrinkage": {"sparse_output": "shrinkage", "sparse_input": "observation_and_residual"},
     "u-net": {"sparse_halvings": 2},
+    "u-net of long runs": {
+        "sparse_halvings": 2,
+        "sparse_merge_blocks": 1,
+        "sparse_resampling": 2,
+        "sparse_widest": 16,
+        "sparse_linear": True,
+        "sparse_bias": False,
+        "sparse_input": "observation",
+    },
     "paper": {
         "factor_halving": False,
         "factor_unshuffle": 1,

@@ -1,10 +1,19 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
 
 from indeed.data.benchmarks import DataMissingError
+from indeed.data.samples import sample_image, sample_names
+from indeed.images.pixels import eight_bit
+from indeed.learning.training.config import training_preset
+from indeed.learning.training.log import read_log
+from indeed.networks.backbones import parameter_count
 from indeed.networks.checkpoint import load_checkpoint
-from indeed.recipes.denoiser import train_denoiser
+from indeed.networks.inference_network import InDeed, network_preset
+from indeed.recipes import run as recipes_run
+from indeed.recipes.denoiser import UNQUOTED, train_denoiser, training_images
 from indeed.recipes.run import Run
 
 
@@ -77,6 +86,45 @@ def test_fields_of_the_training_are_changed_by_name(tmp_path):
     run(out, data="embedded", steps=2, **changes)
     training = load_checkpoint(out)[1]["training"]
     assert {name: training[name] for name in changes} == changes | {"learning_rate": 1e-3}
+
+
+def test_a_run_that_learns_from_files_too_reports_both_kinds(tmp_path, monkeypatch):
+    tiny = training_preset("tiny")
+    asked = {"clipped": 0.5, "spread": 1.5, "saturation": 2.0, "varied": 0.5}
+    monkeypatch.setattr(recipes_run, "training_preset", lambda name: replace(tiny, **asked))
+    out = tmp_path / "model.safetensors"
+    run(out, channels=3, data="embedded", steps=2)
+    record = load_checkpoint(out)[1]
+    assert {name: record["training"][name] for name in asked} == asked
+    # What is clipped is noise: a network that has learned next to nothing is a little better on files.
+    assert record["validation"]["psnr"] < record["validation"]["psnr_clipped"] < record["validation"]["psnr"] + 1
+    assert float(read_log(tmp_path / "model" / "log.csv")[-1]["psnr_clipped"]) == record["validation"]["psnr_clipped"]
+
+
+def test_the_preset_of_long_runs_learns_from_files_of_other_statistics_and_of_all_levels():
+    short, long = training_preset("cpu"), training_preset("cpu-long")
+    assert long.noise_high == pytest.approx(75 / 255)
+    assert 0 < long.clipped < 1
+    assert long.spread > 1
+    assert long.saturation > 1
+    assert (short.clipped, short.spread, short.saturation) == (0, 1, 1)
+    for channels in (1, 3):
+        assert 4 * parameter_count(InDeed(network_preset("cpu-long", channels))) <= 12e6
+
+
+def test_photographs_beside_the_berkeley_images_are_pieces_of_those_that_nothing_is_measured_on():
+    try:
+        name, train, held_out = training_images("bsd", 3, 64)
+    except DataMissingError as error:
+        pytest.skip(str(error))
+    more = training_images("bsd+embedded", 3, 64)
+    assert more[0] == f"{name}+embedded"
+    assert len(more[2]) == len(held_out)
+    extra = more[1][len(train) :]
+    assert {piece.shape for piece in extra} == {(3, 256, 256)}
+    assert len(extra) > 20
+    quoted = [eight_bit(sample_image(other), 3) for other in set(sample_names(3)) - set(UNQUOTED)]
+    assert not any(torch.equal(piece, image[:, :256, :256]) for piece in extra for image in quoted)
 
 
 @pytest.mark.slow

@@ -16,6 +16,14 @@ class Validation(NamedTuple):
     psnr: float
 
 
+class ValidationOfFiles(NamedTuple):
+    """As `Validation`; and PSNR in dB of L + S where the noisy images are clipped and rounded to 8 bit."""
+
+    psnr_low_rank: float
+    psnr: float
+    psnr_clipped: float
+
+
 def log_columns(
     measures: Sequence[str] = Validation._fields, terms: Sequence[str] = LossTerms._fields
 ) -> tuple[str, ...]:

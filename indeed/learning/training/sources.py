@@ -9,17 +9,24 @@ from indeed.checks import expect
 from indeed.images.anomaly_synthesis import Synthesis, TextureSource, anomalous_sample, foreign_to
 from indeed.images.noise import gaussian
 from indeed.images.noise_estimation import NoiseLaw
+from indeed.images.pixels import as_file
 from indeed.learning.loading import Sample, SampleSource
 from indeed.learning.training.config import TrainingConfig
 from indeed.types import Image
 
 
 def denoising_samples(clean_patch: Callable[[torch.Generator], Image], config: TrainingConfig) -> SampleSource:
-    """Make a source for the denoising task: a clean patch, and the same with unclipped Gaussian noise."""
+    """Make a source for the denoising task: a clean patch, and the same with Gaussian noise.
+
+    The noise is unclipped but for the share ``config.clipped`` of the samples, which are as 8-bit files have them.
+    """
 
     def draw(generator: torch.Generator) -> Sample:
         clean = clean_patch(generator)
-        return Sample(gaussian(clean[None], (config.noise_low, config.noise_high), generator)[0], clean)
+        noisy = gaussian(clean[None], (config.noise_low, config.noise_high), generator)[0]
+        if config.clipped and torch.rand((), generator=generator).item() < config.clipped:
+            noisy = as_file(noisy)
+        return Sample(noisy, clean)
 
     return draw
 

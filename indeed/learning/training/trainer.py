@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from copy import deepcopy
-from dataclasses import asdict, replace
+from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -109,6 +109,7 @@ class Trainer:
         self.device = torch.device(device)
         self.dtype = torch.float64 if training.precision == "float64" else torch.float32
         self.identity = _plain({"network": asdict(network), "training": _identity(training)} | (description or {}))
+        self.defaults = _plain({"network": _defaults(network), "training": _defaults(training)})
         self.step = 0
         self.skipped = 0
         self.seconds = 0.0
@@ -287,6 +288,9 @@ class Trainer:
             with self._reading():
                 state = torch.load(path, weights_only=True, map_location="cpu")
                 identity, step = json.loads(state["identity"]), state["step"]
+                # What a run from before a choice was there has chosen is what the choice starts with.
+                for part in ("network", "training"):
+                    identity[part] = self.defaults[part] | identity[part]
             # Earlier states say nothing of the content of the data.
             identity = {key: value for key, value in self.identity.items() if key == "content"} | identity
             different = sorted(key for key in self.identity | identity if self.identity.get(key) != identity.get(key))
@@ -323,6 +327,10 @@ class Trainer:
 def _identity(training: TrainingConfig) -> dict[str, Any]:
     """Return the configuration without what may change between the parts of one run."""
     return asdict(replace(training, save_every_seconds=0.0, accumulate=1, compile=False))
+
+
+def _defaults(config: Any) -> dict[str, Any]:
+    return {field.name: field.default for field in fields(config) if field.default is not MISSING}
 
 
 def _plain(value: Any) -> Any:

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from indeed.images.anomaly_synthesis import Synthesis, anomalous_sample, foreign_to
+from indeed.images.noise import gaussian
 from indeed.images.noise_estimation import NoiseLaw
 from indeed.learning.loading import draw_batch
 from indeed.learning.training.config import training_preset
-from indeed.learning.training.sources import anomaly_samples, matched_replay
+from indeed.learning.training.sources import anomaly_samples, denoising_samples, matched_replay
 
 TINY = training_preset("tiny")
 
@@ -17,6 +18,21 @@ def smooth_patch(generator: torch.Generator) -> torch.Tensor:
     fy, fx, phase = torch.rand(3, generator=generator) * 6
     grid = torch.linspace(0, 1, 32)
     return 0.5 + 0.4 * torch.cos(fy * grid[:, None] + fx * grid + phase)[None]
+
+
+def test_a_share_of_the_denoising_samples_is_as_in_a_file_and_without_one_no_more_is_drawn():
+    config = replace(TINY, noise_high=75 / 255, clipped=0.5)
+    drawn = draw_batch(denoising_samples(smooth_patch, config), range(200)).observed
+    rounded = (255 * drawn - (255 * drawn).round()).abs().amax((1, 2, 3)) < 1e-3
+    assert 70 < rounded.sum() < 130
+    assert drawn[rounded].min() >= 0
+    assert drawn[rounded].max() <= 1
+    assert drawn[~rounded].min() < 0
+    generator, same = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
+    sample = denoising_samples(smooth_patch, replace(config, clipped=0.0))(generator)
+    expected = gaussian(smooth_patch(same)[None], (config.noise_low, config.noise_high), same)[0]
+    assert torch.equal(sample.observed, expected)
+    assert torch.equal(torch.rand(1, generator=generator), torch.rand(1, generator=same))
 
 
 FAMILIES = ("perlin", "cutpaste", "scar", "poisson", "blemish")

@@ -251,6 +251,17 @@ def test_a_run_is_not_continued_under_another_configuration(tmp_path):
         trainer(tmp_path, replace(TINY, learning_rate=1.0), resume=True)
 
 
+def test_a_run_from_before_a_choice_was_there_goes_on_with_its_default(tmp_path):
+    trainer(tmp_path).run(stop_at=5, progress=False)
+    state = torch.load(tmp_path / "state.pt")
+    identity = json.loads(state["identity"])
+    del identity["training"]["clipped"], identity["network"]["sparse_bias"]
+    torch.save(state | {"identity": json.dumps(identity)}, tmp_path / "state.pt")
+    assert trainer(tmp_path, resume=True).step == 5
+    with pytest.raises(ValueError, match="training"):
+        trainer(tmp_path, replace(TINY, clipped=0.5), resume=True)
+
+
 def test_a_damaged_state_is_named(tmp_path):
     trainer(tmp_path).run(stop_at=5, progress=False)
     state = tmp_path / "state.pt"
