@@ -100,10 +100,6 @@ class ResNet(nn.Module):
         self.stem = nn.Conv2d(in_channels, width, kernel_size, padding="same", bias=bias)
         self.blocks = nn.ModuleList(ResidualBlock(width, kernel_size, norm, bias) for _ in range(blocks))
 
-    def reach(self, beyond: int = 0) -> int:
-        """Pixels of the input beyond a part of it that the features so far beyond it see, if nothing is halved."""
-        return beyond + self.stem.kernel_size[0] // 2 * (1 + 2 * len(self.blocks))
-
     def forward(self, x: Images) -> Float[Tensor, "batch feature rows columns"]:
         """Image-like input to feature maps; the halved axis shrinks, everything else keeps its size."""
         x = self.stem(x)
@@ -226,15 +222,6 @@ class UNet(nn.Module):
         for layer in self.modules():
             if isinstance(layer, ResidualBlock):
                 layer.conv2.weight.mul_(0.5)
-
-    def reach(self, beyond: int = 0) -> int:
-        """As `ResNet.reach`, for a part that begins and ends between pixels of the coarsest resolution."""
-        more = self.resampling // 2 - 1
-        for _ in self.merge:
-            beyond = math.ceil((beyond + 1 + 2 * self.merge_depth + more) / 2)
-        for _ in self.blocks:
-            beyond = 2 * (beyond + 2 * self.depth) + more
-        return beyond + 1
 
     def forward(self, x: Images) -> Features:
         """Image-like input to feature maps of the same size; as those of a ResNet they are not rectified."""

@@ -293,17 +293,6 @@ class SparseNetwork(nn.Module):
         scale_(self.log_variance_head, 0.1)
         nn.init.constant_(self.log_variance_head.bias, config.log_variance_init)  # type: ignore[arg-type]
 
-    @property
-    def reach(self) -> int | None:
-        """Pixels to each side that an output depends on; None: on all, by attention or by what normalises it.
-
-        Apart from a part of an image one then needs no more of it than this, in multiples of ``config.multiple``.
-        """
-        if isinstance(self.trunk, Transformer) or self.config.norm in ("group", "channel"):
-            return None
-        assert isinstance(self.trunk, ResNet | UNet)
-        return self.config.sparse_unshuffle * self.trunk.reach(beyond=1)
-
     def forward(self, y: Images, low_rank_image: Images) -> GaussianFactor:
         """Posterior of S given Y and (a draw or the mean of) L, all (batch, channel, height, width)."""
         residual = y - low_rank_image

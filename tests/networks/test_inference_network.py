@@ -147,24 +147,6 @@ UNET = {
 }
 
 
-@pytest.mark.parametrize("change", [{}, {"sparse_unshuffle": 1}, UNET, UNET | {"sparse_resampling": 4}])
-def test_an_output_of_f_S_depends_on_what_is_within_reach_and_on_no_less(change):
-    f_S = build(replace(TINY, **change)).f_S.double()
-    multiple, side = f_S.config.multiple, 160
-    y = torch.rand(1, 1, side, side, dtype=torch.float64, requires_grad=True)
-    cell = slice(side // 2, side // 2 + multiple)  # what is computed as one
-    (gradient,) = torch.autograd.grad(f_S(y, torch.zeros_like(y)).log_variance[..., cell, cell].sum(), y)
-    seen = gradient[0, 0].abs().sum(1).nonzero()
-    reaches = (cell.start - int(seen.min()), int(seen.max()) + 1 - cell.stop)
-    assert f_S.reach - multiple <= max(reaches) <= f_S.reach
-
-
-@pytest.mark.parametrize(("norm", "backbone"), [("group", "resnet"), ("channel", "resnet"), ("none", "transformer")])
-def test_what_attends_or_normalises_over_the_image_reaches_all_of_it(norm, backbone):
-    sizes = {"transformer_width": 8, "transformer_blocks": 1, "transformer_patch": 4}
-    assert build(replace(TINY, norm=norm, sparse_width=8, backbone=backbone, **sizes)).f_S.reach is None
-
-
 @pytest.mark.parametrize("change", [{}, UNET])
 def test_noise_of_an_f_S_without_biases_scales_with_what_it_sees(change):
     f_S = build(replace(TINY, sparse_bias=False, **change)).f_S
