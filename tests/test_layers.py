@@ -76,6 +76,13 @@ def test_the_command_imports_recipes_and_never_experiments():
             assert not [name for name in imports(path) if name.startswith("indeed.experiments")]
 
 
+def test_what_a_table_trains_is_made_by_a_recipe():
+    for path in MODULES:
+        if part(path) == "experiments":
+            calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+            assert not [call for call in calls if isinstance(call, ast.Name) and call.id == "Trainer"], path.name
+
+
 def test_the_package_itself_imports_none_of_its_parts():
     assert not [name for name in imports(PACKAGE / "__init__.py") if name.startswith(("indeed", "torch"))]
 

@@ -13,18 +13,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from indeed.data.patches import PatchSampler
 from indeed.experiments.design_search import Form, affordable_steps, flops
 from indeed.experiments.program import Cell, Job, Table, Values
 from indeed.images.metrics import psnr
 from indeed.images.noise import GREY_LEVEL, seeded_gaussian
 from indeed.learning.training.config import TrainingConfig, training_preset
-from indeed.learning.training.sources import denoising_samples
-from indeed.learning.training.trainer import Trainer
 from indeed.networks.backbones import parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 from indeed.networks.whole_image import decompose
 from indeed.recipes.denoiser import training_images
+from indeed.recipes.small import small_trainer
 from indeed.record import Profile
 from indeed.tables import Row
 
@@ -143,8 +141,7 @@ def cell(job: Job, round: int, form: str, seed: int) -> Cell:
     source, train, held_out = training_images(size.data, network.channels, network.patch_size)
 
     def compute() -> list[dict[str, float]]:
-        samples = denoising_samples(PatchSampler(train, network.patch_size), training)
-        trainer = Trainer(network, training, samples, job.state, resume=True, description={"data": source})
+        trainer = small_trainer(network, training, train, job.state, {"data": source})
         start, before = time.process_time(), trainer.step
         trainer.run(progress=False)
         seconds = (time.process_time() - start) / max(1, trainer.step - before)

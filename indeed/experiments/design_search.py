@@ -10,15 +10,13 @@ from typing import Any
 
 import torch
 
-from indeed.data.patches import PatchSampler
 from indeed.experiments.program import Cell, Job, Table
 from indeed.learning.training.config import TrainingConfig, training_preset
-from indeed.learning.training.sources import denoising_samples
-from indeed.learning.training.trainer import Trainer
 from indeed.networks.backbones import parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 from indeed.recipes.denoiser import training_images, validation_on
 from indeed.recipes.run import Preset
+from indeed.recipes.small import small_trainer
 from indeed.record import Profile
 from indeed.tables import Row
 
@@ -123,8 +121,7 @@ def measure(job: Job, form: str) -> Cell:
     source, train, held_out = training_images(data, 1, network.patch_size)
 
     def compute() -> list[dict[str, float]]:
-        samples = denoising_samples(PatchSampler(train, network.patch_size), training)
-        trainer = Trainer(network, training, samples, job.state, resume=True, description={"data": source})
+        trainer = small_trainer(network, training, train, job.state, {"data": source})
         trainer.run(progress=False)
         merits = validation_on(held_out, network.patch_size)(trainer.average)
         return [

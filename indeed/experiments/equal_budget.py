@@ -1,40 +1,65 @@
 """What an equal budget bought a DnCNN and an InDeed: ``python -m indeed.experiments.equal_budget --help``."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
-from indeed.experiments.program import run_command
+from indeed.experiments.program import Cell, Job, Table
 from indeed.networks.checkpoint import read_record
-from indeed.recipes.equal_budget import MODELS, checkpoint_path, measure_budget, runs_folder, train_within_budget
-from indeed.record import Profile, Recorder
+from indeed.recipes.equal_budget import MODELS, Model, measure_budget, train_within_budget
+from indeed.record import Profile
+from indeed.tables import Row
+
+DATA: dict[Profile, str] = {"smoke": "embedded", "cpu": "bsd", "paper": "bsd"}
+"""Training images of a profile."""
 
 
-def record(
-    *, profile: Profile = "cpu", channels: int = 1, folder: Path | None = None, records: Path | None = None
-) -> Recorder:
-    """Record what the budget bought each of the two trained networks: steps, parameters, validation PSNR.
+def cell(job: Job, model: Model) -> Cell:
+    """Make ready a cell: one of the two networks, trained within the budget unless it is already; grey.
+
+    Returns
+    -------
+    The budget in ``minutes``, the ``steps`` that it bought, ``milliseconds_per_step``, ``parameters``, and the PSNR of
+    L + S on the validation tiles in dB.
 
     Raises
     ------
-    CheckpointError
-        If one of them is not trained yet.
+    DataMissingError
+        If the training images are not on disk.
     """
-    folder = folder or runs_folder(profile)
-    made = {model: read_record(checkpoint_path(model, channels, folder))["record"] for model in MODELS}
-    first = made["indeed"]["provenance"]
-    numbers = Recorder("equal_budget", profile, first["seed"], first["data"], folder=records)
-    numbers.add("minutes", made["indeed"]["budget_seconds"] / 60, tolerance=0, unit="min", digits=0)
-    for model, history in made.items():
-        # Times, and with them the number of steps, belong to the machine.
-        steps, seconds = history["steps"], history["seconds_per_step"]
-        numbers.add(f"steps_{model}", steps, tolerance=steps, digits=0)
-        numbers.add(f"milliseconds_per_step_{model}", 1e3 * seconds, tolerance=1e3 * seconds, unit="ms", digits=0)
-        numbers.add(f"parameters_{model}", history["parameters"], tolerance=0, digits=0)
-        numbers.add(f"psnr_{model}", history["validation"]["psnr"], tolerance=0.5, unit="dB")
-    return numbers
+    data = DATA[job.profile]
+
+    def compute() -> list[dict[str, float]]:
+        folder = job.state.parent
+        made = train_within_budget(model, profile=job.profile, data=data, folder=folder, progress=False)
+        history = read_record(made)["record"]
+        return [
+            {
+                "minutes": history["budget_seconds"] / 60,
+                "steps": history["steps"],
+                "milliseconds_per_step": 1e3 * history["seconds_per_step"],
+                "parameters": history["parameters"],
+                "psnr": history["validation"]["psnr"],
+            }
+        ]
+
+    return Cell(compute, data)
 
 
-COMMANDS: dict[str, Callable[..., object]] = {"measure": measure_budget, "train": train_within_budget, "record": record}
+def _lines(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        steps, parameters = (int(float(row[name])) for name in ("steps", "parameters"))
+        yield f"{row['model']}: {steps} steps, {parameters} parameters, {float(row['psnr']):.2f} dB"
+
+
+TABLE = Table(
+    name="equal_budget",
+    key={"model": MODELS},
+    example="dncnn",
+    cells=lambda profile: [(model,) for model in MODELS],
+    measure=cell,
+    report=_lines,
+    only_cpu=True,
+    commands={"measure": measure_budget, "train": train_within_budget},
+)
 
 if __name__ == "__main__":
-    run_command("equal_budget", COMMANDS)
+    TABLE.main()

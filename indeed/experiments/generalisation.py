@@ -41,9 +41,9 @@ from indeed.learning.diagnostics.discrepancy import (
 from indeed.learning.loading import Batch, draw_batch
 from indeed.learning.training.config import TrainingConfig
 from indeed.learning.training.sources import denoising_samples
-from indeed.learning.training.trainer import Trainer
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 from indeed.networks.lipschitz import lipschitz_bound, lipschitz_estimate, region
+from indeed.recipes.small import small_trainer
 from indeed.record import Profile
 from indeed.tables import Row
 
@@ -144,19 +144,15 @@ def cell(job: Job, images: int, seed: int) -> Cell:
 
     def compute() -> list[dict[str, float]]:
         config = replace(size.training, seed=seed, validate_every=size.training.steps)
-        patch = size.network.patch_size
         train, held_out = (
-            denoising_samples(PatchSampler([eight_bit(read_image(path).tensor(), 1) for path in files], patch), config)
-            for files in (train_files, held_out_files)
+            [eight_bit(read_image(path).tensor(), 1) for path in files] for files in (train_files, held_out_files)
         )
-        described = {"images": images, "seed": seed}
-        trainer = Trainer(size.network, config, train, job.state, resume=True, description=described)
+        trainer = small_trainer(size.network, config, train, job.state, {"images": images, "seed": seed})
         trainer.run(progress=False)
         # Indices after those of the training. Both parts have the same noise, so that they differ in the images alone.
         indices = range(config.steps * config.batch_size, config.steps * config.batch_size + size.patches)
-        batches = {
-            part: draw_batch(source, indices, seed) for part, source in zip(PARTS, (train, held_out), strict=True)
-        }
+        sources = (trainer.samples, denoising_samples(PatchSampler(held_out, size.network.patch_size), config))
+        batches = {part: draw_batch(source, indices, seed) for part, source in zip(PARTS, sources, strict=True)}
         return [measure(trainer.average, batches, config.hyperpriors, size.directions, seed)]
 
     data = f"{size.data}: {images} for training, {len(held_out_files)} held out"

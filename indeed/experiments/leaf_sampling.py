@@ -12,15 +12,13 @@ from itertools import product
 from typing import Literal
 
 from indeed.data.benchmarks import evenly, training_split
-from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.program import Cell, Job, Table, Values
 from indeed.learning.diagnostics.gradients import GradientNoise, gradient_noise
 from indeed.learning.training.config import TrainingConfig
-from indeed.learning.training.sources import denoising_samples
-from indeed.learning.training.trainer import Trainer
 from indeed.networks.inference_network import NetworkConfig, network_preset
 from indeed.recipes.denoiser import training_images, validation_on
+from indeed.recipes.small import small_trainer
 from indeed.record import Profile
 from indeed.tables import Row
 
@@ -115,9 +113,8 @@ def cell(job: Job, condition: str, leaf: Leaf, seed: int) -> Cell:
         config = replace(size.training, seed=seed, leaf=leaf, validate_every=size.training.steps)
         if condition == "weak":
             config = replace(config, target_precision=config.target_precision / 100)
-        samples = denoising_samples(PatchSampler(train if condition == "all" else few, patch), config)
-        described = {"condition": condition}
-        trainer = Trainer(size.network, config, samples, job.state, resume=True, description=described)
+        images = train if condition == "all" else few
+        trainer = small_trainer(size.network, config, images, job.state, {"condition": condition})
         trainer.run(progress=False)
         on_validation, on_few = (validation_on(part, patch)(trainer.average) for part in (held_out, few))
         # batches that the run would have gone on with

@@ -30,10 +30,10 @@ TABLES = (
     "factor_heads",
     "free_energy_alone",
     "design_search",
+    "equal_budget",
 )
 """Modules with a table of cells."""
 OTHERS = {
-    "equal_budget": "python -m indeed.experiments.equal_budget record",
     "large_image": "python benchmarks/large_image.py",
 }
 """Measured numbers that are no table of cells and of no chapter, with their commands."""

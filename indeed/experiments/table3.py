@@ -18,7 +18,6 @@ from torch import nn
 from indeed.checks import expect
 from indeed.data.benchmarks import SETS, benchmark, data_root, evenly, training_split
 from indeed.data.image_files import read_image
-from indeed.data.patches import PatchSampler
 from indeed.data.samples import sample_names, sample_path
 from indeed.experiments.program import Cell, Job, Table, Values
 from indeed.experiments.table3_conclusions import FIGURES, beside_paper, printed
@@ -26,12 +25,12 @@ from indeed.figures.ablations import ablation_study
 from indeed.images.metrics import psnr, ssim
 from indeed.images.noise import seeded_gaussian
 from indeed.learning.training.config import TrainingConfig, training_preset
-from indeed.learning.training.sources import denoising_samples
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.backbones import Norm, parameter_count
 from indeed.networks.inference_network import InDeed, NetworkConfig
 from indeed.networks.whole_image import decompose
 from indeed.recipes.denoiser import training_images
+from indeed.recipes.small import small_trainer
 from indeed.record import Profile
 from indeed.tables import Row
 
@@ -231,8 +230,7 @@ def train_model(
     source = SIZES[profile].train
     source = source if source in ("embedded", "bsd") else str(data_root() / SETS[source])
     name, images, _ = training_images(source, config.channels, config.patch_size)
-    samples = denoising_samples(PatchSampler(images, config.patch_size), settings)
-    trainer = Trainer(config, settings, samples, folder, resume=True, description={"data": name}, device=device)
+    trainer = small_trainer(config, settings, images, folder, {"data": name}, device)
     trainer.run(stop_at=stop_at, progress=False)
     trainer.renew_statistics()
     return trainer

@@ -4,14 +4,12 @@ import pytest
 import torch
 
 from indeed.baselines.dncnn import load_dncnn
-from indeed.experiments.equal_budget import COMMANDS, record
-from indeed.experiments.program import run_command
+from indeed.experiments.equal_budget import TABLE
 from indeed.learning.training.config import training_preset
 from indeed.learning.training.trainer import Trainer
 from indeed.networks.checkpoint import load_checkpoint, read_record
 from indeed.networks.inference_network import network_preset
 from indeed.recipes.equal_budget import MODELS, SIZES, checkpoint_path, measure_budget, train_within_budget
-from indeed.record import read
 
 SMOKE = {"profile": "smoke", "data": "embedded"}
 
@@ -72,12 +70,10 @@ def test_a_killed_run_continues_to_the_same_network(budget, monkeypatch):
 
 @pytest.mark.slow
 def test_what_the_budget_bought_is_recorded(budget):
-    for model in MODELS:
-        train_within_budget(model, folder=budget, progress=False, **SMOKE)
-    record(profile="smoke", folder=budget, records=budget)
-    numbers = read(budget / "smoke" / "equal_budget.csv")
-    assert numbers["steps_dncnn"].value == numbers["steps_indeed"].value == 2
-    assert {f"{name}_{model}" for name in ("psnr", "parameters") for model in MODELS} <= numbers.keys()
+    rows = {row["model"]: row for row in TABLE.table("smoke", budget, runs=budget)}
+    assert [float(rows[model]["steps"]) for model in MODELS] == [2, 2]
+    assert all(float(row["minutes"]) == 1 / 60 and float(row["psnr"]) > 0 for row in rows.values())
+    assert checkpoint_path("dncnn", 1, budget).is_file()
 
 
 def test_a_damaged_budget_is_named(budget):
@@ -87,14 +83,11 @@ def test_a_damaged_budget_is_named(budget):
 
 
 def test_the_command_trains_and_reports_faults_in_one_line(budget, capsys):
-    run_command(
-        "equal_budget",
-        COMMANDS,
-        ["train", "indeed", "--profile", "smoke", "--data", "embedded", "--folder", str(budget), "--no-progress"],
-    )
+    arguments = ["--profile", "smoke", "--data", "embedded", "--folder", str(budget), "--no-progress"]
+    TABLE.main(["train", "indeed", *arguments])
     assert checkpoint_path("indeed", 1, budget).is_file()
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
-        run_command("equal_budget", COMMANDS, ["record", "--profile", "smoke", "--folder", str(budget)])
+        TABLE.main(["train", "dncnn", "--data", "nowhere", "--folder", str(budget / "other")])
     assert stop.value.code == 2
-    assert "dncnn_grey.safetensors" in capsys.readouterr().err
+    assert "nowhere" in capsys.readouterr().err
