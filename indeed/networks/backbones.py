@@ -205,23 +205,10 @@ class UNet(nn.Module):
             )
             for fine, _ in reversed(pairs)
         )
-        if linear:
-            self._balance()
-
-    @torch.no_grad()
-    def _balance(self) -> None:
-        """Start with features as large as the input, and without biases, beside which they would be small."""
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
-            elif isinstance(layer, nn.ConvTranspose2d):  # a feature sees kernel / stride pixels of each axis
-                taps = layer.in_channels * (layer.kernel_size[0] // layer.stride[0]) ** 2
-                nn.init.normal_(layer.weight, std=taps**-0.5)
-            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.bias is not None:
-                layer.bias.zero_()
-        for layer in self.modules():
-            if isinstance(layer, ResidualBlock):
-                layer.conv2.weight.mul_(0.5)
+        if linear:  # beside PyTorch's biases the features of an image are small, and its blocks silent
+            for layer in self.modules():
+                if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, x: Images) -> Features:
         """Image-like input to feature maps of the same size; as those of a ResNet they are not rectified."""
