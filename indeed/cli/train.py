@@ -24,8 +24,8 @@ class Train:
     task: Literal["denoise", "uad"] = "denoise"
     """denoise; or uad, unsupervised anomaly detection."""
     preset: Literal["tiny", "cpu", "cpu-long", "paper"] = "cpu"
-    """tiny: seconds, for tests; cpu: about an hour on one core; cpu-long: half a day, to denoise; paper: section 4.1 of
-    the paper."""
+    """tiny: seconds, for tests; cpu: about an hour on one core; cpu-long: some five hours, to denoise; paper: section
+    4.1 of the paper."""
     channels: Literal[1, 3] = 1
     """1 for grey, 3 for colour."""
     data: str | None = None

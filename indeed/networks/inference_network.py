@@ -131,7 +131,7 @@ def network_preset(name: Literal["tiny", "cpu", "cpu-long", "paper"], channels: 
     cosine moments and positions; f_S on 2x unshuffled pixels, which sees Y and L and predicts the noise. It starts on
     tiles of 64 pixels; the same weights go on with larger ones. What each of these choices changes is measured by
     :mod:`indeed.experiments.design_search`. In ``cpu-long`` f_S is a U-Net, chosen by
-    :mod:`indeed.experiments.denoiser_search` for runs of half a day, on tiles of 128 pixels throughout.
+    :mod:`indeed.experiments.denoiser_search` for long runs, on tiles of 128 pixels throughout.
     """
     if name == "cpu-long":
         return replace(
