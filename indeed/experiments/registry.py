@@ -29,6 +29,7 @@ TABLES = (
     "texture_draws",
     "factor_heads",
     "free_energy_alone",
+    "ascent_ends",
 )
 """Modules with a table of cells."""
 OTHERS = {
