@@ -31,6 +31,7 @@ TABLES = (
     "free_energy_alone",
     "design_search",
     "equal_budget",
+    "ascent_ends",
 )
 """Modules with a table of cells."""
 OTHERS = {

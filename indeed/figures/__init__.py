@@ -39,7 +39,7 @@ from indeed.figures.images import decomposition_panel, heat, heat_overlay, image
 from indeed.figures.modular_network import architecture, gradient_flow, maps, module_shares, receptive_fields
 from indeed.figures.noise_and_target import fidelity_of_a_pixel, target_precision_curve
 from indeed.figures.pac_bayes import generalisation_curves, loss_against_error
-from indeed.figures.per_image_inference import ascent_traces, descent_against_ascent
+from indeed.figures.per_image_inference import ascent_by_kind, descent_against_ascent
 from indeed.figures.scale import roofline
 from indeed.figures.training import (
     design_differences,

@@ -74,12 +74,13 @@ def target_precision_curve(
 ) -> Drawn[dict[str, Series]]:
     r"""How well a perfect denoiser does under the supervision and the log penalty of the fidelity, and why.
 
-    Per pixel, with noise n and an error e of the estimate, it minimises
+    Per pixel, with noise n and an error :math:`\delta` of the estimate, it minimises
 
-    .. math:: \tfrac12\sigma_0 e^2 + (\alpha^0_\lambda + \tfrac12) \ln\big((n - e)^2 + 2\beta^0_\lambda\big) ,
+    .. math:: \tfrac12\sigma_0 \delta^2 + (\alpha^0_\lambda + \tfrac12) \ln\big((n - \delta)^2 + 2\beta^0_\lambda\big) ,
 
-    the supervision and what the fidelity amounts to once its precision is solved with the residual :math:`n - e`. The
-    first minimum is where a descent from e = 0 stops; the lowest one may be elsewhere.
+    the supervision and what the fidelity amounts to once its precision is solved with the residual
+    :math:`n - \delta`. The first minimum is where a descent from :math:`\delta = 0` stops; the lowest one may be
+    elsewhere.
 
     Parameters
     ----------
@@ -131,13 +132,12 @@ def target_precision_curve(
     colours = palette(4)
     grey = np.linspace(-5, noise_level + 15, 801)
     chosen = [target_precisions[round(k * (len(target_precisions) - 1) / 3)] for k in range(4)]
-    for precision, colour in zip(chosen, colours, strict=True):
+    for precision, colour, style in zip(chosen, colours, ("-", "--", "-.", ":"), strict=True):
         values = objective(GREY_LEVEL * grey, GREY_LEVEL * noise_level, precision)
         start = objective(np.zeros(1), GREY_LEVEL * noise_level, precision)
-        left.plot(
-            grey, values - start, color=colour, linewidth=1.5, label=rf"$\sigma_0 = 10^{{{np.log10(precision):.0f}}}$"
-        )
-    left.set(ylim=(-35, 45), xlabel="error e of the estimate (grey levels)", ylabel="objective of a pixel (nats)")
+        label = rf"$\sigma_0 = 10^{{{np.log10(precision):.0f}}}$"
+        left.plot(grey, values - start, style, color=colour, linewidth=1.5, label=label)
+    left.set(ylim=(-35, 45), xlabel="error δ of the estimate (grey levels)", ylabel="objective of a pixel (nats)")
     left.legend(fontsize=8)
     right.plot(target_precisions, first, color=colours[0], linewidth=1.8, label="first minimum")
     right.plot(target_precisions, lowest_psnr, color=colours[1], linewidth=1.8, linestyle="--", label="lowest minimum")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from indeed.figures.canvas import Drawn, blank, page, palette
+from indeed.figures.canvas import Drawn, page, palette
 
 Series = Float[np.ndarray, " number"]
 
@@ -20,8 +20,8 @@ KINDS = {
 }
 
 
-def ascent_traces(traces: Mapping[str, Sequence[tuple[str, float]]]) -> Drawn[dict[str, dict[str, dict[str, Series]]]]:
-    """Free energy after every update of coordinate ascent, above its last value, marked by the kind of update.
+def ascent_by_kind(traces: Mapping[str, Sequence[tuple[str, float]]]) -> Drawn[dict[str, dict[str, Series]]]:
+    """By how much each kind of update lowers the free energy in each sweep of coordinate ascent.
 
     Parameters
     ----------
@@ -32,40 +32,27 @@ def ascent_traces(traces: Mapping[str, Sequence[tuple[str, float]]]) -> Drawn[di
     Returns
     -------
     figure, data
-        By title and kind of update: its ``number`` (the count of the update), what the free energy is then ``above``
-        the last one, and by how much all updates of the kind ``lowered`` it, in total.
+        By title and kind of update: by how much its updates lowered the free energy in each sweep, from the first on.
     """
-    from matplotlib.collections import LineCollection
-
-    lowest = 1e-4  # what happens further down is rounding and the last superfluous column
-    colours = dict(zip(KINDS, palette(len(KINDS)), strict=True))
-    figure = blank(6.4, 3.5)
-    data: dict[str, dict[str, dict[str, Series]]] = {}
-    for ax, (title, trace) in zip(figure.subplots(1, len(traces), squeeze=False)[0], traces.items(), strict=True):
+    lowest = 1e-6  # what happens further down is rounding
+    figure, (axes,) = page(6.4, 3.4, 1, len(traces), sharey=True, squeeze=False)
+    data: dict[str, dict[str, Series]] = {}
+    for ax, (title, trace) in zip(axes, traces.items(), strict=True):
         names = np.array([name for name, _ in trace])
-        values = np.array([value for _, value in trace])
-        steps = -np.diff(values, prepend=values[0])
-        above = values - values[-1]
-        data[title] = {}
-        ax.plot(np.maximum(above, lowest), color="0.8", linewidth=1, zorder=0)
-        for kind, updates in KINDS.items():
-            number = np.flatnonzero(np.isin(names, updates))
-            data[title][kind] = {
-                "number": number.astype(float),
-                "above": above[number],
-                "lowered": np.atleast_1d(steps[number].sum()),
-            }
-            # Each update is a line from where it found the free energy to where it left it.
-            ends = np.stack(
-                [[number, np.maximum(above[number - 1], lowest)], [number, np.maximum(above[number], lowest)]]
-            )
-            segments = LineCollection(list(ends.transpose(2, 0, 1)), colors=[colours[kind]], linewidths=2.5, label=kind)
-            ax.add_collection(segments)
-        ax.set(xlim=(0.8, 1.2 * len(values)), ylim=(lowest, 2 * above[0]), xscale="log", yscale="log")
+        lowered = -np.diff([value for _, value in trace], prepend=trace[0][1])
+        sweep = np.cumsum(names == "A")  # a sweep begins with A; that of the start is number 0
+        data[title] = {
+            kind: np.bincount(sweep, np.where(np.isin(names, updates), lowered, 0))[1:]
+            for kind, updates in KINDS.items()
+        }
+        styles = zip(data[title].items(), palette(len(KINDS)), "osD^v", strict=True)
+        for (kind, steps), colour, marker in styles:
+            number = 1 + np.flatnonzero(steps > lowest)
+            ax.plot(number, steps[number - 1], marker=marker, markersize=3, color=colour, linewidth=1.2, label=kind)
+        ax.set(xscale="log", yscale="log", ylim=(lowest, None), xlabel="sweep")
         ax.set_title(title, fontsize=10)
-        ax.set_xlabel("update")
-    figure.axes[0].set_ylabel("free energy above its last value\n(nats per pixel)")
-    figure.axes[0].legend(fontsize=9, loc="lower left")
+    axes[0].set_ylabel("lowered by the updates of a sweep\n(nats per pixel)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
     return figure, data
 
 
