@@ -10,7 +10,7 @@ from indeed.networks.lipschitz import Lipschitz
 
 
 def test_the_truth_lies_between_the_bounds_and_a_steeper_network_has_larger_ones(tmp_path, monkeypatch):
-    model = InDeed(network_preset("tiny", 1))
+    model = InDeed(network_preset("tiny", 1)).eval()
     monkeypatch.setattr(lipschitz_bounds, "load_checkpoint", lambda _: (model, {}))
     flat = TABLE.table("smoke", tmp_path, runs=tmp_path / "flat")
     assert [row["part"] for row in flat] == list(Lipschitz._fields)
