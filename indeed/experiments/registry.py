@@ -24,6 +24,7 @@ TABLES = (
     "generalisation",
     "leaf_sampling",
     "refinement",
+    "lipschitz_bounds",
     "leaf_noise",
     "one_photograph",
     "texture_draws",

@@ -10,7 +10,7 @@ from indeed.figures.active_generalisation import (
     adaptation_progress,
     coordinate_distributions,
     decompositions_before_after,
-    sparsity_against_psnr,
+    gain_against_sparsity,
 )
 from indeed.figures.amortisation import all_or_nothing, parts_by_stage, per_image_progress, terms_before_after
 from indeed.figures.anomaly_detection import anomaly_families, detection_gains, detection_maps, detection_scores

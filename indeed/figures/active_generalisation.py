@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from indeed.checks import expect, one_of
+from indeed.checks import expect
 from indeed.experiments.methods import TABLE5_SETS, TABLE5_SUMMARISED, titles
 from indeed.figures.canvas import Drawn, Points, blank, list_down, name_axes, page, palette
 from indeed.figures.images import ImageArray, picture_table, signed_display
@@ -180,48 +180,38 @@ def coordinate_distributions(
     return figure, data
 
 
-def sparsity_against_psnr(
-    sets: Mapping[str, Points], arrow: tuple[str, str]
-) -> Drawn[dict[str, list[tuple[float, float]]]]:
-    """Sparsity term against PSNR of the images of several sets, with an arrow between the means of two (Fig. 6 c).
+def gain_against_sparsity(changes: Mapping[str, Points]) -> Drawn[dict[str, list[tuple[float, float]]]]:
+    """Change of each image by an adaptation: the gain in PSNR against the sparsity term, and the mean as a star.
 
-    The images of the two sets are the same ones in the same order: thin lines join each before and after.
+    Above the horizontal line an image has gained, left of the vertical one its sparsity term has fallen. In Fig. 6 (c)
+    the mean moves up and to the left.
 
     Parameters
     ----------
-    sets
-        Points (sparsity term in nats per pixel and channel, PSNR in dB) by the name of the set.
-    arrow
-        Names of the sets that it goes from and to: before and after the adaptation.
+    changes
+        Points (change of the sparsity term in nats per pixel and channel, gain in dB) by the name of the group.
 
     Returns
     -------
     figure, data
-        The points of each set, and its mean under its name with ``, mean``.
+        The points of each group, and the mean of all of them as ``mean``.
 
     Raises
     ------
     ValueError
-        If an end of the arrow is no set, or the two have different numbers of points.
+        If there is no image.
     """
-    for name in arrow:
-        one_of(sets, arrow=name)
-    before, after = (sets[name] for name in arrow)
-    if len(before) != len(after):
-        raise ValueError(f"sets: got {len(before)} and {len(after)} points at the ends of the arrow, expected as many")
-    data = {name: [(float(x), float(y)) for x, y in points] for name, points in sets.items()}
+    expect(any(changes.values()), "changes", "none", "at least one image")
+    data = {name: [(float(x), float(y)) for x, y in points] for name, points in changes.items()}
+    mean = np.mean([point for points in data.values() for point in points], axis=0)
     figure, ax = page(5.6, 3.8)
-    for first, second in zip(before, after, strict=True):
-        ax.plot(*zip(first, second, strict=True), color="0.75", linewidth=0.7, zorder=1)
-    for (name, points), colour, marker in zip(sets.items(), palette(), "os^Dv", strict=False):
-        x, y = zip(*points, strict=True)
-        ax.scatter(x, y, color=colour, marker=marker, s=22, alpha=0.8, label=name, linewidths=0, zorder=2)
-        mean = (float(np.mean(x)), float(np.mean(y)))
-        ax.plot(*([value] for value in mean), "*", color=colour, markersize=14, markeredgecolor="black", zorder=4)
-        data[f"{name}, mean"] = [mean]
-    ends = [data[f"{name}, mean"][0] for name in arrow]
-    ax.annotate("", xy=ends[1], xytext=ends[0], arrowprops={"arrowstyle": "-|>", "lw": 2, "color": "black"}, zorder=3)
-    name_axes(ax, "sparsity term (nats per pixel)", "PSNR of L + S (dB)")
+    for (name, points), colour, marker in zip(data.items(), palette(), "os^Dv", strict=False):
+        ax.plot(*zip(*points, strict=True), marker, color=colour, markersize=5, alpha=0.8, label=name)
+    for line in (ax.axhline, ax.axvline):
+        line(0, color="0.4", linestyle="--", linewidth=1, zorder=0)
+    data["mean"] = [(float(mean[0]), float(mean[1]))]
+    ax.plot(*mean, "*", color="white", markersize=15, markeredgecolor="black", label="mean of all")
+    name_axes(ax, "change of the sparsity term (nats per pixel)", "gain in PSNR (dB)")
     ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncol=3)
     return figure, data
 

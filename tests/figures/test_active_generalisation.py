@@ -98,22 +98,20 @@ def test_sets_of_one_image_have_no_density(drawn):
     assert figure.axes[1].texts[0].get_text() == "p = 0.50\nAUROC 0.50"
 
 
-def test_the_arrow_goes_from_the_mean_before_to_the_mean_after(drawn):
-    sets = {"before": [(8.0, 30.0), (9.0, 32.0)], "after": [(7.5, 31.0), (8.5, 33.0)], "white": [(7.0, 34.0)]}
-    figure, data = figures.sparsity_against_psnr(sets, ("before", "after"))
-    assert data["before, mean"] == [(8.5, 31.0)]
-    arrow = drawn(figure).axes[0].texts[0]
-    assert (arrow.xyann, arrow.xy) == ((8.5, 31.0), (8.0, 32.0))
-    assert [len(points.get_offsets()) for points in figure.axes[0].collections] == [2, 2, 1]
+def test_a_star_is_the_mean_of_the_changes_of_all_groups(drawn):
+    changes = {"Canon": [(0.5, 1.0), (-0.5, 3.0)], "Sony": [(0.3, -1.0)]}
+    figure, data = figures.gain_against_sparsity(changes)
+    assert data["Canon"] == changes["Canon"]
+    assert data["mean"] == [pytest.approx((0.1, 1.0))]
+    ax = drawn(figure).axes[0]
+    shown = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+    assert shown["Sony"] == [[0.3, -1.0]]
+    assert shown["mean of all"] == [pytest.approx([0.1, 1.0])]
 
 
-@pytest.mark.parametrize(
-    ("arrow", "message"),
-    [(("before", "nowhere"), "^arrow: got 'nowhere'"), (("before", "white"), "^sets: got 2 and 1")],
-)
-def test_an_arrow_between_sets_that_are_not_the_same_images_is_refused(arrow, message):
-    with pytest.raises(ValueError, match=message):
-        figures.sparsity_against_psnr({"before": [(8.0, 30.0), (9.0, 32.0)], "white": [(7.0, 34.0)]}, arrow)
+def test_changes_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="changes: got none"):
+        figures.gain_against_sparsity({"Canon": []})
 
 
 def test_a_stop_is_marked_on_its_line_at_its_step(drawn):
