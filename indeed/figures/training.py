@@ -127,8 +127,8 @@ def orthogonality_limit(
 ) -> Drawn[dict[str, list[float]]]:
     r"""PSNR of the best L under the literal orthogonality against the ratio of target precision to its weight.
 
-    A singular value :math:`s` of the target becomes :math:`(\sigma_0 s + 4\tau) / (\sigma_0 + 4\tau)` where that is at
-    least a half, with columns of A and B of equal length, and else :math:`\sigma_0 s / (\sigma_0 - 4\tau)`, with
+    A singular value :math:`d` of the target becomes :math:`(\sigma_0 d + 4\tau) / (\sigma_0 + 4\tau)` where that is at
+    least a half, with columns of A and B of equal length, and else :math:`\sigma_0 d / (\sigma_0 - 4\tau)`, with
     unequal ones; those beyond ``rank`` become zero.
 
     Parameters
