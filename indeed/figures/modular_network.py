@@ -248,6 +248,8 @@ def module_shares(networks: dict[str, list[Stage]]) -> Drawn[dict[str, dict[str,
             for colour, (owner, values) in zip(colours, owners.items(), strict=True):
                 share = 100 * values[i] / total
                 ax.barh(row, share, left=left, color=colour, label=owner if row == 0 else None)
+                if row == 0:  # the order is the same in all bars: nothing is told by colour alone
+                    ax.text(left + share / 2, row, owner, ha="center", va="center", fontsize=9, color="black")
                 left += share
             ax.text(102, row, f"{total / unit:.3g} {symbol}", va="center", fontsize=9)
         ax.set_xlabel(f"share of the {name} (%)", fontsize=9)

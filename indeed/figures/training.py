@@ -127,8 +127,8 @@ def orthogonality_limit(
 ) -> Drawn[dict[str, list[float]]]:
     r"""PSNR of the best L under the literal orthogonality against the ratio of target precision to its weight.
 
-    A singular value :math:`s` of the target becomes :math:`(\sigma_0 s + 4\tau) / (\sigma_0 + 4\tau)` where that is at
-    least a half, with columns of A and B of equal length, and else :math:`\sigma_0 s / (\sigma_0 - 4\tau)`, with
+    A singular value :math:`d` of the target becomes :math:`(\sigma_0 d + 4\tau) / (\sigma_0 + 4\tau)` where that is at
+    least a half, with columns of A and B of equal length, and else :math:`\sigma_0 d / (\sigma_0 - 4\tau)`, with
     unequal ones; those beyond ``rank`` become zero.
 
     Parameters
@@ -177,9 +177,12 @@ def orthogonality_limit(
 
 
 def design_differences(
-    rows: Sequence[Mapping[str, str]], meanings: Mapping[str, str]
+    rows: Sequence[Mapping[str, str]],
+    meanings: Mapping[str, str],
+    groups: Mapping[str, Sequence[str]],
+    chance: Mapping[str, float],
 ) -> Drawn[dict[str, tuple[float, float]]]:
-    """Difference of each form to the preset in validation PSNR, of L + S and of L, ordered by the former.
+    """Difference of chosen forms to the preset in validation PSNR, of L + S and of L, in groups.
 
     Parameters
     ----------
@@ -187,36 +190,48 @@ def design_differences(
         ``form``, ``psnr`` and ``psnr_low_rank`` of each form, the ``preset`` among them.
     meanings
         What is written for each form, by its name.
+    groups
+        Names of the forms to show, by the title of their group, from top to bottom.
+    chance
+        By ``psnr`` and ``psnr_low_rank``: differences up to this (dB) are within the grey band.
 
     Returns
     -------
     figure, data
-        Differences in dB of L + S and of L by the name of the form, the best one first.
+        Differences in dB of L + S and of L by the name of the form, in the order of the figure.
 
     Raises
     ------
     ValueError
-        If the preset is not among the forms, or is the only one.
+        If the preset or a form to show is missing.
     """
     by_form = {row["form"]: tuple(float(row[name]) for name in _PSNR) for row in rows}
-    others = "preset" in by_form and len(by_form) >= 2
-    expect(others, "rows", ", ".join(by_form) or "none", "'preset' and other forms")
-    total, low_rank = by_form.pop("preset")
-    differences = {form: (here[0] - total, here[1] - low_rank) for form, here in by_form.items()}
-    data = dict(sorted(differences.items(), key=lambda item: -item[1][0]))
-    figure, axes = page(6.4, 0.8 + 0.29 * len(data), 1, 2, sharey=True)
-    places = range(len(data))
+    shown = [form for forms in groups.values() for form in forms]
+    missing = {"preset", *shown} - set(by_form)
+    expect(shown and not missing, "rows", ", ".join(by_form) or "none", f"{', '.join(['preset', *shown])}")
+    total, low_rank = by_form["preset"]
+    data = {form: (by_form[form][0] - total, by_form[form][1] - low_rank) for form in shown}
+    # a free row between two groups
+    places = [shown.index(form) + number for number, forms in enumerate(groups.values()) for form in forms]
+    figure, axes = page(7.2, 0.9 + 0.3 * (max(places) + 1), 1, 2, sharey=True)
     worse, better = (palette()[index] for index in (1, 0))
-    for column, (ax, part) in enumerate(zip(axes, _PSNR.values(), strict=True)):
-        values = [pair[column] for pair in data.values()]
-        ax.barh(places, values, color=[better if value > 0 else worse for value in values], height=0.65)
+    for column, (ax, (name, part)) in enumerate(zip(axes, _PSNR.items(), strict=True)):
+        ax.axvspan(-chance[name], chance[name], color="0.85", linewidth=0)
+        for place, pair in zip(places, data.values(), strict=True):
+            good = pair[column] > 0
+            colour = better if good else worse
+            ax.plot([0, pair[column]], [place, place], color=colour, linewidth=1)
+            ax.plot(pair[column], place, "o", color=colour, markerfacecolor=colour if good else "white")
         ax.axvline(0, color="0.3", linewidth=1)
         ax.set_xlabel(f"{part}: difference (dB)", fontsize=9)
         ax.tick_params(labelsize=8)
         ax.grid(alpha=0.3, axis="x")
-    labels = [textwrap.fill(meanings.get(form, form), 40) for form in data]
-    axes[0].set_yticks(places, labels, linespacing=1.0)
-    axes[0].set_ylim(len(data) - 0.4, -0.6)
+    axes[0].set_yticks(places, [textwrap.fill(meanings.get(form, form), 42) for form in shown], linespacing=1.0)
+    axes[0].set_ylim(max(places) + 0.6, -0.6)
+    beside = axes[1].get_yaxis_transform()
+    for title, forms in groups.items():
+        centre = fmean(places[shown.index(form)] for form in forms)
+        axes[1].text(1.03, centre, title, transform=beside, rotation=270, va="center", fontsize=9)
     return figure, data
 
 

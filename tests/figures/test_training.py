@@ -91,27 +91,34 @@ def test_orthogonality_alone_makes_every_singular_value_one():
     assert data["median"][1] == pytest.approx(data["limit"][0], abs=1e-3)
 
 
-def test_design_differences_are_to_the_preset_and_sorted(drawn):
-    rows = [
-        {"form": form, "psnr": psnr, "psnr_low_rank": low_rank}
-        for form, psnr, low_rank in (("worse", "24.0", "20.5"), ("preset", "25.0", "20.0"), ("better", "25.5", "19.0"))
-    ]
-    figure, data = figures.design_differences(rows, {"worse": "a worse form"})
-    assert data == {"better": (0.5, -1.0), "worse": (-1.0, 0.5)}
-    assert list(data) == ["better", "worse"]
+def form_rows(*rows):
+    return [{"form": form, "psnr": psnr, "psnr_low_rank": low_rank} for form, psnr, low_rank in rows]
+
+
+def test_design_differences_are_to_the_preset_and_stand_in_their_groups(drawn):
+    rows = form_rows(("b", "24.0", "20.5"), ("preset", "25.0", "20.0"), ("a", "25.5", "19.0"), ("left out", "1", "1"))
+    chance = {"psnr": 0.25, "psnr_low_rank": 0.125}
+    figure, data = figures.design_differences(rows, {"b": "a worse form"}, {"one": ["a"], "two": ["b"]}, chance)
+    assert data == {"a": (0.5, -1.0), "b": (-1.0, 0.5)}
     left, right = drawn(figure).axes
-    assert [bar.get_width() for bar in left.patches] == [0.5, -1.0]
-    assert [bar.get_width() for bar in right.patches] == [-1.0, 0.5]
-    assert texts(figure)[:2] == ["better", "a worse form"]
-    # the best at the top, and the same colour for what is worse
+    assert texts(figure)[:2] == ["a", "a worse form"]
+    assert [text.get_text() for text in right.texts] == ["one", "two"]
+    for ax, name, column in ((left, "psnr", 0), (right, "psnr_low_rank", 1)):
+        (band,) = ax.patches
+        assert (band.get_x(), band.get_width()) == (-chance[name], 2 * chance[name])
+        dots = [line for line in ax.lines if line.get_marker() == "o"]
+        assert [line.get_xdata()[0] for line in dots] == [pair[column] for pair in data.values()]
+        # better and worse are told by the filling, too
+        assert [line.get_markerfacecolor() == "white" for line in dots] == [pair[column] < 0 for pair in data.values()]
+    # the first group at the top
     assert left.get_ylim()[0] > left.get_ylim()[1]
-    assert left.patches[1].get_facecolor() == right.patches[0].get_facecolor() != left.patches[0].get_facecolor()
 
 
 @pytest.mark.parametrize("forms", [["other", "another"], ["preset"], []])
-def test_design_differences_need_the_preset_and_another_form(forms):
-    with pytest.raises(ValueError, match=r"^rows: got .*, expected 'preset' and other forms"):
-        figures.design_differences([{"form": form, "psnr": "1", "psnr_low_rank": "1"} for form in forms], {})
+def test_design_differences_need_the_preset_and_every_form_to_show(forms):
+    rows = form_rows(*((form, "1", "1") for form in forms))
+    with pytest.raises(ValueError, match=r"^rows: got .*, expected preset, other"):
+        figures.design_differences(rows, {}, {"all": ["other"]}, {"psnr": 0, "psnr_low_rank": 0})
 
 
 def test_leaf_sampling_compares_the_same_seeds_and_its_gap_is_training_minus_validation(drawn):
