@@ -132,23 +132,6 @@ def test_images_and_tiles_that_the_patches_do_not_divide_are_refused():
         replace(TINY, backbone="mlp")
 
 
-def test_maps_of_a_u_net_are_no_wider_than_the_widest_and_its_small_kernels_need_a_quarter_of_the_weights():
-    def weights(**sizes):
-        trunk = UNet(1, width=4, blocks=1, halvings=2, norm="none", **sizes)
-        return [tuple(layer.weight.shape) for layer in (*(down[0] for down in trunk.down), *trunk.up)]
-
-    assert weights() == [(8, 4, 4, 4), (16, 8, 4, 4), (16, 8, 4, 4), (8, 4, 4, 4)]
-    assert weights(widest=8, resampling=2) == [(8, 4, 2, 2), (8, 8, 2, 2), (8, 8, 2, 2), (8, 4, 2, 2)]
-
-
-def test_a_linear_u_net_starts_without_biases_so_that_its_features_follow_its_input():
-    torch.manual_seed(0)
-    trunk = UNet(4, 16, blocks=2, halvings=2, norm="none", merge_blocks=2, resampling=2, linear=True)
-    assert not any(value.any() for name, value in trunk.named_parameters() if name.endswith("bias"))
-    images = torch.randn(4, 4, 64, 64)
-    torch.testing.assert_close(trunk(3 * images), 3 * trunk(images))
-
-
 @pytest.mark.parametrize("size", [(8, 8), (24, 12)])
 def test_features_of_a_u_net_have_the_size_of_the_image_and_see_across_its_halvings(size):
     torch.manual_seed(0)
@@ -175,8 +158,6 @@ def test_unusable_sizes_of_a_u_net_are_named():
     for name in ("in_channels", "width", "blocks", "halvings"):
         with pytest.raises(ValueError, match=f"{name}: got 0, expected at least 1"):
             UNet(**{"in_channels": 1, "width": 4, "blocks": 1, "halvings": 1, "norm": "none"} | {name: 0})
-    with pytest.raises(ValueError, match=r"widest: got 3, expected at least width \(4\)"):
-        UNet(1, width=4, blocks=1, halvings=1, norm="none", widest=3)
     with pytest.raises(ValueError, match="multiples of 4"):
         UNet(1, width=4, blocks=1, halvings=2, norm="none")(torch.zeros(1, 1, 8, 6))
 
