@@ -194,7 +194,7 @@ class ResidualUNet(nn.Module):
     in_channels, width
         Channels in; feature maps at full resolution, which double with each halving.
     blocks
-        Residual blocks at each resolution before the halving, and as many behind.
+        Residual blocks at each resolution before the halving, as many behind, and as many at the coarsest.
     halvings
         How often both sides are halved.
     widest
@@ -228,7 +228,7 @@ class ResidualUNet(nn.Module):
         self.stem = nn.Conv2d(in_channels, width, 3, padding="same", bias=bias)
         self.before = nn.ModuleList(residual(features, blocks) for features in widths[:-1])
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2, bias=bias) for fine, coarse in pairwise(widths))
-        self.coarsest = residual(widths[-1], 2 * blocks)
+        self.coarsest = residual(widths[-1], blocks)
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(coarse, fine, 2, stride=2, bias=bias) for fine, coarse in pairwise(widths)
         )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from indeed.networks.backbones import Transformer, UNet, parameter_count, positions
+from indeed.networks.backbones import ResidualUNet, Transformer, UNet, parameter_count, positions
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 
 TINY = replace(
@@ -172,3 +172,26 @@ def test_a_network_with_a_u_net_for_f_S_has_gradients_everywhere_and_a_leak_reac
     without = model(y)[1].S
     model.f_S.leak = 0.5
     assert not torch.allclose(model(y)[1].S, without)
+
+
+def test_maps_of_a_residual_u_net_double_up_to_the_widest():
+    trunk = ResidualUNet(1, width=4, blocks=1, halvings=3, widest=8)
+    assert [layer.out_channels for layer in trunk.down] == [8, 8, 8]
+    assert [layer.out_channels for layer in trunk.up] == [4, 8, 8]
+    assert trunk(torch.zeros(1, 1, 8, 16)).shape == (1, 4, 8, 16)
+
+
+def test_what_a_residual_u_net_finds_at_halved_resolutions_is_added():
+    torch.manual_seed(0)
+    trunk, image = ResidualUNet(1, width=4, blocks=1, halvings=2, bias=False), torch.rand(1, 1, 8, 8)
+    whole = trunk(image)
+    torch.nn.init.zeros_(trunk.up[0].weight)
+    assert not torch.allclose(trunk(image), whole)
+    torch.testing.assert_close(trunk(image), trunk.behind[0](trunk.before[0](trunk.stem(image))))
+
+
+def test_a_residual_u_net_names_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"widest: got 3, expected at least width \(4\)"):
+        ResidualUNet(1, width=4, blocks=1, halvings=1, widest=3)
+    with pytest.raises(ValueError, match="got \\(8, 6\\) pixels, expected multiples of 4"):
+        ResidualUNet(1, width=4, blocks=1, halvings=2)(torch.zeros(1, 1, 8, 6))
