@@ -26,41 +26,21 @@ from indeed.recipes.small import small_trainer
 from indeed.record import Profile
 from indeed.tables import Row
 
-UNET = {
-    "sparse_halvings": 2,
-    "sparse_blocks": 2,
-    "sparse_merge_blocks": 1,
-    "sparse_widest": 128,
-    "sparse_resampling": 2,
-    "sparse_linear": True,
-}
+UNET = {"sparse_halvings": 2, "sparse_blocks": 2, "sparse_widest": 128, "sparse_residual": True}
 CANDIDATES = (
-    Form(
-        "linear_unet", "U-Net on 2x unshuffled pixels, 64, 128 and 128 wide, activations in residual blocks only", UNET
-    ),
+    Form("residual_unet", "a residual U-Net on 2x unshuffled pixels, 64, 128 and 128 wide", UNET),
     Form("cpu", "the preset cpu: a ResNet 64 wide", {}),
-    Form("unet", "the U-Net with rectified halvings", UNET | {"sparse_linear": False}),
-    Form("observation", "the U-Net sees Y alone", UNET | {"sparse_input": "observation"}),
-    Form("merge_2", "the U-Net with two blocks behind each merge", UNET | {"sparse_merge_blocks": 2}),
-    Form("bias_free", "the U-Net without biases", UNET | {"sparse_bias": False}),
-    Form("patch_128", "the U-Net on patches of 128 pixels, a quarter as many", UNET | {"patch_size": 128}),
-    Form("wide", "the U-Net, 96 and 128 wide", UNET | {"sparse_width": 96}),
-    Form("fast", "the U-Net, learning rate 2e-3", UNET, {"learning_rate": 2e-3}),
-    Form(
-        "one_halving",
-        "one halving, 4 blocks and 2 behind the merge",
-        UNET | {"sparse_halvings": 1, "sparse_blocks": 4, "sparse_merge_blocks": 2},
-    ),
-    Form(
-        "full_pixels",
-        "a U-Net on full pixels, 24 to 128 wide, three halvings",
-        UNET | {"sparse_width": 24, "sparse_halvings": 3, "sparse_blocks": 3, "sparse_unshuffle": 1},
-    ),
-    Form("small", "the U-Net, 48, 96 and 144 wide", UNET | {"sparse_width": 48, "sparse_widest": 144}),
+    Form("unet", "a U-Net that concatenates", {"sparse_halvings": 2, "sparse_blocks": 2}),
+    Form("observation", "the residual U-Net sees Y alone", UNET | {"sparse_input": "observation"}),
+    Form("bias_free", "the residual U-Net without biases", UNET | {"sparse_bias": False}),
+    Form("patch_128", "the residual U-Net on patches of 128 pixels, a quarter as many", UNET | {"patch_size": 128}),
+    Form("wide", "the residual U-Net, 96 and 128 wide", UNET | {"sparse_width": 96}),
+    Form("one_halving", "one halving, three blocks", UNET | {"sparse_halvings": 1, "sparse_blocks": 3}),
+    Form("small", "the residual U-Net, 48, 96 and 144 wide", UNET | {"sparse_width": 48, "sparse_widest": 144}),
     Form("deep_resnet", "a ResNet of 13 blocks", {"sparse_blocks": 13}),
-    Form("slow", "the U-Net, learning rate 5e-4", UNET, {"learning_rate": 5e-4}),
-    Form("patch_96", "the U-Net on patches of 96 pixels, 3 of them", UNET | {"patch_size": 96}),
-    Form("long_average", "the U-Net, decay of the average 0.9995", UNET, {"ema_decay": 0.9995}),
+    Form("slow", "the residual U-Net, learning rate 5e-4", UNET, {"learning_rate": 5e-4}),
+    Form("fast", "the residual U-Net, learning rate 2e-3", UNET, {"learning_rate": 2e-3}),
+    Form("long_average", "the residual U-Net, decay of the average 0.9995", UNET, {"ema_decay": 0.9995}),
 )
 """Forms, the first one being what the others are variants of."""
 FORMS_BY_NAME = {form.name: form for form in CANDIDATES}
@@ -93,7 +73,7 @@ SIZES: dict[Profile, Size] = {
         network_preset("tiny", 3),
         training_preset("tiny"),
         "embedded",
-        (Round(2e-4, ("linear_unet", "observation")),),
+        (Round(2e-4, ("residual_unet", "observation")),),
         1,
     ),
     "cpu": Size(
@@ -199,7 +179,7 @@ def _lines(rows: Sequence[Row]) -> Iterator[str]:
 TABLE = Table(
     name="denoiser_search",
     key={"round": int, "form": FORMS_BY_NAME, "seed": int},
-    example="1-unet-0",
+    example="1-cpu-0",
     cells=cells,
     measure=cell,
     report=_lines,

@@ -1,15 +1,15 @@
-"""Backbones: the ResNet of section 3.4.2 and Table 3, its form that halves a pooled axis, a U-Net, the transformer."""
+"""Backbones: the ResNet of section 3.4.2 and Table 3, its form that halves a pooled axis, U-Nets, the transformer."""
 
 import math
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from indeed.checks import at_least, expect, one_of
+from indeed.checks import at_least, expect
 from indeed.types import Images
 
 Norm = Literal["group", "channel", "batch", "none"]
@@ -132,17 +132,6 @@ class UNet(nn.Module):
         How often both sides are halved.
     norm
         As in `normalisation`.
-    widest
-        Most feature maps at any resolution; None: no bound.
-    merge_blocks
-        Residual blocks behind each merge, on the way up.
-    resampling
-        Side of the kernels that halve and double: 4, or 2, which needs a quarter of the weights.
-    linear
-        Whether only residual blocks have activations. Without normalisation a U-Net whose halvings are rectified loses
-        most of their units early in a training; a linear way down and up cannot die.
-    bias
-        As in `ResNet`.
 
     Raises
     ------
@@ -155,60 +144,24 @@ class UNet(nn.Module):
     torch.Size([1, 8, 12, 16])
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        blocks: int,
-        halvings: int,
-        norm: Norm = "group",
-        widest: int | None = None,
-        merge_blocks: int = 0,
-        resampling: Literal[2, 4] = 4,
-        linear: bool = False,
-        bias: bool = True,
-    ) -> None:
+    def __init__(self, in_channels: int, width: int, blocks: int, halvings: int, norm: Norm = "group") -> None:
         super().__init__()
         at_least(1, in_channels=in_channels, width=width, blocks=blocks, halvings=halvings)
-        at_least(0, merge_blocks=merge_blocks)
-        one_of((2, 4), resampling=resampling)
-        self.depth, self.merge_depth, self.resampling = blocks, merge_blocks, resampling
-        activation: type[nn.Module] = nn.Identity if linear else nn.ReLU
-        self.rectified = activation()
-        widths = [width * 2**level for level in range(halvings + 1)]
-        if widest is not None:
-            expect(widest >= width, "widest", widest, f"at least width ({width})")
-            widths = [min(features, widest) for features in widths]
-        pairs = list(pairwise(widths))
-
-        resampled: dict[str, Any] = {"stride": 2, "padding": resampling // 2 - 1, "bias": bias}
-
-        def residual(features: int, count: int) -> list[ResidualBlock]:
-            return [ResidualBlock(features, 3, norm, bias) for _ in range(count)]
-
-        self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, width, 3, padding="same", bias=bias), normalisation(norm, width), activation()
-        )
+        pairs = list(pairwise(width * 2**level for level in range(halvings + 1)))
+        self.stem = _activated(nn.Conv2d(in_channels, width, 3, padding="same"), norm)
         self.down = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(fine, coarse, resampling, **resampled), normalisation(norm, coarse), activation())
-            for fine, coarse in pairs
+            _activated(nn.Conv2d(fine, coarse, 4, stride=2, padding=1), norm) for fine, coarse in pairs
         )
-        self.blocks = nn.ModuleList(nn.Sequential(*residual(coarse, blocks)) for _, coarse in pairs)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(coarse, 3, norm) for _ in range(blocks))) for _, coarse in pairs
+        )
         self.up = nn.ModuleList(
-            nn.ConvTranspose2d(coarse, fine, resampling, **resampled) for fine, coarse in reversed(pairs)
+            nn.ConvTranspose2d(coarse, fine, 4, stride=2, padding=1) for fine, coarse in reversed(pairs)
         )
         self.merge = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(2 * fine, fine, 3, padding="same", bias=bias),
-                normalisation(norm, fine),
-                *residual(fine, merge_blocks),
-            )
+            nn.Sequential(nn.Conv2d(2 * fine, fine, 3, padding="same"), normalisation(norm, fine))
             for fine, _ in reversed(pairs)
         )
-        if linear:  # beside PyTorch's biases the features of an image are small, and its blocks silent
-            for layer in self.modules():
-                if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
 
     def forward(self, x: Images) -> Features:
         """Image-like input to feature maps of the same size; as those of a ResNet they are not rectified."""
@@ -220,7 +173,80 @@ class UNet(nn.Module):
             seen.append(blocks(down(seen[-1])))
         features: Tensor = seen.pop()
         for up, merge in zip(self.up, self.merge, strict=True):
-            features = merge(torch.cat([seen.pop(), up(self.rectified(features))], dim=1))
+            features = merge(torch.cat([seen.pop(), up(functional.relu(features))], dim=1))
+        return features
+
+
+def _activated(convolution: nn.Conv2d, norm: Norm) -> nn.Sequential:
+    return nn.Sequential(convolution, normalisation(norm, convolution.out_channels), nn.ReLU())
+
+
+class ResidualUNet(nn.Module):
+    """A ResNet that does a part of its work at halved resolutions, and adds what it finds there.
+
+    With ``x`` at one resolution, ``b`` and ``c`` its residual blocks and ``u`` this network at half of it:
+    ``c(b(x) + up(u(down(b(x)))))``. All that is learned is a sum of branches, as in a ResNet, so that without
+    normalisation it trains at the learning rate of one. A U-Net that concatenates, without normalisation, did not: its
+    units died in the first thousand steps, with and without activations between its resolutions.
+
+    Parameters
+    ----------
+    in_channels, width
+        Channels in; feature maps at full resolution, which double with each halving.
+    blocks
+        Residual blocks at each resolution before the halving, as many behind, and as many at the coarsest.
+    halvings
+        How often both sides are halved.
+    widest
+        Most feature maps at any resolution; None: no bound.
+    bias
+        As in `ResNet`.
+
+    Raises
+    ------
+    ValueError
+        For sizes below one, or ``widest`` below ``width``; in ``forward``, for sides that are no multiples of
+        ``2**halvings``.
+
+    Examples
+    --------
+    >>> ResidualUNet(2, width=8, blocks=1, halvings=2, widest=16)(torch.zeros(1, 2, 12, 16)).shape
+    torch.Size([1, 8, 12, 16])
+    """
+
+    def __init__(
+        self, in_channels: int, width: int, blocks: int, halvings: int, widest: int | None = None, bias: bool = True
+    ) -> None:
+        super().__init__()
+        at_least(1, in_channels=in_channels, width=width, blocks=blocks, halvings=halvings)
+        expect(widest is None or widest >= width, "widest", widest, f"at least width ({width})")
+        widths = [min(width * 2**level, widest or width * 2**level) for level in range(halvings + 1)]
+
+        def residual(features: int, count: int) -> nn.Sequential:
+            return nn.Sequential(*(ResidualBlock(features, 3, "none", bias) for _ in range(count)))
+
+        self.stem = nn.Conv2d(in_channels, width, 3, padding="same", bias=bias)
+        self.before = nn.ModuleList(residual(features, blocks) for features in widths[:-1])
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2, bias=bias) for fine, coarse in pairwise(widths))
+        self.coarsest = residual(widths[-1], blocks)
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(coarse, fine, 2, stride=2, bias=bias) for fine, coarse in pairwise(widths)
+        )
+        self.behind = nn.ModuleList(residual(features, blocks) for features in widths[:-1])
+
+    def forward(self, x: Images) -> Features:
+        """Image-like input to feature maps of the same size; as those of a ResNet they are not rectified."""
+        multiple = 2 ** len(self.down)
+        if x.shape[-2] % multiple or x.shape[-1] % multiple:
+            raise ValueError(f"x: got {tuple(x.shape[-2:])} pixels, expected multiples of {multiple}")
+        features: Tensor = self.stem(x)
+        seen = []
+        for before, down in zip(self.before, self.down, strict=True):
+            seen.append(before(features))
+            features = down(seen[-1])
+        features = self.coarsest(features)
+        for up, behind in zip(reversed(self.up), reversed(self.behind), strict=True):
+            features = behind(seen.pop() + up(features))
         return features
 
 

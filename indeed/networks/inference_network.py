@@ -16,7 +16,7 @@ from torch.nn import functional
 from indeed.bayes.generative_model import low_rank
 from indeed.bayes.variational_family import Draw, GaussianFactor, Generators, MiddleLevel
 from indeed.checks import at_least, expect, one_of
-from indeed.networks.backbones import Norm, ResNet, Transformer, UNet, scale_
+from indeed.networks.backbones import Norm, ResidualUNet, ResNet, Transformer, UNet, scale_
 from indeed.types import Images
 
 RESIDUAL_GAIN = 10.0
@@ -67,13 +67,10 @@ class NetworkConfig:
     """How often f_S halves the sides of its maps, as a U-Net with `sparse_blocks` residual blocks at each resolution
     but the full one, where it is `sparse_width` wide; 0, the paper's: a ResNet at one resolution."""
     sparse_widest: int | None = None
-    """Most feature maps of the U-Net at any resolution; None: they double with each halving."""
-    sparse_merge_blocks: int = 0
-    """Residual blocks of the U-Net at each resolution but the coarsest, on the way up."""
-    sparse_resampling: Literal[2, 4] = 4
-    """Side in pixels of the kernels with which the U-Net halves and doubles."""
-    sparse_linear: bool = False
-    """Whether the U-Net has activations in its residual blocks only."""
+    """Most feature maps of a `ResidualUNet` at any resolution; None: they double with each halving."""
+    sparse_residual: bool = False
+    """Whether the U-Net is a `ResidualUNet`, with `sparse_blocks` blocks before and behind each halving; it has no
+    normalisation."""
     sparse_bias: bool = True
     """Whether the convolutions of f_S have biases. Without them the noise that it puts out scales with what it sees, so
     that levels it was not trained at are like those it was. The log-variance keeps its bias."""
@@ -130,7 +127,7 @@ def network_preset(name: Literal["tiny", "cpu", "cpu-long", "paper"], channels: 
     The ``cpu`` preset is the efficient family: no normalisation; factor networks that halve the averaged axis, with
     cosine moments and positions; f_S on 2x unshuffled pixels, which sees Y and L and predicts the noise. It starts on
     tiles of 64 pixels; the same weights go on with larger ones. What each of these choices changes is measured by
-    :mod:`indeed.experiments.design_search`. In ``cpu-long`` f_S is a U-Net, chosen by
+    :mod:`indeed.experiments.design_search`. In ``cpu-long`` f_S is a `ResidualUNet`, chosen by
     :mod:`indeed.experiments.denoiser_search` for long runs, on tiles of 128 pixels throughout.
     """
     if name == "cpu-long":
@@ -139,10 +136,8 @@ def network_preset(name: Literal["tiny", "cpu", "cpu-long", "paper"], channels: 
             patch_size=128,
             sparse_halvings=2,
             sparse_blocks=2,
-            sparse_merge_blocks=2,
             sparse_widest=128,
-            sparse_resampling=2,
-            sparse_linear=True,
+            sparse_residual=True,
         )
     if name == "paper":
         return NetworkConfig(channels=channels)
@@ -270,18 +265,11 @@ class SparseNetwork(nn.Module):
             size = (config.transformer_width, config.transformer_blocks, config.transformer_patch)
             self.trunk = Transformer(inputs * pixels, config.sparse_width, *size)
         elif config.sparse_halvings:
-            self.trunk = UNet(
-                inputs * pixels,
-                config.sparse_width,
-                config.sparse_blocks,
-                config.sparse_halvings,
-                config.norm,
-                config.sparse_widest,
-                config.sparse_merge_blocks,
-                config.sparse_resampling,
-                config.sparse_linear,
-                config.sparse_bias,
-            )
+            size = (config.sparse_width, config.sparse_blocks, config.sparse_halvings)
+            if config.sparse_residual:
+                self.trunk = ResidualUNet(inputs * pixels, *size, config.sparse_widest, config.sparse_bias)
+            else:
+                self.trunk = UNet(inputs * pixels, *size, config.norm)
         else:
             bias = config.sparse_bias
             self.trunk = ResNet(inputs * pixels, config.sparse_width, config.sparse_blocks, 3, config.norm, bias=bias)

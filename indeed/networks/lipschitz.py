@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from indeed.bayes.variational_family import standard_normal
 from indeed.checks import at_least
-from indeed.networks.backbones import ResidualBlock, ResNet, UNet
+from indeed.networks.backbones import ResidualBlock, ResidualUNet, ResNet, UNet
 from indeed.networks.inference_network import RESIDUAL_GAIN, FactorNetwork, InDeed, SparseNetwork, cosines
 from indeed.types import Images, PerSample
 
@@ -194,6 +194,14 @@ def _unet_bound(trunk: UNet, sizes: Sizes) -> float:
     return bound
 
 
+def _residual_unet_bound(trunk: ResidualUNet, sizes: Sizes) -> float:
+    bound = _bound(trunk.coarsest, sizes)
+    for parts in reversed(list(zip(trunk.before, trunk.down, trunk.up, trunk.behind, strict=True))):
+        before, down, up, behind = (_bound(part, sizes) for part in parts)
+        bound = before * (1 + down * bound * up) * behind
+    return _bound(trunk.stem, sizes) * bound
+
+
 def _bound(layer: nn.Module, sizes: Sizes) -> float:
     """Bound of a layer, of several one after the other, or of a residual block."""
     if isinstance(layer, ResidualBlock):
@@ -231,8 +239,11 @@ def _sparse_bounds(network: SparseNetwork, sizes: Sizes, L: float, residual: flo
     }[form.sparse_input]
     head = convolution_norm(network.mean_head, *sizes[network.mean_head])
     trunk = network.trunk
-    assert isinstance(trunk, ResNet | UNet)
-    inner = _unet_bound(trunk, sizes) if isinstance(trunk, UNet) else _resnet_bound(trunk, sizes)
+    if isinstance(trunk, ResidualUNet):
+        inner = _residual_unet_bound(trunk, sizes)
+    else:
+        assert isinstance(trunk, ResNet | UNet)
+        inner = _unet_bound(trunk, sizes) if isinstance(trunk, UNet) else _resnet_bound(trunk, sizes)
     output = seen * inner * head
     if form.sparse_output == "sparse":
         return output, L + output

@@ -45,5 +45,5 @@ def test_operations_in_use_are_a_third_of_those_in_training_but_for_what_tiles_s
 
 def test_a_shrunken_image_is_measured_too(tmp_path, monkeypatch):
     monkeypatch.setattr(denoiser_search, "SIDE", 24)
-    (row,) = TABLE.cell(1, "linear_unet", 0, profile="smoke", runs=tmp_path)
+    (row,) = TABLE.cell(1, "residual_unet", 0, profile="smoke", runs=tmp_path)
     assert float(row["psnr_15"]) > 10

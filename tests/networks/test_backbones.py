@@ -4,7 +4,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from indeed.networks.backbones import Transformer, UNet, parameter_count, positions
+from indeed.networks.backbones import ResidualUNet, Transformer, UNet, parameter_count, positions
 from indeed.networks.inference_network import InDeed, NetworkConfig, network_preset
 
 TINY = replace(
@@ -132,23 +132,6 @@ def test_images_and_tiles_that_the_patches_do_not_divide_are_refused():
         replace(TINY, backbone="mlp")
 
 
-def test_maps_of_a_u_net_are_no_wider_than_the_widest_and_its_small_kernels_need_a_quarter_of_the_weights():
-    def weights(**sizes):
-        trunk = UNet(1, width=4, blocks=1, halvings=2, norm="none", **sizes)
-        return [tuple(layer.weight.shape) for layer in (*(down[0] for down in trunk.down), *trunk.up)]
-
-    assert weights() == [(8, 4, 4, 4), (16, 8, 4, 4), (16, 8, 4, 4), (8, 4, 4, 4)]
-    assert weights(widest=8, resampling=2) == [(8, 4, 2, 2), (8, 8, 2, 2), (8, 8, 2, 2), (8, 4, 2, 2)]
-
-
-def test_a_linear_u_net_starts_without_biases_so_that_its_features_follow_its_input():
-    torch.manual_seed(0)
-    trunk = UNet(4, 16, blocks=2, halvings=2, norm="none", merge_blocks=2, resampling=2, linear=True)
-    assert not any(value.any() for name, value in trunk.named_parameters() if name.endswith("bias"))
-    images = torch.randn(4, 4, 64, 64)
-    torch.testing.assert_close(trunk(3 * images), 3 * trunk(images))
-
-
 @pytest.mark.parametrize("size", [(8, 8), (24, 12)])
 def test_features_of_a_u_net_have_the_size_of_the_image_and_see_across_its_halvings(size):
     torch.manual_seed(0)
@@ -175,8 +158,6 @@ def test_unusable_sizes_of_a_u_net_are_named():
     for name in ("in_channels", "width", "blocks", "halvings"):
         with pytest.raises(ValueError, match=f"{name}: got 0, expected at least 1"):
             UNet(**{"in_channels": 1, "width": 4, "blocks": 1, "halvings": 1, "norm": "none"} | {name: 0})
-    with pytest.raises(ValueError, match=r"widest: got 3, expected at least width \(4\)"):
-        UNet(1, width=4, blocks=1, halvings=1, norm="none", widest=3)
     with pytest.raises(ValueError, match="multiples of 4"):
         UNet(1, width=4, blocks=1, halvings=2, norm="none")(torch.zeros(1, 1, 8, 6))
 
@@ -191,3 +172,26 @@ def test_a_network_with_a_u_net_for_f_S_has_gradients_everywhere_and_a_leak_reac
     without = model(y)[1].S
     model.f_S.leak = 0.5
     assert not torch.allclose(model(y)[1].S, without)
+
+
+def test_maps_of_a_residual_u_net_double_up_to_the_widest():
+    trunk = ResidualUNet(1, width=4, blocks=1, halvings=3, widest=8)
+    assert [layer.out_channels for layer in trunk.down] == [8, 8, 8]
+    assert [layer.out_channels for layer in trunk.up] == [4, 8, 8]
+    assert trunk(torch.zeros(1, 1, 8, 16)).shape == (1, 4, 8, 16)
+
+
+def test_what_a_residual_u_net_finds_at_halved_resolutions_is_added():
+    torch.manual_seed(0)
+    trunk, image = ResidualUNet(1, width=4, blocks=1, halvings=2, bias=False), torch.rand(1, 1, 8, 8)
+    whole = trunk(image)
+    torch.nn.init.zeros_(trunk.up[0].weight)
+    assert not torch.allclose(trunk(image), whole)
+    torch.testing.assert_close(trunk(image), trunk.behind[0](trunk.before[0](trunk.stem(image))))
+
+
+def test_a_residual_u_net_names_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"widest: got 3, expected at least width \(4\)"):
+        ResidualUNet(1, width=4, blocks=1, halvings=1, widest=3)
+    with pytest.raises(ValueError, match="got \\(8, 6\\) pixels, expected multiples of 4"):
+        ResidualUNet(1, width=4, blocks=1, halvings=2)(torch.zeros(1, 1, 8, 6))

@@ -140,10 +140,8 @@ def test_batch_normalisation_mixes_the_batch_in_training_and_not_in_evaluation()
 
 UNET = {
     "sparse_halvings": 2,
-    "sparse_merge_blocks": 1,
-    "sparse_resampling": 2,
     "sparse_widest": 16,
-    "sparse_linear": True,
+    "sparse_residual": True,
 }
 
 

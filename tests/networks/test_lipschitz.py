@@ -29,10 +29,8 @@ FORMS = {
     "u-net": {"sparse_halvings": 2},
     "u-net of long runs": {
         "sparse_halvings": 2,
-        "sparse_merge_blocks": 1,
-        "sparse_resampling": 2,
         "sparse_widest": 16,
-        "sparse_linear": True,
+        "sparse_residual": True,
         "sparse_bias": False,
         "sparse_input": "observation",
     },
