@@ -127,7 +127,6 @@ def rank_one_sum(
     limit = max(float(np.abs(image).max()) for image in data.values())
     blue, orange = palette(2)
     figure = blank(7.6, 7.6 / len(data) + 0.1)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     sizes = {"width_ratios": [1, 4] * len(data), "height_ratios": [1, 4]}
     grid = figure.add_gridspec(2, 2 * len(data), **sizes)
     for place, (title, image) in enumerate(data.items()):
@@ -236,11 +235,15 @@ def shrinkage_rules(rules: dict[str, Points], measured: Points, edge: float) -> 
     """
     figure, ax = page(6.2, 4.0)
     styles = ("-", "--", "-.", ":")
-    for (name, points), colour, style in zip(rules.items(), palette(), styles, strict=False):
-        ax.plot(*zip(*points, strict=True), style, color=colour, linewidth=2, label=name)
-    ax.plot(*zip(*measured, strict=True), "D", color="black", markersize=5, zorder=5, label="columns of the experiment")
-    ax.axvline(edge, color="0.5", linewidth=1)
-    ax.text(edge, ax.get_ylim()[1], " edge of the noise", va="top", ha="left", fontsize=8.5, color="0.3")
+    near = ax.inset_axes((0.08, 0.56, 0.3, 0.36), xlim=(0.85 * edge, 2 * edge), ylim=(-0.1 * edge, 2 * edge))
+    for where in (ax, near):
+        for (name, points), colour, style in zip(rules.items(), palette(), styles, strict=False):
+            where.plot(*zip(*points, strict=True), style, color=colour, linewidth=2, label=name)
+        where.plot(*zip(*measured, strict=True), "D", color="black", markersize=5, label="columns of the experiment")
+        where.axvline(edge, color="0.5", linewidth=1)
+    near.set_title("at the edge of the noise", fontsize=8.5)
+    near.tick_params(labelsize=7.5)
+    ax.indicate_inset_zoom(near)
     name_axes(ax, "singular value of Y (8-bit grey levels)", "strength in L (8-bit grey levels)")
     ax.legend(fontsize=8.5, loc="lower right")
     return figure, rules | {"measured": measured}
