@@ -64,6 +64,38 @@ def evidence_bound(
     return figure, {"gaps": gaps, "densities": densities}
 
 
+def evidence_bar(bounds: dict[str, float], log_evidence: float) -> Drawn[dict[str, tuple[float, float]]]:
+    """Log evidence as a bar of two pieces, the ELBO and the divergence that it misses, once for each q.
+
+    Parameters
+    ----------
+    bounds
+        ELBO in nats, by the name of the bar.
+    log_evidence
+        Where every bar ends.
+
+    Returns
+    -------
+    figure, data
+        ELBO and divergence of each bar.
+    """
+    data = {name: (bound, log_evidence - bound) for name, bound in bounds.items()}
+    blue, orange = palette(2)
+    figure, ax = page(6.4, 0.9 + 0.45 * len(data))
+    left = min(bounds.values()) - 0.6 * max(gap for _, gap in data.values())
+    for row, (bound, gap) in enumerate(data.values()):
+        ax.barh(row, bound - left, left=left, color=(*blue, 0.5), edgecolor="black", height=0.6)
+        ax.barh(row, gap, left=bound, color=(*orange, 0.35), edgecolor="black", hatch="//", height=0.6)
+        text = {"va": "center", "fontsize": 8.5}
+        ax.text(left, row, f" ELBO {bound:.2f}".replace("-", "−"), ha="left", **text)
+        ax.text(log_evidence, row, f"  KL {gap:.2f}", ha="left", **text)
+    ax.axvline(log_evidence, color="black", linestyle="--", linewidth=1.2)
+    ax.set_yticks(range(len(data)), list(data))
+    ax.set(xlim=(left, log_evidence + 0.3 * (log_evidence - left)), xlabel="nats; the dashed line is ln p(y)")
+    ax.invert_yaxis()
+    return figure, data
+
+
 def term_bars(terms: dict[str, ElboTerms], pixels: int) -> Drawn[dict[str, Float[np.ndarray, " bar"]]]:
     """Bars of the seven terms of one image and of their sum; one panel, with a scale of its own, for each state.
 

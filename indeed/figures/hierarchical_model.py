@@ -1,12 +1,14 @@
-"""Figures of the hierarchical model: its graph, its samples, its tails, the switch of its columns."""
+"""Figures of the hierarchical model: its graph, samples, columns and penalties, and the switch of its columns."""
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from indeed.bayes.generative_model import Hyperpriors, PriorSample, sparse_marginal_log_density
 from indeed.checks import expect
-from indeed.figures.canvas import Drawn, blank, page, palette
+from indeed.figures.canvas import Drawn, Points, blank, name_axes, page, palette
+from indeed.images.noise import GREY_LEVEL
 
 
 def model_graph() -> Drawn[dict[str, list[str]]]:
@@ -107,6 +109,46 @@ def prior_gallery(samples: dict[str, PriorSample]) -> Drawn[dict[str, dict[str, 
     return figure, data
 
 
+def rank_one_sum(
+    A: Float[Tensor, "height rank"], B: Float[Tensor, "width rank"]
+) -> Drawn[dict[str, Float[np.ndarray, "height width"]]]:
+    r"""Every column of A and of B as a curve beside the image :math:`a_i b_i^\top` that they make, and the sum L.
+
+    All images have one contrast: mid grey is zero, white and black are plus and minus the largest absolute value.
+
+    Returns
+    -------
+    figure, data
+        The images in 8-bit grey levels, by title.
+    """
+    parts = torch.einsum("ji,ki->ijk", A, B) / GREY_LEVEL
+    data = {f"$a_{i} b_{i}^\\top$": part.numpy() for i, part in enumerate(parts, 1)}
+    data["$L$, their sum"] = parts.sum(0).numpy()
+    limit = max(float(np.abs(image).max()) for image in data.values())
+    blue, orange = palette(2)
+    figure = blank(7.6, 7.6 / len(data) + 0.1)
+    sizes = {"width_ratios": [1, 4] * len(data), "height_ratios": [1, 4]}
+    grid = figure.add_gridspec(2, 2 * len(data), **sizes)
+    for place, (title, image) in enumerate(data.items()):
+        ax = figure.add_subplot(grid[1, 2 * place + 1])
+        ax.imshow(image, cmap="gray", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+        ax.set_xlabel(title, fontsize=10)
+        ax.set(xticks=[], yticks=[])
+        if place == A.shape[1]:
+            break
+        above = figure.add_subplot(grid[0, 2 * place + 1], sharex=ax)
+        above.plot(B[:, place], color=orange, linewidth=1.2)
+        above.set_title(f"$b_{place + 1}$", fontsize=10)
+        left = figure.add_subplot(grid[1, 2 * place], sharey=ax)
+        left.plot(A[:, place], np.arange(len(A)), color=blue, linewidth=1.2)
+        left.set_ylabel(f"$a_{place + 1}$", fontsize=10, rotation=0, labelpad=8)
+        for curve, zero in ((above, above.axhline), (left, left.axvline)):
+            zero(0, color="0.6", linewidth=0.7)
+            curve.tick_params(bottom=False, left=False, labelbottom=False, labelleft=False)
+            curve.spines[:].set_visible(False)
+    return figure, data
+
+
 def heavy_tails(
     samples: Float[Tensor, " samples"], hyperpriors: Hyperpriors
 ) -> Drawn[dict[str, Float[np.ndarray, " bin"]]]:
@@ -119,8 +161,6 @@ def heavy_tails(
     ValueError
         If the variance of S is infinite, that is, ``omega_shape`` at most 1.
     """
-    import torch
-
     expect(hyperpriors.omega_shape > 1, "hyperpriors.omega_shape", hyperpriors.omega_shape, "more than 1")
     scale = (hyperpriors.omega_rate / hyperpriors.omega_shape) ** 0.5
     variance = hyperpriors.omega_rate / (hyperpriors.omega_shape - 1)
@@ -145,6 +185,68 @@ def heavy_tails(
     ax.set(xlabel="s (8-bit grey levels)", ylabel="density")
     ax.legend()
     return figure, data
+
+
+def penalties_and_estimates(
+    penalties: dict[str, Points], estimates: dict[str, Points]
+) -> Drawn[dict[str, dict[str, Points]]]:
+    """Cost of a value, and the estimate that a penalty of this kind gives, in standard deviations of the noise.
+
+    Parameters
+    ----------
+    penalties
+        Points (value, cost in nats), by name.
+    estimates
+        Points (observation, estimate), under the same names.
+
+    Returns
+    -------
+    figure, data
+        Both arguments.
+    """
+    figure, (left, right) = page(7.2, 3.4, 1, 2)
+    top = max(value for points in estimates.values() for value, _ in points)
+    right.plot([0, top], [0, top], color="0.6", linewidth=1, label="observation itself")
+    for ax, lines in ((left, penalties), (right, estimates)):
+        for (name, points), colour, style in zip(lines.items(), palette(), ("-", "--", "-."), strict=False):
+            ax.plot(*zip(*points, strict=True), style, color=colour, linewidth=1.8, label=name)
+    name_axes(left, "value s (noise standard deviations)", "penalty (nats)")
+    name_axes(right, "observation (noise standard deviations)", "estimate of s")
+    right.legend(fontsize=8)
+    return figure, {"penalties": penalties, "estimates": estimates}
+
+
+def shrinkage_rules(rules: dict[str, Points], measured: Points, edge: float) -> Drawn[dict[str, Points]]:
+    r"""Singular value in, strength out: a line for each rule, and measured points of the last one.
+
+    Parameters
+    ----------
+    rules
+        Points (singular value, strength) in 8-bit grey levels, by the name of the rule.
+    measured
+        The same of columns that were inferred.
+    edge
+        Where the singular values of noise alone end.
+
+    Returns
+    -------
+    figure, data
+        The points of each rule, and those that were ``measured``.
+    """
+    figure, ax = page(6.2, 4.0)
+    styles = ("-", "--", "-.", ":")
+    near = ax.inset_axes((0.08, 0.56, 0.3, 0.36), xlim=(0.85 * edge, 2 * edge), ylim=(-0.1 * edge, 2 * edge))
+    for where in (ax, near):
+        for (name, points), colour, style in zip(rules.items(), palette(), styles, strict=False):
+            where.plot(*zip(*points, strict=True), style, color=colour, linewidth=2, label=name)
+        where.plot(*zip(*measured, strict=True), "D", color="black", markersize=5, label="columns of the experiment")
+        where.axvline(edge, color="0.5", linewidth=1)
+    near.set_title("at the edge of the noise", fontsize=8.5)
+    near.tick_params(labelsize=7.5)
+    ax.indicate_inset_zoom(near)
+    name_axes(ax, "singular value of Y (8-bit grey levels)", "strength in L (8-bit grey levels)")
+    ax.legend(fontsize=8.5, loc="lower right")
+    return figure, rules | {"measured": measured}
 
 
 def column_variances(

@@ -52,3 +52,15 @@ def test_term_response_shows_differences_and_sums_all_but_the_supervision(drawn)
     np.testing.assert_allclose(ax.images[0].get_array(), data)
     assert [text.get_text() for text in ax.texts] == ["+1.00", "+1.00", "+2.00", "−1.00", "+4.00", "+3.00"]
     assert [label.get_text() for label in ax.get_yticklabels()] == list(changed)
+
+
+def test_evidence_bars_are_a_bound_and_a_gap_that_end_at_the_evidence(drawn):
+    figure, data = figures.evidence_bar({"start": -3.0, "end": -1.5}, -1.0)
+    assert data == {"start": (-3.0, 2.0), "end": (-1.5, 0.5)}
+    ax = drawn(figure).axes[0]
+    for bound, gap in zip(ax.patches[::2], ax.patches[1::2], strict=True):
+        assert bound.get_x() + bound.get_width() == pytest.approx(gap.get_x())
+        assert gap.get_x() + gap.get_width() == pytest.approx(-1)
+        assert gap.get_hatch()
+    assert [patch.get_width() for patch in ax.patches[1::2]] == pytest.approx([2, 0.5])
+    assert ax.lines[0].get_xdata()[0] == -1

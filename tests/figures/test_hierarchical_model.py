@@ -82,3 +82,45 @@ def test_column_variances_are_split_by_where_they_end(final, kept, drawn):
     assert data["pruned"].shape == (2, 3 - kept)
     labels = [text.get_text() for text in drawn(figure).axes[0].get_legend().get_texts()]
     assert (f"{kept} columns kept" in labels) == (kept > 0)
+
+
+def test_rank_one_images_add_up_to_the_last_panel(drawn):
+    generator = torch.Generator().manual_seed(0)
+    A, B = torch.randn(5, 2, generator=generator), torch.randn(4, 2, generator=generator)
+    figure, data = figures.rank_one_sum(A, B)
+    first, second, total = data.values()
+    np.testing.assert_allclose(first, 255 * A[:, :1] @ B[:, :1].T, rtol=1e-5)
+    np.testing.assert_allclose(total, first + second, rtol=1e-4)
+    axes = drawn(figure).axes
+    images = [ax.images[0] for ax in axes if ax.images]
+    curves = [ax.lines[0].get_xydata() for ax in axes if ax.lines]
+    assert [image.get_array().shape for image in images] == [(5, 4)] * 3
+    assert len({image.get_clim() for image in images}) == 1
+    np.testing.assert_allclose(curves[0][:, 1], B[:, 0])
+    np.testing.assert_allclose(curves[1][:, 0], A[:, 0])
+
+
+def test_penalties_and_estimates_have_a_panel_each(drawn):
+    penalties = {"square": [(-1.0, 1.0), (1.0, 1.0)], "absolute": [(-1.0, 2.0), (1.0, 2.0)]}
+    estimates = {"square": [(0.0, 0.0), (4.0, 2.0)], "absolute": [(0.0, 0.0), (4.0, 3.0)]}
+    figure, data = figures.penalties_and_estimates(penalties, estimates)
+    assert data == {"penalties": penalties, "estimates": estimates}
+    left, right = drawn(figure).axes
+    assert [line.get_xydata().tolist() for line in left.lines] == [list(map(list, p)) for p in penalties.values()]
+    assert right.lines[0].get_xydata().tolist() == [[0, 0], [4, 4]]
+    assert [line.get_label() for line in right.lines[1:]] == list(estimates)
+    assert len({line.get_linestyle() for line in left.lines}) == 2
+
+
+def test_shrinkage_rules_show_each_rule_the_columns_and_the_edge(drawn):
+    rules = {"one": [(0.0, 0.0), (9.0, 8.0)], "other": [(0.0, 0.0), (9.0, 4.0)]}
+    figure, data = figures.shrinkage_rules(rules, [(3.0, 2.0)], edge=2.0)
+    assert data == {**rules, "measured": [(3.0, 2.0)]}
+    ax = drawn(figure).axes[0]
+    for axes in (ax, *ax.child_axes):
+        *lines, measured, edge = axes.lines
+        assert [line.get_label() for line in lines] == list(rules)
+        assert measured.get_xydata().tolist() == [[3, 2]]
+        assert edge.get_xdata()[0] == 2
+    low, high = ax.child_axes[0].get_xlim()
+    assert low < 2 < high

@@ -32,3 +32,17 @@ def test_recovery_map_shows_each_cell_where_it_belongs(drawn):
     assert not ax.yaxis_inverted()
     assert [text.get_text() for text in ax.get_xticklabels()] == ["5", "10", "40"]
     assert [text.get_text() for text in ax.get_yticklabels()] == ["1", "4"]
+
+
+def test_noise_edge_has_both_spectra_and_a_line_at_half_the_edge(drawn):
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.ones(9, 9, dtype=torch.float64)
+    noisy = clean + 0.1 * torch.randn(9, 9, generator=generator, dtype=torch.float64)
+    figure, data = figures.noise_edge(clean, noisy, 0.1)
+    assert data["edge"] == pytest.approx(255 * 0.6)
+    assert data["lifted"] == pytest.approx(255 * 0.3)
+    assert data["clean"][0] == pytest.approx(255 * 9)
+    np.testing.assert_allclose(data["noisy"], 255 * torch.linalg.svdvals(noisy))
+    lines = drawn(figure).axes[0].lines
+    np.testing.assert_allclose(lines[0].get_ydata(), data["noisy"])
+    assert [line.get_ydata()[0] for line in lines[2:]] == pytest.approx([255 * 0.6, 255 * 0.3])
