@@ -1,0 +1,123 @@
+"""Still forms of the live figures of the book, for pages and notebooks where no script runs."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from indeed.baselines.low_rank import optimal_shrinkage
+from indeed.bayes.generative_model import Hyperpriors, sparse_marginal_log_density
+from indeed.figures.canvas import Drawn, name_axes, page, palette
+from indeed.images.noise import GREY_LEVEL
+
+Curve = Float[np.ndarray, " point"]
+
+
+def pixel_posteriors(observed: float, settings: dict[str, Hyperpriors]) -> Drawn[dict[str, dict[str, Curve | float]]]:
+    r"""One pixel, :math:`y = s + n`: what S and N pay for their shares of it, and the posterior of s.
+
+    Both precisions are integrated out, so s and n have a Student-t each (:func:`sparse_marginal_log_density
+    <indeed.bayes.generative_model.sparse_marginal_log_density>`), and the posterior is the product of the two, scaled
+    to one on a grid that is fine around 0 and around y.
+
+    Parameters
+    ----------
+    observed
+        The pixel, in 8-bit grey levels.
+    settings
+        Hyperpriors by the title of the column.
+
+    Returns
+    -------
+    figure, data
+        ``s`` in grey levels, the penalties of ``S`` and ``N`` in nats (0 at 0), the ``density`` of s per grey level,
+        and its ``mean``, by title.
+    """
+    blue, orange = palette(2)
+    figure, axes = page(7.0, 4.2, 2, len(settings), squeeze=False, sharex=True)
+    data: dict[str, dict[str, Curve | float]] = {}
+    y = torch.tensor(observed * GREY_LEVEL, dtype=torch.float64)
+    steps = torch.linspace(-11, 11, 1601, dtype=torch.float64).sinh()
+    for (title, prior), (above, below) in zip(settings.items(), axes.T, strict=True):
+        # the density of N is that of S, with the hyperparameters of Lambda
+        of_noise = Hyperpriors(omega_shape=prior.lambda_shape, omega_rate=prior.lambda_rate)
+        widths = [(p.omega_rate / p.omega_shape) ** 0.5 for p in (prior, of_noise)]
+        even = torch.linspace(-160, 160, 641, dtype=torch.float64) * GREY_LEVEL
+        s = torch.cat([widths[0] * steps, y - widths[1] * steps, even]).sort().values
+        penalties = [
+            sparse_marginal_log_density(torch.zeros_like(x), p) - sparse_marginal_log_density(x, p)
+            for x, p in ((s, prior), (y - s, of_noise))
+        ]
+        both = sum(penalties, torch.zeros_like(s))
+        density = (both.min() - both).exp()
+        density = density / torch.trapezoid(density, s)
+        mean = float(torch.trapezoid(density * s, s)) / GREY_LEVEL
+        grey = (s / GREY_LEVEL).numpy()
+        data[title] = {"s": grey, "density": GREY_LEVEL * density.numpy(), "mean": mean}
+        for name, penalty, colour, style in zip("SN", penalties, (blue, orange), ("-", "--"), strict=True):
+            data[title][name] = penalty.numpy()
+            above.plot(grey, penalty.numpy(), style, color=colour, linewidth=1.8, label=f"{name} pays")
+        above.plot(grey, both.numpy(), color="black", linewidth=1.8, label="sum")
+        peak = data[title]["density"] / data[title]["density"].max()
+        below.fill_between(grey, peak, color=(*blue, 0.3))
+        below.plot(grey, peak, color=blue, linewidth=1.8)
+        below.plot(mean, 0, "^", color=orange, markersize=9, clip_on=False, label="mean")
+        for ax in (above, below):
+            ax.axvline(observed, color="0.4", linestyle=":")
+            name_axes(ax, "s (grey levels)" if ax is below else "", "")
+        above.set_title(title, fontsize=10)
+        above.set(xlim=(-150, 150), ylim=(0, 1.05 * float(both[np.abs(grey) <= 150].max())))
+        below.set(ylim=(0, 1.1))
+    axes[0, 0].set_ylabel("penalty (nats)")
+    axes[1, 0].set_ylabel("posterior density of s,\nover its peak")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    more, names = axes[1, 0].get_legend_handles_labels()
+    figure.legend(handles + more, labels + names, loc="outside upper center", ncols=4, fontsize=9)
+    return figure, data
+
+
+def strength_rules(noise_level: float, size: int, hyperpriors: Hyperpriors) -> Drawn[dict[str, Curve]]:
+    r"""Singular value in, strength out: truncation, soft threshold, optimal shrinkage, and the switch of a column.
+
+    The first two cut at the edge of the noise, :math:`2\sigma\sqrt n`. A column whose precision is inferred has, from
+    :math:`d = 2\sigma\sqrt{\alpha^0 + n}` on, half of its energy at the larger root of :math:`\frac e2 (d - \frac e2) =
+    (\alpha^0 + n) \sigma^2`, and the strength :math:`\frac e2 - n \sigma^2 / d`; below it is off.
+
+    Parameters
+    ----------
+    noise_level
+        Standard deviation of the noise, in grey levels.
+    size
+        Height and width of the image.
+    hyperpriors
+        Shape and rate of gamma; the rate is taken for zero.
+
+    Returns
+    -------
+    figure, data
+        ``singular value`` and the strength by each rule, in grey levels.
+    """
+    d = torch.linspace(0, 1000, 16 * size, dtype=torch.float64)
+    edge = 2 * noise_level * size**0.5
+    square = (hyperpriors.gamma_shape + size) * noise_level**2
+    half_energy = (d + (d.square() - 4 * square).clamp(min=0).sqrt()) / 2
+    shrunk = optimal_shrinkage(torch.diag_embed(d.view(16, size)), noise_level)
+    data = {
+        "singular value": d.numpy(),
+        "truncation": torch.where(d > edge, d, 0).numpy(),
+        "soft threshold": (d - edge).clamp(min=0).numpy(),
+        "optimal shrinkage": shrunk.diagonal(dim1=-2, dim2=-1).flatten().numpy(),
+        "the switch": torch.where(d.square() >= 4 * square, half_energy - size * noise_level**2 / d, 0).numpy(),
+    }
+    figure, ax = page(5.6, 4.0)
+    colours = [*palette(3), (0.0, 0.0, 0.0)]
+    marks = np.searchsorted(d.numpy(), edge + np.array([30, 150, 300, 450]))
+    for (name, values), colour, style, marker in zip(
+        list(data.items())[1:], colours, ("-", "--", ":", "-"), "os^D", strict=True
+    ):
+        ax.plot(d.numpy(), values, style, color=colour, marker=marker, markevery=list(marks), label=name)
+    ax.axvline(edge, color="0.4", linestyle=":", linewidth=1)
+    ax.text(edge - 10, 930, "edge of the noise", ha="right", fontsize=9)
+    ax.set(xlim=(0, 1000), ylim=(0, 1000))
+    name_axes(ax, "singular value of Y (grey levels)", "strength in L (grey levels)")
+    ax.legend(fontsize=9, loc="center left")
+    return figure, data
