@@ -52,12 +52,12 @@ def pixel_posteriors(observed: float, settings: dict[str, Hyperpriors]) -> Drawn
         density = density / torch.trapezoid(density, s)
         mean = float(torch.trapezoid(density * s, s)) / GREY_LEVEL
         grey = (s / GREY_LEVEL).numpy()
+        peak = (density / density.max()).numpy()
         data[title] = {"s": grey, "density": GREY_LEVEL * density.numpy(), "mean": mean}
         for name, penalty, colour, style in zip("SN", penalties, (blue, orange), ("-", "--"), strict=True):
             data[title][name] = penalty.numpy()
             above.plot(grey, penalty.numpy(), style, color=colour, linewidth=1.8, label=f"{name} pays")
         above.plot(grey, both.numpy(), color="black", linewidth=1.8, label="sum")
-        peak = data[title]["density"] / data[title]["density"].max()
         below.fill_between(grey, peak, color=(*blue, 0.3))
         below.plot(grey, peak, color=blue, linewidth=1.8)
         below.plot(mean, 0, "^", color=orange, markersize=9, clip_on=False, label="mean")
