@@ -36,7 +36,7 @@ from indeed.figures.free_energy import evidence_bound, term_bars, term_response
 from indeed.figures.hierarchical_model import column_variances, heavy_tails, model_graph, prior_gallery
 from indeed.figures.image_decompositions import rank_curves, recovery_map
 from indeed.figures.images import decomposition_panel, heat, heat_overlay, image_grid, png, signed_display
-from indeed.figures.live import pixel_posteriors, strength_rules
+from indeed.figures.live import pixel_posteriors
 from indeed.figures.method import METHOD_BOXES, method_drawing
 from indeed.figures.modular_network import architecture, gradient_flow, maps, module_shares, receptive_fields
 from indeed.figures.noise_and_target import fidelity_of_a_pixel, target_precision_curve

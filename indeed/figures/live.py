@@ -1,10 +1,9 @@
-"""Still forms of the live figures of the book, for pages and notebooks where no script runs."""
+"""The still form of a live figure of the book, for pages and notebooks where no script runs."""
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from indeed.baselines.low_rank import optimal_shrinkage
 from indeed.bayes.generative_model import Hyperpriors, sparse_marginal_log_density
 from indeed.figures.canvas import Drawn, name_axes, page, palette
 from indeed.images.noise import GREY_LEVEL
@@ -72,52 +71,4 @@ def pixel_posteriors(observed: float, settings: dict[str, Hyperpriors]) -> Drawn
     handles, labels = axes[0, 0].get_legend_handles_labels()
     more, names = axes[1, 0].get_legend_handles_labels()
     figure.legend(handles + more, labels + names, loc="outside upper center", ncols=4, fontsize=9)
-    return figure, data
-
-
-def strength_rules(noise_level: float, size: int, hyperpriors: Hyperpriors) -> Drawn[dict[str, Curve]]:
-    r"""Singular value in, strength out: truncation, soft threshold, optimal shrinkage, and the switch of a column.
-
-    The first two cut at the edge of the noise, :math:`2\sigma\sqrt n`. A column whose precision is inferred has, from
-    :math:`d = 2\sigma\sqrt{\alpha^0 + n}` on, half of its energy at the larger root of :math:`\frac e2 (d - \frac e2) =
-    (\alpha^0 + n) \sigma^2`, and the strength :math:`\frac e2 - n \sigma^2 / d`; below it is off.
-
-    Parameters
-    ----------
-    noise_level
-        Standard deviation of the noise, in grey levels.
-    size
-        Height and width of the image.
-    hyperpriors
-        Shape and rate of gamma; the rate is taken for zero.
-
-    Returns
-    -------
-    figure, data
-        ``singular value`` and the strength by each rule, in grey levels.
-    """
-    d = torch.linspace(0, 1000, 16 * size, dtype=torch.float64)
-    edge = 2 * noise_level * size**0.5
-    square = (hyperpriors.gamma_shape + size) * noise_level**2
-    half_energy = (d + (d.square() - 4 * square).clamp(min=0).sqrt()) / 2
-    shrunk = optimal_shrinkage(torch.diag_embed(d.view(16, size)), noise_level)
-    data = {
-        "singular value": d.numpy(),
-        "truncation": torch.where(d > edge, d, 0).numpy(),
-        "soft threshold": (d - edge).clamp(min=0).numpy(),
-        "optimal shrinkage": shrunk.diagonal(dim1=-2, dim2=-1).flatten().numpy(),
-        "the switch": torch.where(d.square() >= 4 * square, half_energy - size * noise_level**2 / d, 0).numpy(),
-    }
-    figure, ax = page(5.6, 4.0)
-    colours = [*palette(3), (0.0, 0.0, 0.0)]
-    marks = np.searchsorted(d.numpy(), edge + np.array([30, 150, 300, 450]))
-    for (name, values), colour, style, marker in zip(
-        list(data.items())[1:], colours, ("-", "--", ":", "-"), "os^D", strict=True
-    ):
-        ax.plot(d.numpy(), values, style, color=colour, marker=marker, markevery=list(marks), label=name)
-    ax.axvline(edge, color="0.4", linestyle=":", linewidth=1)
-    ax.text(edge - 10, 930, "edge of the noise", ha="right", fontsize=9)
-    ax.set(xlim=(0, 1000), ylim=(0, 1000))
-    name_axes(ax, "singular value of Y (grey levels)", "strength in L (grey levels)")
-    ax.legend(fontsize=9, loc="center left")
     return figure, data

@@ -4,8 +4,10 @@ import json
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import chapters
+import generated
 import pytest
 import torch
 
@@ -150,6 +152,26 @@ def test_the_prior_is_that_of_the_library():
     prior = Hyperpriors()
     assert {prior.gamma_shape, prior.omega_shape, prior.lambda_shape} == {float(shape)}
     assert {prior.gamma_rate, prior.omega_rate} == {float(rate)}
+
+
+def test_only_a_page_with_a_live_figure_loads_the_script():
+    loaded = []
+    app = SimpleNamespace(add_js_file=lambda name, **options: loaded.append(name))
+    for body in ("<p>A live-figure is named.</p>", '<div class="live-figure" data-figure="pixel"></div>'):
+        generated.live_figures(app, "page", "page.html", {"body": body}, None)
+    generated.live_figures(app, "search", "search.html", {}, None)
+    assert loaded == [SCRIPT.name]
+
+
+@pytest.mark.parametrize("chapter", chapters.pages(), ids=lambda chapter: chapter.stem)
+def test_the_places_of_a_page_are_known_to_the_script(chapter):
+    figures = re.search(r"const figures = \{(.*)\}", SCRIPT.read_text(encoding="utf-8"))[1]
+    known = set(re.findall(r"(\w+):", figures))
+    assert known == {"switch", "pixel", "strength"}
+    text = chapter.read_text(encoding="utf-8")
+    places = re.findall(r'<div class="live-figure" data-figure="(\w+)">', text)
+    assert len(places) == text.count("live-figure")
+    assert set(places) <= known
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium installed")
