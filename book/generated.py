@@ -1,4 +1,4 @@
-"""Sphinx extension: fills the pages that are computed, and shows signatures as they are written.
+"""Sphinx extension: fills the pages that are computed, shows signatures as they are written, loads the live figures.
 
 A line ``% generated: table`` in a page is replaced by what the function of that name returns, when the page is read.
 """
@@ -141,10 +141,17 @@ def skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) 
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 
+def live_figures(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
+    """Load the script of the live figures on the pages that have one."""
+    if 'class="live-figure"' in context.get("body", ""):
+        app.add_js_file("live-figures.js", loading_method="defer")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register all of it."""
     app.connect("source-read", fill)
     app.connect("autodoc-process-signature", as_written)
     app.connect("autodoc-skip-member", skip)
     app.connect("missing-reference", alias)
+    app.connect("html-page-context", live_figures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

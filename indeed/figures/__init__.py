@@ -44,6 +44,8 @@ from indeed.figures.hierarchical_model import (
 )
 from indeed.figures.image_decompositions import noise_edge, rank_curves, recovery_map
 from indeed.figures.images import decomposition_panel, heat, heat_overlay, image_grid, png, signed_display
+from indeed.figures.live import pixel_posteriors
+from indeed.figures.method import METHOD_BOXES, method_drawing
 from indeed.figures.modular_network import architecture, gradient_flow, maps, module_shares, receptive_fields
 from indeed.figures.noise_and_target import fidelity_of_a_pixel, target_precision_curve
 from indeed.figures.pac_bayes import generalisation_curves, loss_against_error
