@@ -1,4 +1,4 @@
-"""Sphinx extension: fills the pages that are computed, and shows signatures as they are written.
+"""Sphinx extension: fills the pages that are computed, shows signatures as they are written, mends what others write.
 
 A line ``% generated: table`` in a page is replaced by what the function of that name returns, when the page is read.
 """
@@ -141,10 +141,31 @@ def skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) 
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 
+def mend(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Element | None) -> None:
+    """Mend what a screen reader stumbles over in the HTML of Sphinx, MyST-NB and pandas."""
+    body = context.get("body", "")
+    # A corner of a table is no heading.
+    body = re.sub(r"<th(?: [^>]*)?>(?:<p></p>|&nbsp;|\s)*</th>", "<td></td>", body)
+    # A wide table scrolls within itself, and stays a table.
+    body = re.sub(r'<table (?:border|id="T_)[^>]*>.*?</table>', r'<div class="wide">\g<0></div>', body, flags=re.DOTALL)
+    # A role that the standard has given up.
+    body = body.replace('role="doc-biblioentry"', 'role="listitem"')
+    # The words of the summary say what it does.
+    body = body.replace('<summary aria-label="Toggle hidden content">', "<summary>")
+    # The parameters of a long signature, one a line, explain no terms.
+    body = re.sub(
+        r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>",
+        lambda match: '<div class="parameters">\n' + match[1].replace("dd>", "div>") + "</div>",
+        body,
+    )
+    context["body"] = body
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register all of it."""
     app.connect("source-read", fill)
     app.connect("autodoc-process-signature", as_written)
     app.connect("autodoc-skip-member", skip)
     app.connect("missing-reference", alias)
+    app.connect("html-page-context", mend)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
