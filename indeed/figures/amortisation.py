@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from indeed.bayes.elbo import ElboTerms
-from indeed.figures.canvas import Drawn, blank, page, palette
+from indeed.figures.canvas import HATCHES, Drawn, blank, page, palette
 from indeed.figures.images import signed_display
 from indeed.types import Image, Images
 
@@ -39,10 +39,14 @@ def per_image_progress(paths: dict[str, dict[str, Trajectory]]) -> Drawn[dict[st
         above, below = axes[:, column]
         for i, (method, curves) in enumerate(methods.items()):
             style = ("-", "--", ":")[i % 3]
-            lines = ((above, "free energy", "0.2"), (below, "L + S", colours[0]), (below, "L", colours[1]))
-            for ax, name, colour in lines:
+            lines = (
+                (above, "free energy", "0.2", "o"),
+                (below, "L + S", colours[0], "o"),
+                (below, "L", colours[1], "s"),
+            )
+            for ax, name, colour, marker in lines:
                 label = method if ax is above else f"{name}, {method}"
-                ax.plot(curves["steps"], curves[name], style, color=colour, marker="o", markersize=3.5, label=label)
+                ax.plot(curves["steps"], curves[name], style, color=colour, marker=marker, markersize=3.5, label=label)
         above.set_title(model, fontsize=10)
         below.set_xscale("symlog", linthresh=1, linscale=0.4)
         below.set_xlim(left=-0.1)
@@ -95,9 +99,9 @@ def terms_before_after(
         height = 0.8 / len(states)
         for i, (state, values) in enumerate(states.items()):
             places = np.arange(len(labels)) + (i - (len(states) - 1) / 2) * height
-            colour = palette(len(states))[i]
             total = f"{sum(values.values()):.1f}".replace("-", "−")
-            ax.barh(places, list(values.values()), height, color=colour, label=f"{state}, sum {total}")
+            style = {"color": palette(len(states))[i], "hatch": HATCHES[i % len(HATCHES)], "edgecolor": "white"}
+            ax.barh(places, list(values.values()), height, label=f"{state}, sum {total}", **style)
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_yticks(range(len(labels)), list(labels.values()))
         ax.invert_yaxis()
@@ -132,7 +136,7 @@ def all_or_nothing(
     ends = np.array([-100, 100])
     for ax, (title, (target, sparse)) in zip(axes, data.items(), strict=True):
         ax.plot(ends, ends, color=orange, label="S takes all")
-        ax.plot(ends, 0 * ends, color=green, label="N takes all")
+        ax.plot(ends, 0 * ends, "--", color=green, label="N takes all")
         ax.plot(target, sparse, ".", color=blue, markersize=1.5, alpha=0.5)
         ax.set(xlim=ends, ylim=ends, xlabel="Y − L (8-bit grey levels)")
         ax.set_title(title, fontsize=10)

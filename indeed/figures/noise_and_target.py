@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from indeed.bayes.generative_model import Hyperpriors
-from indeed.figures.canvas import Drawn, page, palette
+from indeed.figures.canvas import LINES, Drawn, page, palette
 from indeed.images.noise import GREY_LEVEL
 
 Series = Float[np.ndarray, " number"]
@@ -131,12 +131,11 @@ def target_precision_curve(
     colours = palette(4)
     grey = np.linspace(-5, noise_level + 15, 801)
     chosen = [target_precisions[round(k * (len(target_precisions) - 1) / 3)] for k in range(4)]
-    for precision, colour in zip(chosen, colours, strict=True):
+    for precision, colour, line in zip(chosen, colours, LINES, strict=True):
         values = objective(GREY_LEVEL * grey, GREY_LEVEL * noise_level, precision)
         start = objective(np.zeros(1), GREY_LEVEL * noise_level, precision)
-        left.plot(
-            grey, values - start, color=colour, linewidth=1.5, label=rf"$\sigma_0 = 10^{{{np.log10(precision):.0f}}}$"
-        )
+        label = rf"$\sigma_0 = 10^{{{np.log10(precision):.0f}}}$"
+        left.plot(grey, values - start, line, color=colour, linewidth=1.5, label=label)
     left.set(ylim=(-35, 45), xlabel="error e of the estimate (grey levels)", ylabel="objective of a pixel (nats)")
     left.legend(fontsize=8)
     right.plot(target_precisions, first, color=colours[0], linewidth=1.8, label="first minimum")

@@ -48,7 +48,7 @@ def ascent_traces(traces: Mapping[str, Sequence[tuple[str, float]]]) -> Drawn[di
         above = values - values[-1]
         data[title] = {}
         ax.plot(np.maximum(above, lowest), color="0.8", linewidth=1, zorder=0)
-        for kind, updates in KINDS.items():
+        for (kind, updates), marker in zip(KINDS.items(), "os^Dv", strict=True):
             number = np.flatnonzero(np.isin(names, updates))
             data[title][kind] = {
                 "number": number.astype(float),
@@ -59,8 +59,11 @@ def ascent_traces(traces: Mapping[str, Sequence[tuple[str, float]]]) -> Drawn[di
             ends = np.stack(
                 [[number, np.maximum(above[number - 1], lowest)], [number, np.maximum(above[number], lowest)]]
             )
-            segments = LineCollection(list(ends.transpose(2, 0, 1)), colors=[colours[kind]], linewidths=2.5, label=kind)
-            ax.add_collection(segments)
+            ax.add_collection(LineCollection(list(ends.transpose(2, 0, 1)), colors=[colours[kind]], linewidths=2.5))
+            # The largest steps of each kind bear its marker.
+            marked = number[np.argsort(steps[number] / ends[:, 1].max(0))[-12:]]
+            place = np.maximum(above[marked], lowest)
+            ax.plot(marked, place, marker, color=colours[kind], markersize=4, label=kind)
         ax.set(xlim=(0.8, 1.2 * len(values)), ylim=(lowest, 2 * above[0]), xscale="log", yscale="log")
         ax.set_title(title, fontsize=10)
         ax.set_xlabel("update")

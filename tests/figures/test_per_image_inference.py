@@ -17,8 +17,9 @@ def test_ascent_traces_account_for_the_whole_fall_by_the_kind_of_update(drawn):
     axes = drawn(figure).axes
     assert [ax.get_title() for ax in axes] == ["one", "two"]
     leaf = axes[0].collections[3]
-    assert leaf.get_label() == "leaf level"
     np.testing.assert_array_equal(leaf.get_segments()[0], [[4, 4.0], [4, 3.0]])
+    marked = next(line for line in axes[0].lines if line.get_label() == "leaf level")
+    assert sorted(zip(*marked.get_data(), strict=True)) == [(4, 3.0), (5, 2.75), (6, 1.0)]
 
 
 def test_descent_against_ascent_shows_what_is_above_the_best(drawn):
