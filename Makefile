@@ -54,7 +54,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 lab: $(READY)
-	$(BIN)/python book/chapters.py
+	$(BIN)/python book/export.py
 	INDEED_RECORDS=notebooks/records $(BIN)/jupyter lab --notebook-dir=notebooks
 
 records: $(READY)

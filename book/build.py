@@ -13,6 +13,7 @@ from pathlib import Path
 
 import chapters
 import execution
+import export
 import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
@@ -128,9 +129,9 @@ def main(profile: str = "cpu") -> int:
             print(f"--- {report.name}\n{report.read_text()}", file=sys.stderr)
         return run.returncode
     for path in (build / "html" / "_sources").glob("*.ipynb"):  # what the download button offers
-        notebook, executed = (nbformat.read(x, nbformat.NO_CONVERT) for x in (path, build / "executed" / path.name))
-        chapters.fill_in(notebook, chapters.shown(executed))
-        nbformat.write(notebook, path)
+        executed = nbformat.read(build / "executed" / path.name, nbformat.NO_CONVERT)
+        notebook = export.with_outputs(nbformat.read(path, nbformat.NO_CONVERT), executed)
+        nbformat.write(export.readable(notebook, path.stem, chapters.shown(executed)), path)
     pages_stamp.write_text(made_of)
     for chapter, difference in differences(profile).items():
         print(f"{chapter}: other numbers than the published ones: {difference}")

@@ -1,4 +1,4 @@
-"""Sphinx extension: fills the pages that are computed, shows signatures as they are written, loads the live figures.
+"""Sphinx extension: fills pages that are computed, shows signatures as written, loads live figures, mends HTML.
 
 A line ``% generated: table`` in a page is replaced by what the function of that name returns, when the page is read.
 """
@@ -147,6 +147,26 @@ def live_figures(app: Sphinx, pagename: str, templatename: str, context: dict[st
         app.add_js_file("live-figures.js", loading_method="defer")
 
 
+def mend(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Element | None) -> None:
+    """Mend what a screen reader stumbles over in the HTML of Sphinx, MyST-NB and pandas."""
+    body = context.get("body", "")
+    # A corner of a table is no heading.
+    body = re.sub(r"<th(?: [^>]*)?>(?:<p></p>|&nbsp;|\s)*</th>", "<td></td>", body)
+    # A wide table scrolls within itself, and stays a table.
+    body = re.sub(r'<table (?:border|id="T_)[^>]*>.*?</table>', r'<div class="wide">\g<0></div>', body, flags=re.DOTALL)
+    # A role that the standard has given up.
+    body = body.replace('role="doc-biblioentry"', 'role="listitem"')
+    # The words of the summary say what it does.
+    body = body.replace('<summary aria-label="Toggle hidden content">', "<summary>")
+    # The parameters of a long signature, one a line, explain no terms.
+    body = re.sub(
+        r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>",
+        lambda match: '<div class="parameters">\n' + match[1].replace("dd>", "div>") + "</div>",
+        body,
+    )
+    context["body"] = body
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register all of it."""
     app.connect("source-read", fill)
@@ -154,4 +174,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-skip-member", skip)
     app.connect("missing-reference", alias)
     app.connect("html-page-context", live_figures)
+    app.connect("html-page-context", mend)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

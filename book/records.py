@@ -12,6 +12,7 @@ from collections import Counter
 
 import build
 import chapters
+import export
 import nbformat
 from execution import Job, execute_all, is_injected
 
@@ -65,7 +66,7 @@ def main() -> int:
         changed = record.publish(job.records / name, chapters.MEASURED / name)
         if job.parameters["profile"] == "cpu":
             executed.cells = [cell for cell in executed.cells if not is_injected(cell)]
-            chapters.fill_in(executed, chapters.shown(executed))
+            executed = export.readable(executed, job.chapter.stem, chapters.shown(executed))
             path = chapters.NOTEBOOKS / f"{job.chapter.stem}.ipynb"
             if (
                 changed

@@ -1,7 +1,8 @@
 """Figures of active generalisation: gains over the network as it is, parts before and after, progress."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import cycle
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from indeed.checks import expect
 from indeed.experiments.methods import TABLE5_SETS, TABLE5_SUMMARISED, titles
-from indeed.figures.canvas import Drawn, Points, blank, list_down, name_axes, page, palette
+from indeed.figures.canvas import LINES, Drawn, Points, blank, list_down, name_axes, page, palette
 from indeed.figures.images import ImageArray, picture_table, signed_display
 from indeed.types import Image
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from indeed.networks.whole_image import Decomposition
 
 NAMES, SETS = titles(TABLE5_SUMMARISED), titles(TABLE5_SETS)
-KINDS = {"not adapted": 7, "the paper's terms": 0, "controls": 1, "matched replay": 3}
-"""Colour of each kind of methods, as its place in the palette."""
+KINDS = {"not adapted": (7, "s"), "the paper's terms": (0, "^"), "controls": (1, "D"), "matched replay": (3, "o")}
+"""Colour, as its place in the palette, and marker of each kind of methods."""
 
 
 def adaptation_gains(
@@ -65,12 +66,18 @@ def adaptation_gains(
     for ax, (group, methods) in zip(axes, groups.items(), strict=True):
         for place, method in enumerate(methods):
             mean, low, high, _ = data[group, method]
-            colour = colours[KINDS[TABLE5_SUMMARISED[method].kind]]
+            place_in_palette, mark = KINDS[TABLE5_SUMMARISED[method].kind]
+            colour = colours[place_in_palette]
             if left <= mean <= right:
                 if not np.isnan(low):
                     ax.plot([low, high], [place, place], color=colour, linewidth=1.6, clip_on=True)
                 ax.plot(
-                    [mean], [place], "o", color=colour, markersize=5, fillstyle="none" if method == "oracle" else "full"
+                    [mean],
+                    [place],
+                    mark,
+                    color=colour,
+                    markersize=5,
+                    fillstyle="none" if method == "oracle" else "full",
                 )
             else:
                 end, marker, side = (left, "<", "left") if mean < left else (right, ">", "right")
@@ -86,9 +93,12 @@ def adaptation_gains(
     axes[0].set_xlim(left, right)
     axes[-1].set_xlabel("gain over the network as it is (dB)")
     used = {TABLE5_SUMMARISED[method].kind for _, method in data}
-    styles: dict[str, Any] = {"marker": "o", "linestyle": "-"}
     figure.legend(
-        handles=[Line2D([], [], color=colours[k], label=name, **styles) for name, k in KINDS.items() if name in used],
+        handles=[
+            Line2D([], [], color=colours[k], marker=mark, label=name)
+            for name, (k, mark) in KINDS.items()
+            if name in used
+        ],
         loc="outside upper center",
         ncols=4,
         fontsize=8.5,
@@ -160,13 +170,13 @@ def coordinate_distributions(
     figure, grid = page(5.4, 4.6, 2, 2, sharex="col", sharey="row", width_ratios=(4, 1), height_ratios=(1, 4))
     (above, corner), (ax, beside) = grid
     corner.set_axis_off()
-    for (name, points), colour, marker in zip(data.items(), palette(), "os^Dv", strict=False):
+    for (name, points), colour, marker, line in zip(data.items(), palette(), "os^Dv", cycle(LINES), strict=False):
         x, y = (np.array(column) for column in zip(*points, strict=True))
         ax.scatter(x, y, color=colour, marker=marker, s=18, alpha=0.7, label=name, linewidths=0)
         ax.plot([x.mean()], [y.mean()], "*", color=colour, markersize=14, markeredgecolor="black")
         if x.std() > 0 and y.std() > 0:
-            seaborn.kdeplot(x=x, ax=above, color=colour, fill=True, alpha=0.25)
-            seaborn.kdeplot(y=y, ax=beside, color=colour, fill=True, alpha=0.25)
+            seaborn.kdeplot(x=x, ax=above, color=colour, fill=True, alpha=0.25, linestyle=line)
+            seaborn.kdeplot(y=y, ax=beside, color=colour, fill=True, alpha=0.25, linestyle=line)
     for density in (above, beside):
         density.set(xlabel="", ylabel="")
         for spine in density.spines.values():
@@ -243,10 +253,10 @@ def adaptation_progress(
         expect(step in dict(data.get(line, [])), f"stops[{rule!r}]", f"step {step} of {line!r}", "one with a point")
     figure, ax = page(6.2, 3.8)
     colours = palette()
-    for (name, points), colour in zip(psnr.items(), colours, strict=False):
-        ax.plot(*zip(*points, strict=True), color=colour, label=name)
+    for (name, points), colour, line in zip(psnr.items(), colours, cycle(LINES), strict=False):
+        ax.plot(*zip(*points, strict=True), line, color=colour, label=name)
     start = next(iter(data.values()))[0][1]
-    ax.axhline(start, color="0.4", linestyle="--", linewidth=1, label="not adapted")
+    ax.axhline(start, color="0.4", dashes=(8, 2, 1, 2, 1, 2), linewidth=1, label="not adapted")
     for (rule, (line, step)), marker in zip(stops.items(), "o^sDvP*X", strict=False):
         kept = (float(step), dict(data[line])[step])
         colour = colours[list(psnr).index(line)]

@@ -99,7 +99,6 @@ def terms_before_after(
         height = 0.8 / len(states)
         for i, (state, values) in enumerate(states.items()):
             places = np.arange(len(labels)) + (i - (len(states) - 1) / 2) * height
-            colour = palette(len(states))[i]
             total = f"{sum(values.values()):.1f}".replace("-", "−")
             look = {"color": colour, "edgecolor": "white", "hatch": ("", "///")[i % 2]}
             ax.barh(places, list(values.values()), height, label=f"{state}, sum {total}", **look)

@@ -27,6 +27,13 @@ def page(width: float, height: float, *shape: int, **grid: Any) -> tuple["Figure
     return figure, figure.subplots(*shape, **grid)
 
 
+LINES = ("-", "--", "-.", ":")
+"""Styles of lines, where colour alone would tell them apart."""
+
+HATCHES = ("", "///", "...", "xxx")
+"""Patterns of bars, where colour alone would tell them apart."""
+
+
 def palette(number: int | None = None) -> Sequence[tuple[float, float, float]]:
     """First colours of ten that the colour-blind tell apart; more than ten repeat them."""
     import seaborn

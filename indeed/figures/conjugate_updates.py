@@ -237,7 +237,7 @@ def column_precisions(
     figure = blank(6.6, 6.0)
     grid = figure.add_gridspec(3, len(shown), height_ratios=(1.5, 1, 1))
     above = figure.add_subplot(grid[0, :])
-    above.plot(index, singular_values, "o", color="0.6", label="singular value of Y")
+    above.plot(index, singular_values, "o", color="0.5", markerfacecolor="none", label="singular value of Y")
     alive = strength > 1e-3 * strength.max()
     above.plot(index[alive], strength[alive], "o", color=blue, label="strength of the column, on")
     low = 0.5 * min(strength[alive].min(), singular_values.min())

@@ -271,7 +271,7 @@ def column_variances(
     data = {"kept": curves[:, kept], "pruned": curves[:, ~kept]}
     orange = palette(2)[1]
     figure, ax = page(6.2, 3.6)
-    for name, colour, style in (("pruned", "0.55", "-"), ("kept", orange, "-")):
+    for name, colour, style in (("pruned", "0.55", ":"), ("kept", orange, "-")):
         lines = ax.plot(np.arange(1, len(curves) + 1), data[name], color=colour, linestyle=style, linewidth=1.3)
         if lines:
             lines[0].set_label(f"{len(lines)} columns {name}")

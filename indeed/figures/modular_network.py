@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from indeed.figures.canvas import Drawn, blank, page, palette
+from indeed.figures.canvas import HATCHES, Drawn, blank, page, palette
 from indeed.networks.inference_network import NetworkConfig
 from indeed.networks.stages import Shape, Stage, dependences, stages
 from indeed.types import Map
@@ -245,7 +245,7 @@ def module_shares(networks: dict[str, list[Stage]]) -> Drawn[dict[str, dict[str,
     for i, (ax, (name, unit, symbol)) in enumerate(zip(figure.subplots(1, 2, sharey=True), quantities, strict=True)):
         for row, owners in enumerate(data.values()):
             total, left = sum(values[i] for values in owners.values()), 0.0
-            for colour, (owner, values) in zip(colours, owners.items(), strict=True):
+            for colour, hatch, (owner, values) in zip(colours, HATCHES, owners.items(), strict=False):
                 share = 100 * values[i] / total
                 ax.barh(row, share, left=left, color=colour, label=owner if row == 0 else None)
                 if row == 0:  # the order is the same in all bars: nothing is told by colour alone

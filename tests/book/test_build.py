@@ -5,6 +5,7 @@ import json
 import subprocess
 
 import chapters
+import export
 import nbformat
 import pytest
 
@@ -132,7 +133,7 @@ def chapter(tmp_path, monkeypatch):
 
 
 def test_a_chapter_becomes_a_notebook_with_its_parameters(chapter, tmp_path):
-    chapters.write_notebooks(tmp_path / "lab")
+    export.write_notebooks(tmp_path / "lab")
     notebook = json.loads((tmp_path / "lab" / "question.ipynb").read_text())
     assert notebook["cells"][1]["metadata"]["tags"] == ["parameters"]
 
@@ -144,26 +145,26 @@ def test_a_notebook_has_the_published_numbers_in_its_prose(chapter, tmp_path, mo
     glued = nbformat.v4.new_output("display_data", data, metadata={"scrapbook": {"name": "question_psnr"}})
     published = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("record", outputs=[glued])])
     nbformat.write(published, tmp_path / "question.ipynb")
-    chapters.write_notebooks(tmp_path / "lab")
+    export.write_notebooks(tmp_path / "lab")
     last = json.loads((tmp_path / "lab" / "question.ipynb").read_text())["cells"][-1]
     assert "".join(last["source"]).endswith("It has 28.80 dB and {glue:text}`question_unknown`.")
 
 
 def test_an_untouched_notebook_follows_its_chapter(chapter, tmp_path):
-    chapters.write_notebooks(tmp_path / "lab")
+    export.write_notebooks(tmp_path / "lab")
     chapter.write_text(CHAPTER.replace("cpu", "paper"))
-    chapters.write_notebooks(tmp_path / "lab")
+    export.write_notebooks(tmp_path / "lab")
     assert "paper" in (tmp_path / "lab" / "question.ipynb").read_text()
 
 
 def test_an_edited_notebook_is_kept_and_its_reader_told_when_the_chapter_changes(chapter, tmp_path, capsys):
     target = tmp_path / "lab" / "question.ipynb"
-    chapters.write_notebooks(target.parent)
+    export.write_notebooks(target.parent)
     mine = target.read_text().replace("A question", "My notes")
     target.write_text(mine)
-    chapters.write_notebooks(target.parent)
+    export.write_notebooks(target.parent)
     assert capsys.readouterr().out == ""
     chapter.write_text(CHAPTER.replace("cpu", "paper"))
-    chapters.write_notebooks(target.parent)
+    export.write_notebooks(target.parent)
     assert target.read_text() == mine
     assert "Kept" in capsys.readouterr().out
