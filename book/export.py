@@ -47,7 +47,8 @@ class _Page:
 
     def cell(self, text: str) -> str:
         """Convert the text of a cell; what of it belongs to a solution that began in a cell is folded."""
-        parts, folded = [], []
+        parts: list[str] = []
+        folded: list[str] = []
         for piece in pieces(text):
             name, argument, options, _ = directive(piece)
             into = folded if self.solution else parts
@@ -287,7 +288,8 @@ def readable(notebook: nbformat.NotebookNode, name: str, numbers: Mapping[str, s
             cells.append(nbformat.v4.new_markdown_cell(start + page.text(figure["caption"]).strip()))
     if page.cited:
         cells.append(nbformat.v4.new_markdown_cell(f"## Cited here\n\n{sources(page.cited)}"))
-    return nbformat.v4.new_notebook(cells=cells, metadata=notebook.metadata)
+    made: nbformat.NotebookNode = nbformat.v4.new_notebook(cells=cells, metadata=notebook.metadata)
+    return made
 
 
 def with_outputs(notebook: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> nbformat.NotebookNode:

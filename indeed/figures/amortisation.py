@@ -100,7 +100,7 @@ def terms_before_after(
         for i, (state, values) in enumerate(states.items()):
             places = np.arange(len(labels)) + (i - (len(states) - 1) / 2) * height
             total = f"{sum(values.values()):.1f}".replace("-", "−")
-            look = {"color": colour, "edgecolor": "white", "hatch": ("", "///")[i % 2]}
+            look = {"color": palette(len(states))[i], "edgecolor": "white", "hatch": ("", "///")[i % 2]}
             ax.barh(places, list(values.values()), height, label=f"{state}, sum {total}", **look)
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_yticks(range(len(labels)), list(labels.values()))

@@ -206,7 +206,7 @@ def penalties_and_estimates(
     """
     figure, (left, right) = page(7.2, 3.4, 1, 2)
     top = max(value for points in estimates.values() for value, _ in points)
-    right.plot([0, top], [0, top], color="0.6", linewidth=1, label="observation itself")
+    right.plot([0, top], [0, top], color="0.6", linewidth=1, linestyle=":", label="observation itself")
     for ax, lines in ((left, penalties), (right, estimates)):
         for (name, points), colour, style in zip(lines.items(), palette(), ("-", "--", "-."), strict=False):
             ax.plot(*zip(*points, strict=True), style, color=colour, linewidth=1.8, label=name)

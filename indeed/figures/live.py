@@ -56,7 +56,7 @@ def pixel_posteriors(observed: float, settings: dict[str, Hyperpriors]) -> Drawn
         for name, penalty, colour, style in zip("SN", penalties, (blue, orange), ("-", "--"), strict=True):
             data[title][name] = penalty.numpy()
             above.plot(grey, penalty.numpy(), style, color=colour, linewidth=1.8, label=f"{name} pays")
-        above.plot(grey, both.numpy(), color="black", linewidth=1.8, label="sum")
+        above.plot(grey, both.numpy(), "-.", color="black", linewidth=1.8, label="sum")
         below.fill_between(grey, peak, color=(*blue, 0.3))
         below.plot(grey, peak, color=blue, linewidth=1.8)
         below.plot(mean, 0, "^", color=orange, markersize=9, clip_on=False, label="mean")

@@ -247,7 +247,8 @@ def module_shares(networks: dict[str, list[Stage]]) -> Drawn[dict[str, dict[str,
             total, left = sum(values[i] for values in owners.values()), 0.0
             for colour, hatch, (owner, values) in zip(colours, HATCHES, owners.items(), strict=False):
                 share = 100 * values[i] / total
-                ax.barh(row, share, left=left, color=colour, label=owner if row == 0 else None)
+                style = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+                ax.barh(row, share, left=left, label=owner if row == 0 else None, **style)
                 if row == 0:  # the order is the same in all bars: nothing is told by colour alone
                     ax.text(left + share / 2, row, owner, ha="center", va="center", fontsize=9, color="black")
                 left += share
