@@ -47,7 +47,8 @@ class _Page:
 
     def cell(self, text: str) -> str:
         """Convert the text of a cell; what of it belongs to a solution that began in a cell is folded."""
-        parts, folded = [], []
+        parts: list[str] = []
+        folded: list[str] = []
         for piece in pieces(text):
             name, argument, options, _ = directive(piece)
             into = folded if self.solution else parts

@@ -52,9 +52,11 @@ LOST = """(() => {
     const scrolls = box => box && box !== document.body && (
         /auto|scroll/.test(getComputedStyle(box).overflowX) && box.getBoundingClientRect().right <= edge
         || scrolls(box.parentElement));
-    const hidden = box => !box.checkVisibility({visibilityProperty: true}) || box.closest(".visually-hidden, mjx-assistive-mml");
+    const hidden = box => !box.checkVisibility({visibilityProperty: true})
+        || box.closest(".visually-hidden, mjx-assistive-mml");
+    const beyond = ({right, width}) => right > edge && width > 1;
     return [...document.querySelectorAll("main *, footer *")].filter(box =>
-        box.getBoundingClientRect().right > edge && box.getBoundingClientRect().width > 1 && !hidden(box) && !scrolls(box)
+        beyond(box.getBoundingClientRect()) && !hidden(box) && !scrolls(box)
     ).map(box => box.outerHTML.slice(0, 150));
 })()"""
 
