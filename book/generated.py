@@ -13,6 +13,7 @@ from typing import Any
 
 import chapters
 import equations
+import export
 from docutils.nodes import Element
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
@@ -167,6 +168,16 @@ def mend(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any],
     context["body"] = body
 
 
+def launch(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Element | None) -> None:
+    """Offer a chapter on Colab where the book names a repository; the theme's buttons lead to no notebook there."""
+    buttons = [button for button in context["header_buttons"] if button.get("label") != "launch-buttons"]
+    if pagename in export.notebooks() and (url := export.colab(pagename)):
+        buttons.append(
+            {"type": "link", "url": url, "tooltip": "Open in Colab", "icon": "fas fa-rocket", "label": "colab"}
+        )
+    context["header_buttons"] = buttons
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register all of it."""
     app.connect("source-read", fill)
@@ -175,4 +186,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("missing-reference", alias)
     app.connect("html-page-context", live_figures)
     app.connect("html-page-context", mend)
+    app.connect("html-page-context", launch, priority=502)  # after the theme's
     return {"parallel_read_safe": True, "parallel_write_safe": True}

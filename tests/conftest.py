@@ -48,7 +48,8 @@ class ByFile(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "book" if file in ("tests/book/test_built_book.py", "tests/notebooks/test_chapters.py") else file
+        book = "book/test_built_book.py", "book/test_accessibility.py", "notebooks/test_chapters.py"
+        return "book" if file.removeprefix("tests/") in book else file
 
 
 @pytest.hookimpl(optionalhook=True)  # without xdist nobody asks

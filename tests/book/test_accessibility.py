@@ -54,9 +54,9 @@ LOST = """(() => {
         || scrolls(box.parentElement));
     const hidden = box => !box.checkVisibility({visibilityProperty: true})
         || box.closest(".visually-hidden, mjx-assistive-mml");
+    const beyond = ({right, width}) => right > edge && width > 1;
     return [...document.querySelectorAll("main *, footer *")].filter(box =>
-        box.getBoundingClientRect().right > edge && box.getBoundingClientRect().width > 1
-        && !hidden(box) && !scrolls(box)
+        beyond(box.getBoundingClientRect()) && !hidden(box) && !scrolls(box)
     ).map(box => box.outerHTML.slice(0, 150));
 })()"""
 

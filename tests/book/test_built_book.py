@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import build
 import chapters
+import myst
 import pytest
 
 pytestmark = pytest.mark.usefixtures("book")
@@ -79,6 +80,19 @@ def test_a_chapter_can_be_downloaded_as_a_notebook(chapter):
     notebook = (HTML / "_sources" / f"{chapter.stem}.ipynb").read_text(encoding="utf-8")
     assert json.loads(notebook)["cells"]
     assert not re.search(chapters.ROLE, notebook), "a role where a number should be"
+    assert any(cell.get("outputs") for cell in json.loads(notebook)["cells"]), "no figure, no number"
+
+
+def test_a_reference_in_a_notebook_says_what_the_page_says():
+    labels, compared = myst.targets(), 0
+    for chapter in chapters.chapters():
+        page = (HTML / f"{chapter.stem}.html").read_text(encoding="utf-8")
+        found = re.findall(r'href="[^"]*#equation-([^"]+)">(\([\d.]+\))</a>', page)
+        found += re.findall(r'href="[^"]*#([^"]+)"><span class="std std-numref">(.*?)</span>', page)
+        for label, text in found:
+            assert labels[label].text == text, (chapter.stem, label)
+        compared += len(found)
+    assert compared > 100
 
 
 @pytest.mark.parametrize("name", NAMES)
