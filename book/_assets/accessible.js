@@ -11,8 +11,13 @@ window.addEventListener("load", () => {
       const label = handle.closest(".widget-slider").querySelector(".widget-label");
       if (label) handle.setAttribute("aria-label", label.textContent);
     }
-    // A picture of a widget has a tooltip, and no alternative text.
-    document.querySelectorAll("img.widget-image[title]:not([alt])").forEach((image) => (image.alt = image.title));
+    // The picture that a slider shows says for which of its values: a picture of a widget can have no text of its own.
+    for (const image of document.querySelectorAll("img.widget-image")) {
+      const slider = image.closest(".widget-subarea")?.querySelector(".widget-slider");
+      if (!slider || !image.offsetParent) continue;
+      const [label, value] = [".widget-label", ".widget-readout"].map((part) => slider.querySelector(part)?.textContent);
+      image.alt = `Picture for ${label} = ${value}`;
+    }
   };
   // What is too wide scrolls within itself, by keys too.
   const reach = () => {
@@ -27,5 +32,5 @@ window.addEventListener("load", () => {
   (window.MathJax?.startup?.promise ?? Promise.resolve()).then(reach);
   window.addEventListener("resize", reach);
   name();
-  new MutationObserver(name).observe(document.body, { childList: true, subtree: true });
+  new MutationObserver(name).observe(document.body, { childList: true, subtree: true, attributeFilter: ["style", "class"] });
 });
