@@ -22,7 +22,8 @@ window.addEventListener("load", () => {
   // What is too wide scrolls within itself, by keys too.
   const reach = () => {
     for (const formula of document.querySelectorAll("mjx-container:not([display])")) {
-      const room = formula.closest("p, li, td, th, dd, div")?.clientWidth;
+      if (formula.closest("table")) continue; // the table scrolls as a whole
+      const room = formula.closest("p, li, dd, div")?.clientWidth;
       formula.classList.toggle("too-wide", room > 0 && formula.firstElementChild.getBoundingClientRect().width > room);
     }
     for (const box of document.querySelectorAll(".wide, .math, .cell_output pre, .pst-scrollable-table-container")) {
