@@ -77,7 +77,7 @@ def anomaly_supervision(draw: Draw, normal: Images, anomaly: Images, target_prec
 def mask_supervision(y: Images, middle: MiddleLevel, mask: Masks) -> PerSample:
     r"""Cross-entropy, in nats, of the :func:`indeed.bayes.anomaly_maps.share` p against the mask of the anomaly.
 
-    .. math:: -\sum_{ij} M_{ij} \ln p_{ij} + (1 - M_{ij}) \ln (1 - p_{ij})
+    .. math:: -\sum_{ij} \big\{ M_{ij} \ln p_{ij} + (1 - M_{ij}) \ln (1 - p_{ij}) \big\}
 
     Eq. 45 weighs an error by the square of its intensity, so that a faint defect, and false alarms where L leaves
     little, cost nothing; here every pixel counts alike. Not in the paper.
