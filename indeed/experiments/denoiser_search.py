@@ -1,5 +1,6 @@
-"""The search behind the `cpu-long` preset: forms of f_S and of its training, in rounds of ever longer runs.
+"""Search for the preset `cpu-long`: forms of f_S and of its training, in rounds of ever longer runs.
 
+Until it is done that preset is on trial.
 ``python -m indeed.experiments.denoiser_search --help``. What is sought is the best denoiser after half a day of one
 core that costs no more than the `cpu` preset when it is used. All runs of a round have the same floating-point
 operations, forward and backward, in batches of the same number of pixels; a round keeps the best forms of the one

@@ -185,9 +185,10 @@ class ResidualUNet(nn.Module):
     """A ResNet that does a part of its work at halved resolutions, and adds what it finds there.
 
     With ``x`` at one resolution, ``b`` and ``c`` its residual blocks and ``u`` this network at half of it:
-    ``c(b(x) + up(u(down(b(x)))))``. All that is learned is a sum of branches, as in a ResNet, so that without
-    normalisation it trains at the learning rate of one. A U-Net that concatenates, without normalisation, did not: its
-    units died in the first thousand steps, with and without activations between its resolutions.
+    ``c(b(x) + up(u(down(b(x)))))``. All that is learned is a sum of branches, as in a ResNet. Without normalisation it
+    is steadier than a U-Net that concatenates, not as steady as a ResNet: at a learning rate of 1e-3 the units of the
+    former died within a thousand steps, with and without activations between its resolutions, and those of this one
+    after 4600 (one run each).
 
     Parameters
     ----------

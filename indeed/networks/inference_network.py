@@ -127,8 +127,9 @@ def network_preset(name: Literal["tiny", "cpu", "cpu-long", "paper"], channels: 
     The ``cpu`` preset is the efficient family: no normalisation; factor networks that halve the averaged axis, with
     cosine moments and positions; f_S on 2x unshuffled pixels, which sees Y and L and predicts the noise. It starts on
     tiles of 64 pixels; the same weights go on with larger ones. What each of these choices changes is measured by
-    :mod:`indeed.experiments.design_search`. In ``cpu-long`` f_S is a `ResidualUNet`, chosen by
-    :mod:`indeed.experiments.denoiser_search` for long runs, on tiles of 128 pixels throughout.
+    :mod:`indeed.experiments.design_search`. In ``cpu-long``, for long runs on tiles of 128
+    pixels throughout, f_S is a `ResidualUNet`: a design on trial, which :mod:`indeed.experiments.denoiser_search` is to
+    compare with others.
     """
     if name == "cpu-long":
         return replace(
